@@ -1,0 +1,44 @@
+"""Speech frame classification with truncated self-attention.
+
+Names load on first use: `import speechattn` brings in nothing heavy, `import speechattn.frontend` only torch
+and torchaudio.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from speechattn.alignment import Interval as Interval
+    from speechattn.alignment import Segment as Segment
+    from speechattn.alignment import frame_labels as frame_labels
+    from speechattn.attention import TruncatedSelfAttention as TruncatedSelfAttention
+    from speechattn.classifier import FrameClassifier as FrameClassifier
+    from speechattn.frontend import Mfcc as Mfcc
+    from speechattn.geometry import num_frames as num_frames
+    from speechattn.phones import PhoneSet as PhoneSet
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "FrameClassifier": "classifier",
+    "Interval": "alignment",
+    "Mfcc": "frontend",
+    "PhoneSet": "phones",
+    "Segment": "alignment",
+    "TruncatedSelfAttention": "attention",
+    "frame_labels": "alignment",
+    "num_frames": "geometry",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'speechattn' has no attribute {name!r}")
+    return getattr(import_module(f"speechattn.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,199 @@
+"""Audio files and arrays to what the package computes with: mono float32 in [-1, 1] at the wanted rate.
+
+Files are read with soundfile (libsndfile: WAV, FLAC, Ogg, MP3, AIFF, NIST SPHERE ...), other rates are
+resampled with torchaudio. Audio that would silently give wrong frames (cut short, not finite) is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+
+__all__ = ["SAMPLE_RATE", "AudioError", "AudioInfo", "audio_info", "load_audio", "read_audio", "resample"]
+
+SAMPLE_RATE = 16000
+INT16_SCALE = 32768.0
+LARGEST_TABLE = 1 << 22  # weights that torchaudio's resampler may tabulate
+UNKNOWN_LENGTH = 0x7FFF0000  # from here on a 32-bit length stands for "unknown": written to a pipe
+
+logger = logging.getLogger("speechattn")
+
+
+class AudioError(ValueError):
+    """Audio that cannot be used; the message names the file and what is wrong with it."""
+
+
+class AudioInfo(NamedTuple):
+    """What an audio file's header says."""
+
+    num_samples: int  # per channel
+    sample_rate: int
+    num_channels: int
+
+
+def load_audio(
+    source: str | Path | np.ndarray, *, sample_rate: int = SAMPLE_RATE, channel: int | None = None
+) -> np.ndarray:
+    """Mono audio at the wanted rate, from a file or an array.
+
+    Args:
+        source: Path of a file; or samples, taken to be at `sample_rate` already: (N,) or (N, channels), int16
+            or float in [-1, 1].
+        sample_rate: The rate wanted, in Hz. A file of another rate is resampled, and that is logged once.
+        channel: The channel to take, counted from 0; None averages all channels.
+
+    Returns:
+        (N,) float32 in [-1, 1].
+
+    Raises:
+        AudioError: When the audio is missing, unreadable, cut short, empty or not finite, or has no such
+            channel.
+    """
+    if isinstance(source, str | Path):
+        samples, rate = read_audio(source, channel=channel)
+        return resample(samples, rate, sample_rate)
+    samples = np.asarray(source)
+    if samples.dtype == np.int16:
+        samples = samples.astype(np.float32) / INT16_SCALE
+    elif not np.issubdtype(samples.dtype, np.floating):
+        raise AudioError(f"samples must be int16 or floats in [-1, 1], got an array of {samples.dtype}")
+    if samples.ndim not in (1, 2):
+        raise AudioError(f"samples must be (N,) or (N, channels), got shape={samples.shape}")
+    return _mono(samples[:, None] if samples.ndim == 1 else samples, channel, "array")
+
+
+def read_audio(path: str | Path, *, channel: int | None = None) -> tuple[np.ndarray, int]:
+    """Mono audio of a file at the file's own rate.
+
+    Args:
+        path: The file.
+        channel: The channel to take, counted from 0; None averages all channels.
+
+    Returns:
+        (N,) float32 in [-1, 1], and the rate in Hz. The file lasts exactly N / rate seconds.
+
+    Raises:
+        AudioError: As for `load_audio`.
+    """
+    with _open(path) as file:
+        try:
+            samples = file.read(dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as error:
+            raise AudioError(f"{path}: damaged audio: {error}") from error
+        if len(samples) < file.frames:
+            raise AudioError(f"{path}: cut short: {len(samples)} of {file.frames} samples can be decoded")
+        return _mono(samples, channel, str(path)), file.samplerate
+
+
+def audio_info(path: str | Path) -> AudioInfo:
+    """Length, rate and channels of a file, from its header alone.
+
+    Raises:
+        AudioError: When the file is missing, not audio, or visibly cut short or empty.
+    """
+    with _open(path) as file:
+        return AudioInfo(file.frames, file.samplerate, file.channels)
+
+
+def resample(samples: np.ndarray, rate: int, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Samples at another rate, by windowed-sinc interpolation as torchaudio does it.
+
+    Args:
+        samples: (N,) float32.
+        rate: Their rate in Hz.
+        sample_rate: The rate wanted.
+
+    Returns:
+        (ceil(N * sample_rate / rate),) float32, or `samples` itself when the rates are equal.
+    """
+    if rate == sample_rate:
+        return samples
+    import torch
+
+    from speechattn.torch_pair import import_torchaudio
+
+    _say_resampled(rate, sample_rate)
+    ratio = Fraction(rate, sample_rate)
+    if ratio.numerator * ratio.denominator > LARGEST_TABLE:
+        return _interpolate(samples, rate, sample_rate)
+    waveform = torch.from_numpy(np.ascontiguousarray(samples))
+    return import_torchaudio().functional.resample(waveform, rate, sample_rate).numpy()
+
+
+def _interpolate(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    """What `torchaudio.functional.resample` computes, without its table of rate x sample_rate weights.
+
+    For rates that share few divisors, such as 44101 and 16000 Hz, the table would take gigabytes.
+    """
+    zero_crossings, rolloff = 6, 0.99
+    cutoff = min(rate, sample_rate) * rolloff / rate  # as a share of the input's own band
+    reach = math.ceil(zero_crossings / cutoff)
+    num_output = math.ceil(len(samples) * sample_rate / rate)
+    padded = np.pad(samples.astype(np.float64), reach + 1)
+    output = np.empty(num_output, dtype=np.float32)
+    for first in range(0, num_output, 1 << 16):
+        times = np.arange(first, min(first + (1 << 16), num_output))[:, None] * rate / sample_rate
+        taps = np.floor(times).astype(np.int64) + np.arange(-reach, reach + 2)
+        t = np.clip((taps - times) * cutoff, -zero_crossings, zero_crossings)
+        weights = cutoff * np.sinc(t) * np.cos(t * np.pi / zero_crossings / 2) ** 2
+        output[first : first + (1 << 16)] = (padded[taps + reach + 1] * weights).sum(axis=1)
+    return output
+
+
+@cache  # once per pair of rates
+def _say_resampled(rate: int, sample_rate: int) -> None:
+    logger.warning("audio at %d Hz is resampled to %d Hz", rate, sample_rate)
+
+
+def _open(path: str | Path) -> soundfile.SoundFile:
+    """The open file, its header checked."""
+    path = Path(path)
+    if not path.exists():
+        raise AudioError(f"{path}: no such file")
+    if not path.is_file():
+        raise AudioError(f"{path}: is a folder or a device, not an audio file")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    try:
+        file = soundfile.SoundFile(path)
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless, by its name
+        raise AudioError(f"{path}: not an audio file that can be read (WAV, FLAC, ...)") from error
+    try:
+        _check_length(path, file)
+    except AudioError:
+        file.close()
+        raise
+    return file
+
+
+def _check_length(path: Path, file: soundfile.SoundFile) -> None:
+    """Refuse a file without samples, of unknown length, or shorter than its header says."""
+    if file.frames == 0:
+        raise AudioError(f"{path}: the audio is empty (0 samples)")
+    if file.frames >= 1 << 48:
+        raise AudioError(f"{path}: its header states no length (written to a pipe?); convert it to WAV")
+    # libsndfile shortens such files silently; only its log tells.
+    found = re.search(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", file.extra_info)
+    if found and int(found[2]) < int(found[1]) < UNKNOWN_LENGTH:
+        raise AudioError(f"{path}: cut short: {found[2]} of {found[1]} bytes of audio are there")
+
+
+def _mono(samples: np.ndarray, channel: int | None, what: str) -> np.ndarray:
+    """(N, channels) to (N,) float32, checked."""
+    num_samples, num_channels = samples.shape
+    if num_samples == 0:
+        raise AudioError(f"{what}: the audio is empty (0 samples)")
+    if channel is not None and not 0 <= channel < num_channels:
+        raise AudioError(f"{what}: there is no channel {channel}; channels are 0 to {num_channels - 1}")
+    mono = samples.mean(axis=1) if channel is None else samples[:, channel]
+    if not np.isfinite(mono).all():
+        raise AudioError(f"{what}: some samples are NaN or infinite")
+    return np.ascontiguousarray(mono, dtype=np.float32)

@@ -1,0 +1,231 @@
+"""The whole model, waveform in and a phone per frame out: front end, body, output layer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from speechattn.alignment import Segment, frames_to_segments
+from speechattn.audio import audio_info, load_audio
+from speechattn.baselines import Linear, Mlp, MlpConfig
+from speechattn.encoder import Encoder, EncoderConfig
+from speechattn.frontend import LogMelTransform, Mfcc, MfccConfig
+from speechattn.phones import PhoneSet
+from speechattn.stages import atomic_path
+
+__all__ = ["ClassifierConfig", "FrameClassifier"]
+
+KINDS = ("encoder", "mlp", "linear")
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Everything that makes a `FrameClassifier` but its weights.
+
+    Args:
+        phones: Name of the phone set, see `PhoneSet.load`.
+        symbols: The phones, index = class; empty: those of the named set.
+        kind: The body: `encoder` (truncated self-attention), `mlp` or `linear` (no context).
+        frontend: The features.
+        encoder: Shape of the encoder, if that is the body.
+        mlp: Shape of the MLP, if that is the body.
+
+    Raises:
+        ValueError: When a field is out of its range.
+    """
+
+    phones: str = "arpabet41"
+    symbols: tuple[str, ...] = ()
+    kind: str = "encoder"
+    frontend: MfccConfig = field(default_factory=MfccConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    mlp: MlpConfig = field(default_factory=MlpConfig)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"model.kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        object.__setattr__(self, "symbols", tuple(self.symbols))  # a list, when it comes from JSON
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ClassifierConfig:
+        """The inverse of `dataclasses.asdict`, as read back from JSON. An unknown key is a TypeError."""
+        parts = {"frontend": MfccConfig, "encoder": EncoderConfig, "mlp": MlpConfig}
+        return cls(**{key: parts[key](**value) if key in parts else value for key, value in values.items()})
+
+
+class FrameClassifier(nn.Module):
+    """Predicts a phone for every 10 ms of speech.
+
+    Args:
+        config: The model's shape; fresh weights come from PyTorch's random state.
+
+    Example:
+        >>> model = FrameClassifier(ClassifierConfig(phones="timit39"))
+        >>> logits, frame_lengths = model(torch.zeros(2, 16000), torch.tensor([16000, 8000]))
+        >>> logits.shape, frame_lengths
+        (torch.Size([2, 98, 39]), tensor([98, 48]))
+    """
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.phones = PhoneSet.of(config.symbols or PhoneSet.load(config.phones).symbols, config.phones)
+        self.config = replace(config, symbols=self.phones.symbols)
+        self.frontend = Mfcc(config=config.frontend)
+        self.body: Encoder | Mlp | Linear
+        if config.kind == "encoder":
+            self.body = Encoder(config.frontend.dim, config.encoder)
+        elif config.kind == "mlp":
+            self.body = Mlp(config.frontend.dim, config.mlp)
+        else:
+            self.body = Linear(config.frontend.dim)
+        self.output = nn.Linear(self.body.output_dim, len(self.phones))
+
+    @property
+    def lookahead(self) -> int | None:
+        """Frames to the right that a frame's result depends on, deltas included; None: unlimited."""
+        if self.body.right_context is None or self.config.frontend.normalisation == "utterance":
+            return None
+        return self.body.right_context + self.config.frontend.delta_order * self.config.frontend.delta_window
+
+    @property
+    def lookahead_ms(self) -> float | None:
+        """Milliseconds from a frame's centre to the last sample that its result depends on."""
+        geometry = self.frontend.geometry
+        if self.lookahead is None:
+            return None
+        return 1000 * (self.lookahead * geometry.hop + geometry.window / 2) / geometry.sample_rate
+
+    def forward(
+        self, waveforms: Tensor, lengths: Tensor | None = None, *, log_mel_transform: LogMelTransform | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Score every phone for every frame.
+
+        Args:
+            waveforms: (B, N) float in [-1, 1], or int16.
+            lengths: (B,) samples in each row; None when every row is full.
+            log_mel_transform: See `Mfcc.forward`.
+
+        Returns:
+            (logits, frame_lengths): (B, T, P) float32 and (B,) int64. What stands past an utterance's
+            frames has no meaning.
+        """
+        features, frame_lengths = self.frontend(
+            torch.atleast_2d(waveforms), lengths, log_mel_transform=log_mel_transform
+        )
+        return self.output(self.body(features, frame_lengths)).float(), frame_lengths
+
+    @torch.inference_mode()
+    def posteriors(self, samples: np.ndarray) -> np.ndarray:
+        """Posterior of every phone in every frame.
+
+        Args:
+            samples: (N,) float32 in [-1, 1] at the model's sample rate.
+
+        Returns:
+            (T, P) float32, rows sum to 1.
+        """
+        device = self.output.weight.device
+        logits, _ = self(torch.as_tensor(samples, device=device)[None])
+        return logits[0].softmax(dim=1).numpy(force=True)
+
+    def classify(self, source: str | Path | np.ndarray, *, channel: int | None = None) -> list[Segment]:
+        """Phones with their times.
+
+        Args:
+            source: An audio file at any sample rate, or (N,) samples at the model's rate.
+            channel: Which channel of a file to take; None: their mean.
+
+        Returns:
+            Segments that cover the recording from 0 to its end, in seconds; their confidence is the phone's
+            mean posterior over its frames.
+
+        Raises:
+            ValueError: When the file is not audio, or shorter than one frame.
+        """
+        samples = self.samples(source, channel=channel)
+        return self.segments(self.posteriors(samples), self.duration(source))
+
+    def duration(self, source: str | Path | np.ndarray) -> float:
+        """Seconds that a recording lasts: a file's at its own rate, an array's at the model's."""
+        if isinstance(source, np.ndarray):
+            return len(source) / self.frontend.geometry.sample_rate
+        info = audio_info(source)
+        return info.num_samples / info.sample_rate
+
+    def samples(self, source: str | Path | np.ndarray, *, channel: int | None = None) -> np.ndarray:
+        """A recording as this model hears it, (N,) float32; at least one frame long, else ValueError."""
+        geometry = self.frontend.geometry
+        samples = load_audio(source, sample_rate=geometry.sample_rate, channel=channel)
+        if geometry.num_frames(len(samples)) == 0:
+            what = "the signal" if isinstance(source, np.ndarray) else str(source)
+            raise ValueError(
+                f"{what}: {len(samples)} samples at {geometry.sample_rate} Hz are less than "
+                f"one frame of {geometry.window}"
+            )
+        return samples
+
+    def segments(self, posteriors: np.ndarray, duration: float) -> list[Segment]:
+        """The likeliest phone of each frame, (T, P) -> segments from 0 to `duration` seconds."""
+        return frames_to_segments(
+            posteriors.argmax(axis=1),
+            posteriors.max(axis=1),
+            self.phones.symbols,
+            duration,
+            geometry=self.frontend.geometry,
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `model.safetensors`, each of them whole or not at all."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        with atomic_path(folder / WEIGHTS_FILE) as path:
+            save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, path)
+        with atomic_path(folder / CONFIG_FILE) as path:
+            path.write_text(json.dumps(asdict(self.config), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> FrameClassifier:
+        """Load a model, in eval mode on the CPU.
+
+        Args:
+            name: A folder that `save_pretrained` wrote, or the id of a model on the Hugging Face Hub,
+                `owner/name`.
+
+        Raises:
+            ValueError: When there is no such model, or its files are not a model's.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        folder = _model_folder(name)
+        try:
+            config = ClassifierConfig.from_dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+            model = cls(config)
+            model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{folder} does not hold a model that this version can read: {reason}") from error
+        return model.eval()
+
+
+def _model_folder(name: str | Path) -> Path:
+    folder = Path(name)
+    if (folder / CONFIG_FILE).is_file():
+        return folder
+    if folder.exists() or str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
+        raise ValueError(f"no model at {name}: a folder with {CONFIG_FILE} and {WEIGHTS_FILE} is needed")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+    except Exception as error:  # the hub's errors share no base class: not found, no network, no permission
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"no folder {name} here, and not on the Hugging Face Hub: {reason}") from error

@@ -1,0 +1,268 @@
+"""Synthetic English with exact phone times, spoken by eSpeak NG: a corpus that needs no download.
+
+A speaker is an accent of eSpeak's and a variant of its voice; sentences are drawn from a grammar of our own.
+The test set has an accent, two variants and only sentences that occur in no other split.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio.functional
+from lhotse import MonoCut
+from tqdm import tqdm
+
+from speechattn.alignment import Interval
+from speechattn.audio import SAMPLE_RATE
+from speechattn.corpora.espeak_synthesis import SAMPLE_RATE as ESPEAK_RATE
+from speechattn.corpora.espeak_synthesis import Event, Request, synthesise
+from speechattn.corpora.manifest import save_splits, utterance_cut
+from speechattn.stages import atomic_path
+
+__all__ = ["Speaker", "intervals_of", "phones_by_mnemonic", "plan", "prepare_espeak"]
+
+VOICES = {  # split -> accent -> variants
+    "train": {
+        "en-us": ("m1", "m3", "m7", "f1", "linda", "max"),
+        "en-us-nyc": ("m4", "paul", "steph", "Alex", "f1"),
+        "en": ("m1", "m8", "linda", "quincy", "steph"),
+        "en-gb-x-rp": ("m3", "m7", "f1", "paul", "shelby"),
+        "en-029": ("m4", "max", "shelby", "quincy"),
+    },
+    "dev": {
+        "en-us": ("m8", "shelby"),
+        "en-us-nyc": ("m3",),
+        "en": ("f1", "Alex"),
+        "en-gb-x-rp": ("linda",),
+    },
+    "test": {  # nowhere else: the accent en-gb-scotland, the variants belinda and rob
+        "en-us": ("belinda", "rob", "steph"),
+        "en-us-nyc": ("m7",),
+        "en": ("belinda", "max"),
+        "en-gb-x-rp": ("rob", "m1"),
+        "en-gb-scotland": ("m3", "linda", "rob"),
+    },
+}
+UTTERANCES_PER_SPEAKER = {"train": 28, "dev": 16, "test": 20}
+PAUSE_S = (0.06, 0.14)  # before the first phone and after the last one
+STOPS = frozenset(["P", "B", "T", "D", "K", "G", "CH", "JH"])
+STRESS_MARKS = re.compile("[',%]")
+
+
+class Speaker(NamedTuple):
+    """A voice of eSpeak's (`en-us+f1`), its split, and all that it says."""
+
+    voice: str
+    split: str
+    requests: tuple[Request, ...]
+
+
+def _asset(name: str) -> list[str]:
+    text = (resources.files("speechattn") / "assets" / "espeak" / name).read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _sentences(rng: random.Random) -> Iterator[str]:
+    """Sentences without end; a word comes back only after all of its class, so rare phones are frequent."""
+    decks: dict[str, list[str]] = {}
+    for line in _asset("grammar.txt"):
+        name, _, words = line.partition(": ")
+        decks.setdefault(name, []).extend([words] if name == "sentence" else words.split())
+    left: dict[str, list[str]] = {name: [] for name in decks}
+
+    def draw(name: str) -> str:
+        if not left[name]:
+            left[name] = rng.sample(decks[name], len(decks[name]))
+        return left[name].pop()
+
+    while True:
+        sentence = re.sub("{(.*?)}", lambda slot: draw(slot[1]), draw("sentence")).replace("-", " ")
+        yield sentence[0].upper() + sentence[1:]
+
+
+def plan(seed: int = 0) -> list[Speaker]:
+    """Who says what: the whole corpus, before a word is spoken. No sentence occurs twice."""
+    speakers, said = [], set()
+    for split, accents in VOICES.items():
+        rng = random.Random(f"{seed}/{split}")
+        sentences = _sentences(rng)
+        for voice in [f"{accent}+{variant}" for accent, variants in accents.items() for variant in variants]:
+            rate, pitch = rng.randint(145, 185), rng.randint(40, 60)
+            requests: list[Request] = []
+            while len(requests) < UTTERANCES_PER_SPEAKER[split]:
+                sentence = next(sentences)
+                if sentence not in said:
+                    said.add(sentence)
+                    requests.append(Request(sentence, rate + rng.randint(-10, 10), pitch + rng.randint(-8, 8)))
+            speakers.append(Speaker(voice, split, tuple(requests)))
+    return speakers
+
+
+def phones_by_mnemonic(accent: str) -> dict[str, tuple[str, ...]]:
+    """The mnemonics of eSpeak, without stress marks, as ARPAbet; `+` stands for more of the phone before."""
+    table: dict[str, dict[str, tuple[str, ...]]] = {"*": {}, accent: {}}
+    for line in _asset("mnemonics.tsv"):
+        row_accent, mnemonic, phones, _ = line.split("\t")
+        if row_accent in table:
+            table[row_accent][mnemonic] = tuple(phones.split())
+    return table["*"] | table[accent]
+
+
+def intervals_of(samples: np.ndarray, events: Sequence[Event], phones: Mapping[str, tuple[str, ...]]) -> list[Interval]:
+    """The phones of an utterance, in samples at eSpeak's rate, from 0 to the end without gaps.
+
+    eSpeak reports a stop at its burst, and draws an l or r after a vowel into the vowel's end, where it then
+    reports it with no length or no sound. So digital silence before a stop becomes its closure (before
+    other phones, 10 to 30 ms, it stays with the phone before), and phones that share an event share its
+    time equally.
+
+    Args:
+        samples: (N,) int16.
+        events: The starts of the phonemes.
+        phones: Mnemonic -> phones, of `phones_by_mnemonic`.
+
+    Raises:
+        ValueError: A mnemonic that the table lacks, or events out of order; names it.
+    """
+    # What sounds, without the digital silence after it: [start, end, phones, whether a pause comes before].
+    stretches: list[tuple[int, int, tuple[str, ...], bool]] = []
+    after_pause = True
+    ends = [event.sample for event in events[1:]] + [len(samples)]
+    for (start, stressed_mnemonic), next_start in zip(events, ends, strict=True):
+        mnemonic = STRESS_MARKS.sub("", stressed_mnemonic)
+        if mnemonic not in phones:
+            raise ValueError(f"eSpeak phoneme {mnemonic!r} is not in assets/espeak/mnemonics.tsv")
+        if not 0 <= start <= next_start:
+            raise ValueError(f"eSpeak phoneme {mnemonic!r} starts at sample {start}, the next at {next_start}")
+        symbols = phones[mnemonic]
+        if symbols == ("SIL",):
+            after_pause = True
+            continue
+        sounding = np.flatnonzero(samples[start:next_start])
+        end = start + int(sounding[-1]) + 1 if len(sounding) else start
+        if end == start and symbols[0] in STOPS:
+            end = next_start  # a stop without a burst
+        if symbols == ("+",) or end == start:
+            if after_pause:
+                raise ValueError(f"eSpeak phoneme {mnemonic!r} has no sound and no phone before it")
+            start, previous_end, before, after_pause = stretches.pop()
+            end, symbols = max(end, previous_end), before if symbols == ("+",) else before + symbols
+        stretches.append((start, end, symbols, after_pause))
+        after_pause = False
+
+    intervals: list[Interval] = []
+    position = 0
+    for start, end, symbols, after_pause in stretches:
+        if after_pause and start > position:
+            intervals.append(Interval(position, start, "SIL"))
+        elif symbols[0] in STOPS:
+            start = position
+        elif intervals:
+            intervals[-1] = intervals[-1]._replace(end=start)
+        bounds = [start + (end - start) * part // len(symbols) for part in range(len(symbols) + 1)]
+        if intervals and intervals[-1].symbol == symbols[0] == "R":  # a vowel's r, linked to the next vowel
+            bounds[0] = intervals.pop().start
+        intervals += map(Interval, bounds[:-1], bounds[1:], symbols)
+        position = end
+    if position < len(samples):
+        intervals.append(Interval(position, len(samples), "SIL"))
+    return intervals
+
+
+def _with_pauses(
+    samples: np.ndarray, intervals: Sequence[Interval], rng: random.Random
+) -> tuple[np.ndarray, list[Interval]]:
+    """The utterance with a pause of a drawn length before its first and after its last phone."""
+    spoken = [interval for interval in intervals if interval.symbol != "SIL"]
+    first, last = spoken[0].start, spoken[-1].end
+    before, after = (round(rng.uniform(*PAUSE_S) * ESPEAK_RATE) for _ in range(2))
+    padded = np.pad(samples[first:last], (before, after))
+    inside = [
+        Interval(start - first + before, end - first + before, symbol)
+        for start, end, symbol in intervals
+        if first <= start < last
+    ]
+    return padded, [
+        Interval(0, before, "SIL"),
+        *inside,
+        Interval(before + last - first, len(padded), "SIL"),
+    ]
+
+
+def _resampled(samples: np.ndarray, intervals: Sequence[Interval]) -> tuple[np.ndarray, list[Interval]]:
+    """From eSpeak's rate to 16 kHz: (N,) int16 and phones to the same at the new rate."""
+    # In float64, so that the rounded result does not hang on the order of summation.
+    wave = torchaudio.functional.resample(torch.from_numpy(samples.astype(np.float64)), ESPEAK_RATE, SAMPLE_RATE)
+    resampled = wave.round().clamp(-32768, 32767).to(torch.int16).numpy()
+
+    def at_new_rate(sample: int) -> int:
+        return min(round(sample * SAMPLE_RATE / ESPEAK_RATE), len(resampled))
+
+    moved = [Interval(at_new_rate(start), at_new_rate(end), symbol) for start, end, symbol in intervals]
+    return resampled, [*moved[:-1], moved[-1]._replace(end=len(resampled))]
+
+
+def _prepare_speaker(speaker: Speaker, corpus_dir: Path) -> list[MonoCut]:
+    phones = phones_by_mnemonic(speaker.voice.partition("+")[0])
+    rng = random.Random(speaker.voice)
+    folder = corpus_dir / speaker.voice
+    spoken: list[tuple[str, str, list[Interval]]] = []
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        speeches = synthesise(speaker.voice, speaker.requests)
+        for number, (request, speech) in enumerate(zip(speaker.requests, speeches, strict=True)):
+            samples = np.asarray(speech.samples, dtype=np.int16)
+            try:
+                intervals = intervals_of(samples, speech.events, phones)
+            except ValueError as error:
+                raise ValueError(f"{speaker.voice}, {request.text!r}: {error}") from error
+            samples, intervals = _resampled(*_with_pauses(samples, intervals, rng))
+            name = f"{speaker.voice}-{number:03d}"
+            soundfile.write(temporary / f"{name}.flac", samples, SAMPLE_RATE, subtype="PCM_16")
+            spoken.append((name, request.text, intervals))
+    return [
+        utterance_cut(name, folder / f"{name}.flac", speaker=speaker.voice, text=text, intervals=intervals)
+        for name, text, intervals in spoken
+    ]
+
+
+def prepare_espeak(
+    corpus_dir: Path, output: Path, *, num_jobs: int = 2, speakers: Sequence[Speaker] | None = None
+) -> None:
+    """Speak the corpus: audio below `corpus_dir`, and `output`/{train,dev,test}.jsonl.gz.
+
+    Every run gives the same audio and labels, whatever the number of jobs.
+
+    Args:
+        corpus_dir: Gets one folder of FLAC files, 16 kHz mono, a speaker.
+        output: Folder of the cuts.
+        num_jobs: Speakers at work at the same time.
+        speakers: Who says what; default: `plan()`, about an hour.
+
+    Raises:
+        ValueError: When espeakng-loader is not installed, or its eSpeak differs from what the tables know.
+    """
+    corpus_dir, output = Path(corpus_dir), Path(output)
+    splits: dict[str, list[MonoCut]] = {"train": [], "dev": [], "test": []}
+    speakers = plan() if speakers is None else speakers
+    # The jobs are the parallelism: torch's own threads below them slow resampling down by ten on a busy machine.
+    num_torch_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(num_jobs) as pool:
+            prepared = pool.map(lambda speaker: _prepare_speaker(speaker, corpus_dir), speakers)
+            progress = tqdm(prepared, total=len(speakers), desc="espeak", unit=" speakers", disable=None)
+            for speaker, cuts in zip(speakers, progress, strict=True):
+                splits[speaker.split] += cuts
+    finally:
+        torch.set_num_threads(num_torch_threads)
+    save_splits(output, splits)

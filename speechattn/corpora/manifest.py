@@ -1,0 +1,187 @@
+"""Utterances as Lhotse cuts, and the three files that every prepared corpus consists of.
+
+A cut is a whole audio file with one supervision: its text, its speaker, and its phones in
+`alignment["phone"]`. Lhotse keeps seconds; samples at 16 kHz come back exactly through `phone_intervals`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse.audio import AudioSource
+
+from speechattn.aligner import align_cuts, alignment_items, read_lexicon
+from speechattn.alignment import Interval
+from speechattn.audio import SAMPLE_RATE, audio_info
+from speechattn.geometry import num_frames
+from speechattn.stages import atomic_path
+
+__all__ = [
+    "SPLITS",
+    "align_file",
+    "phone_intervals",
+    "read_cuts",
+    "save_cuts",
+    "save_rejected",
+    "save_splits",
+    "utterance_cut",
+]
+
+SPLITS = ("train", "dev", "test")
+
+
+def utterance_cut(
+    utterance_id: str,
+    audio_path: Path,
+    *,
+    speaker: str,
+    text: str,
+    intervals: Iterable[Interval] | None = None,
+) -> MonoCut:
+    """One audio file as a cut.
+
+    Args:
+        utterance_id: Unique within the corpus.
+        audio_path: The file; its first channel is the signal. Stored as an absolute path.
+        speaker: Who speaks; splits are made by speaker.
+        text: What is said.
+        intervals: The phones, in samples at 16 kHz; None when they are not known.
+
+    Raises:
+        ValueError: When the file is missing or is no audio (an `AudioError`); names it.
+    """
+    info = audio_info(audio_path)
+    duration = info.num_samples / info.sample_rate
+    recording = Recording(
+        id=utterance_id,
+        sources=[AudioSource("file", list(range(info.num_channels)), str(audio_path.resolve()))],
+        sampling_rate=info.sample_rate,
+        num_samples=info.num_samples,
+        duration=duration,
+    )
+    supervision = SupervisionSegment(
+        id=utterance_id,
+        recording_id=utterance_id,
+        start=0.0,
+        duration=duration,
+        text=text,
+        speaker=speaker,
+        alignment=None if intervals is None else {"phone": alignment_items(intervals)},
+    )
+    return MonoCut(
+        id=utterance_id,
+        start=0.0,
+        duration=duration,
+        channel=0,
+        supervisions=[supervision],
+        recording=recording,
+    )
+
+
+def read_cuts(path: str | Path) -> CutSet:
+    """A file of Lhotse cuts, as a CutSet in memory.
+
+    Raises:
+        ValueError: When there is no such file, or it does not hold cuts.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file of cuts")
+    try:
+        cuts = CutSet.from_file(path).to_eager()
+    except Exception as error:  # whatever gzip, JSON or Lhotse say of a file that is not theirs
+        raise ValueError(f"{path} is not a file of Lhotse cuts (.jsonl or .jsonl.gz)") from error
+    if len(cuts) == 0:
+        raise ValueError(f"{path} holds no cuts")
+    return cuts
+
+
+def phone_intervals(cut: MonoCut) -> list[Interval]:
+    """The phones of a cut in samples at 16 kHz, in order.
+
+    Starts count: where an end misses the next start by one sample, as rounded seconds do, it is moved to it.
+
+    Raises:
+        ValueError: When the cut has not exactly one supervision with phones, or is a part of one (Lhotse does
+            not shift the phones of such a part); names the cut.
+    """
+    if len(cut.supervisions) != 1 or "phone" not in (cut.supervisions[0].alignment or {}):
+        raise ValueError(f"cut {cut.id}: expected one supervision with phones in alignment['phone']")
+    supervision = cut.supervisions[0]
+    if supervision.start != 0:
+        raise ValueError(f"cut {cut.id}: is only a part of an utterance; its phone times cannot be trusted")
+    items = sorted(supervision.alignment["phone"], key=lambda item: item.start)
+    starts = [round(item.start * SAMPLE_RATE) for item in items]
+    # AlignmentItem.end is rounded to 0.1 ms, which is more than a sample.
+    ends = [round((item.start + item.duration) * SAMPLE_RATE) for item in items]
+    for number, next_start in enumerate(starts[1:]):
+        if abs(ends[number] - next_start) <= 1:
+            ends[number] = next_start
+    return [Interval(start, end, item.symbol) for start, end, item in zip(starts, ends, items, strict=True)]
+
+
+def save_splits(output: Path, splits: Mapping[str, Sequence[MonoCut]]) -> None:
+    """Write `output`/{train,dev,test}.jsonl.gz and print what they hold.
+
+    The same cuts give the same bytes.
+
+    Raises:
+        ValueError: When a split is missing or empty, or a speaker or an utterance id occurs in two of them.
+    """
+    owners: dict[tuple[str, str], str] = {}
+    for name in SPLITS:
+        if not splits.get(name):
+            raise ValueError(f"the {name} split has no utterances")
+        for cut in splits[name]:
+            for key in (("speaker", cut.supervisions[0].speaker), ("utterance", cut.id)):
+                if owners.setdefault(key, name) != name:
+                    raise ValueError(f"{key[0]} {key[1]} is in two splits: {owners[key]} and {name}")
+    for name in SPLITS:
+        cuts = splits[name]
+        save_cuts(output / f"{name}.jsonl.gz", cuts)
+        num_speakers = len({cut.supervisions[0].speaker for cut in cuts})
+        frames = sum(num_frames(round(cut.duration * SAMPLE_RATE)) for cut in cuts)
+        minutes = sum(cut.duration for cut in cuts) / 60
+        print(f"{name}: {len(cuts)} utterances, {num_speakers} speakers, {minutes:.1f} min, {frames:,} frames")
+
+
+def save_cuts(path: Path, cuts: Iterable[MonoCut]) -> None:
+    """Write cuts as gzipped JSON lines; the same cuts give the same bytes."""
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "wb") as raw,
+        gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as file,
+    ):
+        for cut in cuts:
+            file.write((json.dumps(cut.to_dict(), ensure_ascii=False) + "\n").encode())
+
+
+def save_rejected(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Write a table of what was left out, a row an utterance: its id first, the reason last; print how many."""
+    lines = ["\t".join(" ".join(field.split()) for field in row) + "\n" for row in rows]
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+    print(f"left out: {len(lines)} utterances" + (f", listed in {path}" if lines else ""))
+
+
+def align_file(cuts: str | Path, output: str | Path, *, lexicon: str | Path | None = None, num_jobs: int = 1) -> None:
+    """Find the phones of a file of cuts that have only a transcript.
+
+    Args:
+        cuts: The file.
+        output: File for the cuts with phones; what could not be aligned is listed in `<output>.rejected.tsv`.
+        lexicon: Pronunciations in CMUdict's format; None: CMUdict.
+        num_jobs: Processes.
+
+    Raises:
+        ValueError: When the cuts or the lexicon cannot be read, or no utterance could be aligned.
+    """
+    pronunciations = None if lexicon is None else read_lexicon(lexicon)
+    aligned, rejected = align_cuts(read_cuts(cuts), pronunciations, num_jobs=num_jobs)
+    save_rejected(Path(f"{output}.rejected.tsv"), rejected)
+    if not len(aligned):
+        raise ValueError(f"{cuts}: none of the {len(rejected)} utterances could be aligned; {rejected[0].reason}")
+    save_cuts(Path(output), aligned)

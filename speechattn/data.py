@@ -1,0 +1,175 @@
+"""Lhotse cuts -> batches of waveforms and frame labels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from speechattn.alignment import frame_labels
+from speechattn.corpora.manifest import phone_intervals, read_cuts
+from speechattn.geometry import Geometry
+from speechattn.phones import IGNORED, PhoneSet
+
+__all__ = ["Batch", "Batches", "cut_labels", "long_enough"]
+
+log = logging.getLogger("speechattn")
+MAX_BUCKETS = 8
+
+
+@dataclass
+class Batch:
+    """Utterances padded to the longest.
+
+    Attributes:
+        ids: The cuts' ids.
+        waveforms: (B, N) float32 in [-1, 1].
+        lengths: (B,) int64, samples.
+        labels: (B, T) int64, -100 where a frame is not scored or is padding.
+    """
+
+    ids: list[str]
+    waveforms: Tensor
+    lengths: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(self.ids, self.waveforms.to(device), self.lengths.to(device), self.labels.to(device))
+
+
+def cut_labels(cut: Any, phones: PhoneSet, geometry: Geometry) -> np.ndarray:
+    """The class of every frame of a cut, (T,) int64, -100 where none.
+
+    Raises:
+        ValueError: When a symbol cannot be folded to `phones`; the message names the cut.
+    """
+    intervals = phone_intervals(cut)
+    try:
+        ids = phones.ids(interval.symbol for interval in intervals)
+        return frame_labels(intervals, cut.num_samples, ids, geometry=geometry)
+    except ValueError as error:
+        raise ValueError(f"cut {cut.id}: {error}") from error
+
+
+def long_enough(path: str | Path, geometry: Geometry) -> Any:
+    """The cuts of a file that have at least one frame; the others are counted and listed.
+
+    Raises:
+        ValueError: When the file is not one of cuts, none is left, or a cut has another sample rate.
+    """
+    from lhotse import CutSet
+
+    cuts: list[Any] = []
+    short: list[Any] = []
+    for cut in read_cuts(path):
+        if cut.sampling_rate != geometry.sample_rate:
+            raise ValueError(
+                f"{path}: cut {cut.id} is at {cut.sampling_rate} Hz, the model at {geometry.sample_rate} Hz"
+            )
+        (cuts if geometry.num_frames(cut.num_samples) else short).append(cut)
+    if short:
+        log.warning("%s: %d cuts below one frame left out: %s", path, len(short), " ".join(c.id for c in short))
+    if not cuts:
+        raise ValueError(f"{path} holds no utterance of at least one frame")
+    return CutSet.from_cuts(cuts)
+
+
+class Batches:
+    """Batches of a set of cuts, capped by the longest utterance times their number.
+
+    Args:
+        cuts: Lhotse cuts with phone alignments, each at least one frame long.
+        phones: The inventory of the labels.
+        geometry: Where the frames lie.
+        batch_seconds: Cap of longest x count, padding included. A longer utterance makes a batch of its own.
+        shuffle: Whether to draw another order in every epoch.
+        seed: Of the order.
+        num_workers: Data-loading processes, 0 to load in this one.
+        rank: Index of this process among `world_size` that share the cuts.
+        world_size: Number of such processes.
+    """
+
+    def __init__(
+        self,
+        cuts: Any,
+        phones: PhoneSet,
+        geometry: Geometry,
+        *,
+        batch_seconds: float,
+        shuffle: bool,
+        seed: int = 0,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
+
+        self.num_cuts = len(cuts)
+        order = dict(max_duration=batch_seconds, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
+        buckets = min(MAX_BUCKETS, self.num_cuts // 50)
+        if buckets > 1:
+            self.sampler = DynamicBucketingSampler(cuts, num_buckets=buckets, **order)
+        else:
+            self.sampler = DynamicCutSampler(cuts, **order)
+        self.loader = DataLoader(
+            _Utterances(phones, geometry),
+            sampler=self.sampler,
+            batch_size=None,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,  # the sampler runs in this process, so that epochs still differ
+            worker_init_fn=_one_thread if num_workers else None,
+            multiprocessing_context="forkserver" if num_workers else None,
+        )
+
+    def epoch(self, number: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch; their order is a function of the seed and the epoch's number."""
+        self.sampler.set_epoch(number)
+        yield from self.loader
+
+
+class _Utterances(Dataset):
+    """A map from a Lhotse CutSet (one batch of the sampler) to a `Batch`."""
+
+    def __init__(self, phones: PhoneSet, geometry: Geometry) -> None:
+        self.phones = phones
+        self.geometry = geometry
+
+    def __getitem__(self, cuts: Any) -> Batch:
+        waveforms = [_waveform(cut) for cut in cuts]
+        labels = [cut_labels(cut, self.phones, self.geometry) for cut in cuts]
+        return Batch(
+            ids=[cut.id for cut in cuts],
+            waveforms=torch.nn.utils.rnn.pad_sequence([torch.from_numpy(w) for w in waveforms], batch_first=True),
+            lengths=torch.tensor([len(waveform) for waveform in waveforms]),
+            labels=torch.nn.utils.rnn.pad_sequence(
+                [torch.from_numpy(row) for row in labels], batch_first=True, padding_value=IGNORED
+            ),
+        )
+
+
+def _waveform(cut: Any) -> np.ndarray:
+    """(N,) float32; another length than the manifest's is an error that names the cut."""
+    from lhotse.audio import AudioLoadingError, set_current_audio_backend
+    from lhotse.audio.backend import LibsndfileBackend
+
+    set_current_audio_backend(LibsndfileBackend())
+    try:
+        waveform = cut.load_audio()[0]
+    except (AudioLoadingError, OSError, RuntimeError, TypeError) as error:  # Lhotse wraps what soundfile raises
+        source = cut.recording.sources[0].source
+        raise ValueError(f"cut {cut.id}: its audio {source} cannot be read any more") from error
+    if len(waveform) != cut.num_samples:
+        raise ValueError(f"cut {cut.id} has {len(waveform)} samples, its manifest says {cut.num_samples}")
+    return waveform
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

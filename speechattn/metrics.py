@@ -1,0 +1,75 @@
+"""Figures from counts: everything here is a pure function of a confusion matrix.
+
+A confusion matrix is (P, P) int64, row = reference class, column = predicted class, in frames. Frames without
+a reference label never get in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["confusion_matrix", "frame_figures"]
+
+
+def confusion_matrix(reference: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count frames by reference and prediction.
+
+    Args:
+        reference: (T,) int, negative where a frame is not scored.
+        predicted: (T,) int in [0, P).
+        num_classes: P.
+
+    Returns:
+        (P, P) int64.
+
+    Raises:
+        ValueError: When the two are not of one length.
+    """
+    if reference.shape != predicted.shape:
+        raise ValueError(f"{reference.shape} reference labels but {predicted.shape} predictions")
+    scored = reference >= 0
+    cells = num_classes * reference[scored] + predicted[scored]
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def frame_figures(confusion: np.ndarray, symbols: Sequence[str], silences: Collection[str]) -> dict[str, Any]:
+    """Frame accuracies as fractions of 1.
+
+    Args:
+        confusion: (P, P) counts.
+        symbols: Name of each class.
+        silences: The symbols that count as silence.
+
+    Returns:
+        `frame_accuracy` over the `num_frames` scored frames; `frame_accuracy_no_silence` over those whose
+        reference is not silence; `silence_share` of the reference; `majority`: the commonest phone and what
+        always answering it would score, with and without silence; `phones`: per phone that occurs,
+        `accuracy` (recall) and `num_frames`. An accuracy over no frames is None.
+    """
+    correct, total = confusion.diagonal(), confusion.sum(axis=1)
+    speech = np.array([symbol not in silences for symbol in symbols])
+    majority, majority_speech = int(total.argmax()), int(np.where(speech, total, -1).argmax())
+    return {
+        "frame_accuracy": _share(correct.sum(), total.sum()),
+        "frame_accuracy_no_silence": _share(correct[speech].sum(), total[speech].sum()),
+        "num_frames": int(total.sum()),
+        "silence_share": _share(total[~speech].sum(), total.sum()),
+        "majority": {
+            "phone": symbols[majority],
+            "frame_accuracy": _share(total[majority], total.sum()),
+            "phone_no_silence": symbols[majority_speech],
+            "frame_accuracy_no_silence": _share(total[majority_speech], total[speech].sum()),
+        },
+        "phones": {
+            symbol: {"accuracy": _share(correct[index], total[index]), "num_frames": int(total[index])}
+            for index, symbol in enumerate(symbols)
+            if total[index]
+        },
+    }
+
+
+def _share(part: np.integer, whole: np.integer) -> float | None:
+    return float(part / whole) if whole else None

@@ -1,0 +1,115 @@
+"""Pictures. Matplotlib and librosa are imported where one is drawn, and no display is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from speechattn.alignment import Segment
+from speechattn.geometry import Geometry
+from speechattn.stages import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_confusion", "plot_curves", "plot_phones", "plot_prediction", "save_figure"]
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure as a picture, in the format that the path's suffix names."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def plot_prediction(
+    samples: np.ndarray, posteriors: np.ndarray, segments: Sequence[Segment], symbols: Sequence[str], geometry: Geometry
+) -> Figure:
+    """Spectrogram with phone segments above, posteriors of the phones below, on one time axis.
+
+    Args:
+        samples: (N,) float.
+        posteriors: (T, P) in [0, 1].
+        segments: What was decided.
+        symbols: Name of each of the P phones.
+        geometry: Where the frames lie.
+    """
+    import librosa
+    from librosa import display  # type: ignore[attr-defined]
+
+    figure = _figure(max(6.0, 2.5 * len(samples) / geometry.sample_rate), 8.0)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 3])
+    power = np.abs(librosa.stft(samples, n_fft=512, win_length=geometry.window, hop_length=geometry.hop)) ** 2
+    display.specshow(
+        librosa.power_to_db(power, ref=np.max), sr=geometry.sample_rate, hop_length=geometry.hop,
+        x_axis="time", y_axis="hz", cmap="magma", vmin=-80, ax=above,
+    )  # fmt: skip
+    for segment in segments:
+        above.axvline(segment.start, color="white", linewidth=0.5)
+        above.text(
+            (segment.start + segment.end) / 2, 0.97 * geometry.sample_rate / 2, segment.phone,
+            ha="center", va="top", color="white", fontsize=8,
+        )  # fmt: skip
+    seen = np.flatnonzero(posteriors.max(axis=0) > 0.1).tolist()  # a row for each phone that plays a part
+    owned = (geometry.first_centre - geometry.hop / 2) / geometry.sample_rate
+    end = owned + len(posteriors) * geometry.hop / geometry.sample_rate
+    below.imshow(
+        posteriors[:, seen].T, aspect="auto", interpolation="nearest", cmap="Blues", vmin=0, vmax=1,
+        extent=(owned, end, len(seen) - 0.5, -0.5),
+    )  # fmt: skip
+    below.set_yticks(range(len(seen)), [symbols[index] for index in seen], fontsize=7)
+    below.set(xlabel="time, s", ylabel="posterior of the phone")
+    above.set(xlabel="", ylabel="frequency, Hz", xlim=(0, len(samples) / geometry.sample_rate))
+    return figure
+
+
+def plot_confusion(confusion: np.ndarray, symbols: Sequence[str]) -> Figure:
+    """Confusion matrix, each row as shares of the reference phone; phones that never occur are left out."""
+    used = np.flatnonzero(confusion.sum(axis=1) + confusion.sum(axis=0)).tolist()
+    counts = confusion[np.ix_(used, used)]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = _figure(9.0, 8.0)
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [symbols[index] for index in used]
+    axes.set_xticks(range(len(used)), names, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(used)), names, fontsize=7)
+    axes.set(xlabel="predicted", ylabel="reference")
+    figure.colorbar(image, label="share of the reference phone's frames")
+    return figure
+
+
+def plot_phones(figures: dict[str, Any]) -> Figure:
+    """Frame accuracy of each phone, commonest first, from what `frame_figures` gives."""
+    phones = sorted(figures["phones"].items(), key=lambda item: -item[1]["num_frames"])
+    figure = _figure(10.0, 4.0)
+    axes = figure.subplots()
+    axes.bar(range(len(phones)), [counts["accuracy"] for _, counts in phones])
+    axes.axhline(figures["frame_accuracy"], color="black", linewidth=0.8, label="all frames")
+    axes.set_xticks(range(len(phones)), [symbol for symbol, _ in phones], rotation=90, fontsize=8)
+    axes.set(ylim=(0, 1), ylabel="frame accuracy", xlabel="phone, commonest first")
+    axes.legend()
+    return figure
+
+
+def plot_curves(rows: Sequence[dict[str, str]]) -> Figure:
+    """Training loss and dev accuracy by epoch, from the rows of a training's log.csv."""
+    figure = _figure(7.0, 4.0)
+    axes = figure.subplots()
+    epochs = [int(row["epoch"]) for row in rows]
+    axes.plot(epochs, [float(row["train_loss"]) for row in rows], color="C1")
+    axes.set(xlabel="epoch", ylabel="training loss per frame")
+    axes.yaxis.label.set_color("C1")
+    right = axes.twinx()
+    right.plot(epochs, [float(row["dev_accuracy"]) for row in rows], color="C0")
+    right.set(ylabel="dev frame accuracy")
+    right.yaxis.label.set_color("C0")
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(min(width, 100.0), height), layout="constrained")

@@ -1,0 +1,93 @@
+"""Work that is done once: atomic files, and stamps that tell whether a stage must run again.
+
+A stage leaves a small JSON stamp beside its outputs: its options, what its inputs looked like, and the
+checksum of every output. It counts as done only while all three still hold, so that a changed option, a
+changed input or a half-written output makes it run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["atomic_path", "checksum", "is_done", "mark_done"]
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Write a file or folder so that it appears whole or not at all.
+
+    Args:
+        path: Where the result is to lie; its folder is made when missing.
+
+    Yields:
+        A path beside `path` with the same suffix, to write to. Renamed to `path` when the block ends
+        well, removed when it raises.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        temporary = workshop / path.name
+        yield temporary
+        if temporary.is_dir() and path.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def checksum(path: str | Path, algorithm: str = "sha256") -> str:
+    """Hex digest of a file's bytes, read in blocks."""
+    digest = hashlib.new(algorithm)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def is_done(stamp: Path, options: Mapping[str, Any], inputs: Sequence[Path]) -> bool:
+    """Whether the stage that left `stamp` need not run again.
+
+    Args:
+        stamp: The stage's stamp; outputs are recorded relative to its folder.
+        options: What the stage would run with now, JSON-serialisable.
+        inputs: Files that it would read now.
+
+    Returns:
+        True when options and input checksums equal the recorded ones and every output is still whole.
+    """
+    try:
+        record = json.loads(stamp.read_text(encoding="utf-8"))
+        if record["options"] != json.loads(json.dumps(dict(options))):
+            return False
+        if record["inputs"] != {str(path): checksum(path) for path in inputs}:
+            return False
+        return all(checksum(stamp.parent / name) == digest for name, digest in record["outputs"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # no stamp, or not one of ours
+
+
+def mark_done(stamp: Path, options: Mapping[str, Any], inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """Leave the stamp of a finished stage.
+
+    Args:
+        stamp: Where to; its folder is the one that `outputs` lie in.
+        options: As for `is_done`.
+        inputs: As for `is_done`.
+        outputs: What the stage wrote.
+    """
+    record = {
+        "options": dict(options),
+        "inputs": {str(path): checksum(path) for path in inputs},
+        "outputs": {os.path.relpath(path, stamp.parent): checksum(path) for path in outputs},
+    }
+    with atomic_path(stamp) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,339 @@
+"""Train a `FrameClassifier` on cuts: AdamW, warm-up and cosine decay, SpecAugment, averaged weights.
+
+The model kept is the one that scores best on dev. Devices, mixed precision and processes are Accelerate's:
+the same command runs under `torchrun`.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
+
+from speechattn.augmentation import SpecAugment, SpecAugmentConfig, cut_seed
+from speechattn.classifier import ClassifierConfig, FrameClassifier
+from speechattn.data import Batch, Batches, long_enough
+from speechattn.evaluation import count_confusions
+from speechattn.metrics import frame_figures
+from speechattn.phones import IGNORED
+from speechattn.stages import is_done, mark_done
+
+__all__ = ["DataConfig", "OptimConfig", "TrainConfig", "train"]
+
+log = logging.getLogger("speechattn")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to train on.
+
+    Args:
+        train: Cuts to learn from.
+        dev: Cuts to choose the best epoch by.
+        batch_seconds: Most seconds in a batch, padding included.
+        num_workers: Data-loading processes.
+    """
+
+    train: str = "data/train.jsonl.gz"
+    dev: str = "data/dev.jsonl.gz"
+    batch_seconds: float = 100.0
+    num_workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_seconds <= 0:
+            raise ValueError(f"data.batch_seconds must be positive, got {self.batch_seconds}")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How to learn.
+
+    Args:
+        epochs: Passes over the training cuts.
+        learning_rate: Peak of the schedule.
+        warmup: Share of the training in which the learning rate rises from 0; then it falls as a cosine.
+        weight_decay: AdamW's, on matrices only.
+        clip: Greatest norm of the gradient.
+        label_smoothing: Share of the target spread over all phones, [0, 1).
+        average: Decay per step of the exponential moving average of the weights, which is what is scored
+            and kept; 0 for none.
+        mixed_precision: `no`, `bf16` or `fp16`; front end and loss stay in float32.
+    """
+
+    epochs: int = 20
+    learning_rate: float = 1e-3
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    label_smoothing: float = 0.0
+    average: float = 0.99
+    mixed_precision: str = "no"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"optim.epochs must be at least 1, got {self.epochs}")
+        for name in ("warmup", "label_smoothing", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"optim.{name} must lie in [0, 1), got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole training.
+
+    Args:
+        output: Folder for the model: config.json, model.safetensors and the log.
+        seed: Of the initial weights, the order of the data and the augmentation.
+        data: What to train on.
+        model: What to train.
+        spec_augment: What to hide of each utterance.
+        optim: How to learn.
+    """
+
+    output: str = "exp/model"
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ClassifierConfig = field(default_factory=ClassifierConfig)
+    spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
+    """Train, and keep the epoch that is best on dev. A training that has ended already is not repeated.
+
+    Args:
+        config: The whole training.
+        init: A model to start from instead of fresh weights; its shape replaces `config.model`.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        ValueError: When the cuts cannot be read or labelled, or the loss stops being finite.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
+    output = Path(config.output)
+    options = asdict(config) | {"init": None if init is None else str(init)}
+    stamp, inputs = output / "train.done.json", [Path(config.data.train), Path(config.data.dev)]
+    if is_done(stamp, options, inputs):
+        log.info("%s: trained already with these options and data", output)
+        return output
+    accelerator = Accelerator(mixed_precision=config.optim.mixed_precision)
+    set_seed(config.seed)
+    model = FrameClassifier.from_pretrained(init) if init else FrameClassifier(config.model)
+    batches, dev = _batches(config, model, accelerator)
+    if accelerator.is_main_process:
+        output.mkdir(parents=True, exist_ok=True)
+        stamp.unlink(missing_ok=True)
+    log.info(
+        "%d parameters, %d training and %d dev utterances, %d process(es) on %s, %d threads",
+        sum(p.numel() for p in model.parameters()), batches.num_cuts, dev.num_cuts,
+        accelerator.num_processes, accelerator.device.type, torch.get_num_threads(),
+    )  # fmt: skip
+    model.to(accelerator.device)
+    if model.config.frontend.normalisation == "global" and init is None:
+        _learn_statistics(model, batches.epoch(), accelerator)
+    average = AveragedModel(model, multi_avg_fn=partial(_average, config.optim.average))
+    optimizer = torch.optim.AdamW(_parameter_groups(model, config.optim), lr=0.0)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+
+    best, progress = -1.0, _Progress(config.optim.epochs, batches.num_cuts)
+    with _Log(output / "log.csv", enabled=accelerator.is_main_process) as table:
+        for epoch in range(config.optim.epochs):
+            started = time.monotonic()
+            average_loss = _train_epoch(wrapped, average, optimizer, accelerator, batches, epoch, config, progress)
+            scored: FrameClassifier = average.module if config.optim.average else model  # type: ignore[assignment]
+            confusion = count_confusions(scored.eval(), dev.epoch(), accelerator.device)
+            confusion = accelerator.reduce(torch.from_numpy(confusion).to(accelerator.device)).cpu().numpy()
+            figures = frame_figures(confusion, model.phones.symbols, model.phones.silences)
+            accuracy = figures["frame_accuracy"]
+            if accelerator.is_main_process and accuracy > best:
+                scored.save_pretrained(output)
+            best = max(best, accuracy)
+            table.write(
+                epoch=epoch + 1,
+                train_loss=round(average_loss, 5),
+                dev_accuracy=round(accuracy, 5),
+                dev_accuracy_no_silence=round(figures["frame_accuracy_no_silence"] or 0.0, 5),
+                seconds=round(time.monotonic() - started, 1),
+            )
+    if accelerator.is_main_process:
+        outputs = [output / name for name in ("config.json", "model.safetensors", "log.csv")]
+        mark_done(stamp, options, inputs, outputs)
+    accelerator.wait_for_everyone()
+    return output
+
+
+def _batches(config: TrainConfig, model: FrameClassifier, accelerator: Any) -> tuple[Batches, Batches]:
+    phones, geometry = model.phones, model.frontend.geometry
+    training, dev = long_enough(config.data.train, geometry), long_enough(config.data.dev, geometry)
+    share = dict(rank=accelerator.process_index, world_size=accelerator.num_processes)
+    return (
+        Batches(
+            training, phones, geometry,
+            batch_seconds=config.data.batch_seconds, shuffle=True, seed=config.seed,
+            num_workers=config.data.num_workers, **share,
+        ),
+        Batches(dev, phones, geometry, batch_seconds=config.data.batch_seconds, shuffle=False, **share),
+    )  # fmt: skip
+
+
+def _train_epoch(
+    model: nn.Module,
+    average: AveragedModel,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Any,
+    batches: Batches,
+    epoch: int,
+    config: TrainConfig,
+    progress: _Progress,
+) -> float:
+    """One pass over the data; returns the loss per frame."""
+    model.train()
+    frames_per_s = config.model.frontend.sample_rate / config.model.frontend.hop
+    loss_sum, frame_sum = 0.0, 0
+    for batch in progress.over(batches.epoch(epoch), epoch, accelerator):
+        batch = batch.to(accelerator.device)
+        for group in optimizer.param_groups:
+            group["lr"] = config.optim.learning_rate * schedule(progress.share, config.optim.warmup)
+        seeds = [cut_seed(config.seed, epoch, cut_id) for cut_id in batch.ids]
+        logits, _ = model(
+            batch.waveforms, batch.lengths, log_mel_transform=SpecAugment(config.spec_augment, seeds, frames_per_s)
+        )
+        loss = frame_loss(logits, batch.labels, config.optim.label_smoothing)
+        frames = (batch.labels != IGNORED).sum()
+        # Processes hold different numbers of frames and their gradients are averaged: normalise globally.
+        everywhere = accelerator.reduce(frames).clamp(min=1)
+        if not torch.isfinite(loss):
+            raise ValueError(f"the loss is {loss.item()} in epoch {epoch + 1} on cuts {' '.join(batch.ids)}")
+        accelerator.backward(loss * accelerator.num_processes / everywhere)
+        accelerator.clip_grad_norm_(model.parameters(), config.optim.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update_parameters(accelerator.unwrap_model(model))
+        loss_sum, frame_sum = loss_sum + loss.item(), frame_sum + int(frames)
+        progress.advance(len(batch.ids) * accelerator.num_processes, loss_sum / max(frame_sum, 1))
+    return loss_sum / max(frame_sum, 1)
+
+
+@torch.no_grad()
+def _average(decay: float, averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
+    """One step of the moving average; early steps forget faster, so that the first weights leave no trace."""
+    step = int(num_averaged)
+    torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + step) / (10 + step)))
+
+
+def frame_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy summed over the labelled frames: (B, T, P) and (B, T) with -100 for none -> scalar."""
+    return F.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum",
+        label_smoothing=label_smoothing,
+    )  # fmt: skip
+
+
+def schedule(share: float, warmup: float) -> float:
+    """Learning rate relative to its peak, after a share of the training in [0, 1]: linear rise, cosine fall."""
+    if share < warmup:
+        return share / warmup
+    return 0.5 * (1 + math.cos(math.pi * min((share - warmup) / (1 - warmup), 1.0)))
+
+
+def _parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+    """Weight decay on matrices and filters only, as is usual: not on biases and normalisations."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+@torch.no_grad()
+def _learn_statistics(model: FrameClassifier, batches: Iterator[Batch], accelerator: Any) -> None:
+    """Mean and variance of the training features, for `global` normalisation."""
+    dim = model.config.frontend.dim
+    count, total, squares = torch.zeros(1), torch.zeros(dim), torch.zeros(dim)
+    count, total, squares = (part.double().to(accelerator.device) for part in (count, total, squares))
+    for batch in batches:
+        features, frame_lengths = model.frontend(batch.waveforms.to(total.device), batch.lengths.to(total.device))
+        count += frame_lengths.sum()  # the statistics are still 0 and 1, and padded frames are 0
+        total += features.double().sum(dim=(0, 1))
+        squares += features.double().square().sum(dim=(0, 1))
+    count, total, squares = (accelerator.reduce(part) for part in (count, total, squares))
+    mean = total / count
+    model.frontend.set_statistics(mean.float(), (squares / count - mean.square()).float())
+
+
+class _Progress:
+    """How far the training is, as a share of all cuts to be seen, with a bar where stderr is a terminal."""
+
+    def __init__(self, epochs: int, num_cuts: int) -> None:
+        self.epochs, self.num_cuts, self.seen = epochs, num_cuts, 0
+        self.bar: Any = None
+
+    @property
+    def share(self) -> float:
+        return self.seen / (self.epochs * self.num_cuts)
+
+    def over(self, batches: Iterator[Batch], epoch: int, accelerator: Any) -> Iterator[Batch]:
+        from tqdm import tqdm
+
+        self.seen = epoch * self.num_cuts
+        disable = None if accelerator.is_main_process else True  # None: off unless stderr is a terminal
+        title = f"epoch {epoch + 1}/{self.epochs}"
+        with tqdm(total=self.num_cuts, desc=title, unit="utt", leave=False, disable=disable) as self.bar:
+            yield from batches
+
+    def advance(self, num_cuts: int, loss: float) -> None:
+        self.seen += num_cuts
+        self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        self.bar.update(num_cuts)
+
+
+class _Log:
+    """A row an epoch, in a CSV file, on screen, and for TensorBoard where that is installed."""
+
+    def __init__(self, path: Path, *, enabled: bool) -> None:
+        self.path, self.enabled = path, enabled
+        self.tensorboard: Any = None
+
+    def __enter__(self) -> _Log:
+        if self.enabled:
+            self.file = open(self.path, "w", encoding="utf-8", newline="")
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.tensorboard = SummaryWriter(self.path.parent / "tensorboard")
+            except ImportError:
+                pass
+        return self
+
+    def write(self, *, epoch: int, **figures: float) -> None:
+        if not self.enabled:
+            return
+        row = {"epoch": epoch, **figures}
+        writer = csv.DictWriter(self.file, list(row))
+        if self.file.tell() == 0:
+            writer.writeheader()
+        writer.writerow(row)
+        self.file.flush()
+        if self.tensorboard:
+            for name, value in figures.items():
+                self.tensorboard.add_scalar(name, value, epoch)
+        log.info(" ".join(f"{name}={value}" for name, value in row.items()))
+
+    def __exit__(self, *error: object) -> None:
+        if self.enabled:
+            self.file.close()
+            if self.tensorboard:
+                self.tensorboard.close()

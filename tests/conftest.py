@@ -1,0 +1,91 @@
+"""What all tests share: fixed seeds, one thread, and real speech where a mirror is at hand."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import settings
+
+from speechattn.audio import load_audio
+
+# The same examples in every run, no time limit for one (machines are shared), nothing written to disk.
+settings.register_profile("speechattn", derandomize=True, deadline=None, database=None, max_examples=25)
+settings.load_profile("speechattn")
+
+UTTERANCES = ("dr2-faem0/sx42", "dr7-madd0/si1295", "dr8-fbcg1/si1612")  # three speakers
+
+
+@pytest.fixture(autouse=True)
+def _seeds_and_one_thread() -> Iterator[None]:
+    torch.set_num_threads(1)
+    numpy_state = np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        yield
+    np.random.set_state(numpy_state)
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The folder that holds real data, or the test is skipped."""
+    folder = os.environ.get("SPEECHATTN_MIRROR")
+    if not folder:
+        pytest.skip("SPEECHATTN_MIRROR is not set")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def timit_archive(mirror: Path) -> Path:
+    """The archive of the TIMIT sample."""
+    archive = mirror / "nltk_data/packages/corpora/timit.zip"
+    if not archive.is_file():
+        pytest.skip("SPEECHATTN_MIRROR holds no TIMIT sample")
+    return archive
+
+
+@pytest.fixture(scope="session")
+def speech(timit_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    """A few utterances of the TIMIT sample, (N,) float32 each."""
+    folder = tmp_path_factory.mktemp("speech")
+    with zipfile.ZipFile(timit_archive) as file:
+        return [load_audio(file.extract(f"timit/{name}.wav", folder)) for name in UTTERANCES]
+
+
+@pytest.fixture(scope="session")
+def tone_corpus(tmp_path_factory) -> Path:
+    """A corpus that can be learned in seconds: each phone is a tone of its own. {train,dev,test}.jsonl.gz."""
+    from speechattn.alignment import Interval
+    from speechattn.corpora.manifest import save_splits, utterance_cut
+
+    folder = tmp_path_factory.mktemp("tones")
+    generator = np.random.default_rng(0)
+    tones = {"SIL": 0.0, "AA": 300.0, "IY": 700.0, "S": 3000.0}
+    splits: dict[str, list] = {}
+    for split, count in (("train", 24), ("dev", 6), ("test", 6)):
+        splits[split] = []
+        for number in range(count):
+            pieces, intervals, time = [], [], 0
+            for _ in range(int(generator.integers(5, 9))):
+                symbol = str(generator.choice(list(tones)))
+                length = int(generator.integers(1200, 4000))
+                phase = 2 * np.pi * tones[symbol] * np.arange(length) / 16000
+                pieces.append(0.3 * np.sin(phase) + 0.003 * generator.standard_normal(length))
+                intervals.append(Interval(time, time + length, symbol))
+                time += length
+            path = folder / f"{split}-{number}.flac"
+            soundfile.write(path, np.concatenate(pieces), 16000)
+            splits[split].append(
+                utterance_cut(
+                    f"{split}-{number}", path, speaker=f"{split}-speaker-{number % 2}", text="", intervals=intervals
+                )
+            )
+    save_splits(folder, splits)
+    return folder

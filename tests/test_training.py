@@ -1,0 +1,120 @@
+"""Training end to end on a corpus made of tones: it learns, repeats exactly, and refuses what it cannot use."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from speechattn.augmentation import SpecAugmentConfig
+from speechattn.classifier import ClassifierConfig, FrameClassifier
+from speechattn.encoder import EncoderConfig
+from speechattn.evaluation import evaluate
+from speechattn.frontend import MfccConfig
+from speechattn.training import DataConfig, OptimConfig, TrainConfig, frame_loss, schedule, train
+
+
+@pytest.fixture
+def config(tone_corpus, tmp_path):
+    return TrainConfig(
+        output=str(tmp_path / "model"),
+        data=DataConfig(
+            train=str(tone_corpus / "train.jsonl.gz"),
+            dev=str(tone_corpus / "dev.jsonl.gz"),
+            batch_seconds=4.0,
+            num_workers=0,
+        ),
+        model=ClassifierConfig(
+            frontend=MfccConfig(normalisation="global"),
+            encoder=EncoderConfig(dim=32, layers=1, heads=2, left=4, right=4, feed_forward=32, conv_kernel=3),
+        ),
+        spec_augment=SpecAugmentConfig(freq_masks=1, freq_width=2, time_masks_per_s=0.5, time_width=3),
+        optim=OptimConfig(epochs=6, learning_rate=5e-3, average=0.9),
+    )
+
+
+def weights(folder):
+    return FrameClassifier.from_pretrained(folder).state_dict()
+
+
+def log_rows(folder):
+    with open(folder / "log.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_learns_a_separable_task_and_keeps_the_best_epoch(config, tone_corpus):
+    folder = train(config)
+    rows = log_rows(folder)
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 7))
+    assert float(rows[-1]["train_loss"]) < 0.5 * float(rows[0]["train_loss"])
+    figures, confusion = evaluate(FrameClassifier.from_pretrained(folder), tone_corpus / "dev.jsonl.gz")
+    assert figures["frame_accuracy"] > 0.9 > figures["majority"]["frame_accuracy"] + 0.3
+    best = max(float(row["dev_accuracy"]) for row in rows)
+    assert figures["frame_accuracy"] == pytest.approx(best, abs=1e-5)
+    assert confusion.sum() == figures["num_frames"]
+    assert FrameClassifier.from_pretrained(folder).frontend.mean.abs().max() > 1  # statistics were learned
+
+
+def test_same_seed_same_weights_whatever_the_workers_and_other_seed_other_weights(config, tmp_path):
+    short = replace(config, optim=replace(config.optim, epochs=1))
+    first = weights(train(replace(short, output=str(tmp_path / "a"))))
+    workers = replace(short.data, num_workers=2)
+    again = weights(train(replace(short, data=workers, output=str(tmp_path / "b"))))
+    other = weights(train(replace(short, seed=1, output=str(tmp_path / "c"))))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_finished_training_is_not_repeated_but_a_changed_or_damaged_one_is(config):
+    config = replace(config, optim=replace(config.optim, epochs=1))
+    folder = train(config)
+    weight_file = folder / "model.safetensors"
+    made = weight_file.stat().st_mtime_ns
+    train(config)
+    assert weight_file.stat().st_mtime_ns == made
+    train(replace(config, optim=replace(config.optim, learning_rate=1e-3)))
+    changed = weight_file.stat().st_mtime_ns
+    assert changed > made
+    weight_file.write_bytes(weight_file.read_bytes()[:100])
+    train(replace(config, optim=replace(config.optim, learning_rate=1e-3)))
+    assert weight_file.stat().st_size > 100
+
+
+def test_init_starts_from_the_models_weights(config, tmp_path):
+    folder = train(replace(config, optim=replace(config.optim, epochs=1)))
+    frozen = replace(config, output=str(tmp_path / "tuned"), optim=replace(config.optim, epochs=1, learning_rate=0.0))
+    tuned = weights(train(frozen, init=folder))
+    start = weights(folder)
+    assert all(torch.allclose(start[name], tuned[name], atol=1e-6) for name in start)
+
+
+def test_labels_that_the_inventory_lacks_name_the_cut(config):
+    wrong = replace(config, model=replace(config.model, phones="timit39"))
+    with pytest.raises(ValueError, match=r"cut train-\d+.*phone 'AA'"):
+        train(wrong)
+
+
+def test_loss_is_the_sum_over_labelled_frames_by_hand():
+    logits = torch.randn(2, 3, 5)
+    labels = torch.tensor([[0, 4, -100], [2, -100, -100]])
+    by_hand = 0.0
+    for row, frame in ((0, 0), (0, 1), (1, 0)):
+        by_hand -= F.log_softmax(logits[row, frame], dim=0)[labels[row, frame]].item()
+    assert frame_loss(logits, labels).item() == pytest.approx(by_hand, rel=1e-5)
+    assert frame_loss(logits, torch.full((2, 3), -100)).item() == 0
+
+
+def test_schedule_rises_falls_and_ends_at_zero():
+    assert schedule(0.0, 0.1) == 0
+    assert schedule(0.05, 0.1) == pytest.approx(0.5)
+    assert schedule(0.1, 0.1) == pytest.approx(1)
+    assert schedule(0.55, 0.1) == pytest.approx(0.5)
+    assert schedule(1.0, 0.1) == pytest.approx(0, abs=1e-12)
+    shares = np.linspace(0.1, 1, 50)
+    assert all(schedule(a, 0.1) > schedule(b, 0.1) for a, b in zip(shares, shares[1:], strict=False))
+    assert math.isclose(schedule(0.0, 0.0), 1)
