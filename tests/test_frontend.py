@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -246,6 +246,7 @@ def weighted(features: Tensor) -> Tensor:
     return (features * torch.arange(features.shape[-2:].numel()).view(features.shape[-2:]).cos()).sum()
 
 
+@settings(max_examples=100)
 @given(
     lengths=lengths_of_a_batch,
     garbage=st.sampled_from([0.0, 1e3, math.nan, math.inf, -math.inf]),
@@ -409,7 +410,7 @@ def test_input_that_does_not_fit_is_named(waveforms: Tensor, lengths: Tensor | N
 
 
 @pytest.mark.parametrize(
-    "settings, message",
+    "values, message",
     [
         ({"preset": "htk"}, "preset must be one of kaldi, got preset='htk'"),
         ({"normalisation": "batch"}, "normalisation must be one of none, utterance, global, got 'batch'"),
@@ -424,6 +425,6 @@ def test_input_that_does_not_fit_is_named(waveforms: Tensor, lengths: Tensor | N
         ({"window": -1}, "window must be positive"),
     ],
 )
-def test_a_setting_out_of_range_is_named(settings: dict, message: str) -> None:
+def test_a_setting_out_of_range_is_named(values: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        MfccConfig(**settings)
+        MfccConfig(**values)

@@ -1,0 +1,343 @@
+"""Truncated self-attention: exact reach, both paths alike, padding without a trace, loops as the judge."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from speechattn import attention as module
+from speechattn.attention import PATHS, TruncatedSelfAttention, band_mask
+
+DIM, HEADS = 8, 2
+TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.float64: {"rtol": 1e-9, "atol": 1e-9}}
+CONTEXTS = [(0, 0), (1, 0), (0, 1), (2, 5), (5, 2), (16, 16), (40, 3)]
+UNLIMITED = [(None, None), (None, 0), (None, 2), (3, None), (0, None)]
+BLOCK = module.BLOCK_FRAMES
+
+
+def pair(left: int | None, right: int | None, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, nn.Module]:
+    """The same weights behind the dense and the blocked path."""
+    dense = TruncatedSelfAttention(DIM, HEADS, left=left, right=right, path="dense").to(dtype)
+    blocked = TruncatedSelfAttention(DIM, HEADS, left=left, right=right, path="blocked").to(dtype)
+    blocked.load_state_dict(dense.state_dict())
+    return dense, blocked
+
+
+def by_loops(attention: TruncatedSelfAttention, x: Tensor, lengths: list[int]) -> np.ndarray:
+    """Vaswani et al. 2017, eq. 1, for one query of one head at a time, in float64."""
+    weights = {name: value.double().numpy() for name, value in attention.state_dict().items()}
+    batch, num_frames, dim = x.shape
+    size = dim // attention.heads
+    output = np.zeros(x.shape)
+    for b in range(batch):
+        projected = x[b].double().numpy() @ weights["query_key_value.weight"].T + weights["query_key_value.bias"]
+        query, key, value = np.split(projected, 3, axis=1)
+        for t in range(lengths[b]):
+            first = 0 if attention.left is None else max(t - attention.left, 0)
+            last = lengths[b] - 1 if attention.right is None else min(t + attention.right, lengths[b] - 1)
+            heads = []
+            for h in range(attention.heads):
+                own = slice(h * size, (h + 1) * size)
+                scores = [query[t, own] @ key[s, own] / math.sqrt(size) for s in range(first, last + 1)]
+                exponentials = [math.exp(score - max(scores)) for score in scores]
+                total = sum(exponentials)
+                heads.append(sum(e / total * value[first + i, own] for i, e in enumerate(exponentials)))
+            output[b, t] = weights["output.weight"] @ np.concatenate(heads) + weights["output.bias"]
+    return output
+
+
+def run(attention: nn.Module, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Output, and the gradients with respect to the input and to every parameter."""
+    x = x.clone().requires_grad_()
+    y = attention(x, lengths)
+    weight = torch.arange(y.numel(), dtype=y.dtype).view(y.shape).cos()
+    gradient, *rest = torch.autograd.grad((y * weight).sum(), [x, *attention.parameters()])
+    return y.detach(), gradient, rest
+
+
+def assert_same(one: nn.Module, other: nn.Module, x: Tensor, lengths: Tensor | None = None) -> None:
+    tolerance = TOLERANCE[x.dtype]
+    (y1, gradient1, rest1), (y2, gradient2, rest2) = run(one, x, lengths), run(other, x, lengths)
+    torch.testing.assert_close(y1, y2, **tolerance)
+    torch.testing.assert_close(gradient1, gradient2, **tolerance)
+    for slope1, slope2 in zip(rest1, rest2, strict=True):  # sums over all frames: relative to their size
+        scale = slope1.abs().max().clamp(min=1)
+        torch.testing.assert_close(slope1 / scale, slope2 / scale, **tolerance)
+
+
+# ------------------------------------------------------------------------------------------- the equation
+
+
+@pytest.mark.parametrize("left, right", CONTEXTS + UNLIMITED)
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_equals_loops(left: int | None, right: int | None, path: str, dtype: torch.dtype) -> None:
+    attention = TruncatedSelfAttention(DIM, HEADS, left=left, right=right, path=path).to(dtype)
+    x, lengths = torch.randn(2, BLOCK + 9, DIM, dtype=dtype), [BLOCK + 9, 37]
+    expected = by_loops(attention, x, lengths)
+    y = attention(x, torch.tensor(lengths)).detach()
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y.numpy(), expected, **TOLERANCE[dtype])
+    everything = copy.copy(attention)
+    everything.left = everything.right = None
+    if left is not None or right is not None:  # the band is not without effect
+        assert not np.allclose(everything(x, torch.tensor(lengths)).detach().numpy(), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("left, right", [(None, None), (30, 30), (None, 29), (1000, None), (29, 29)])
+def test_context_over_everything_equals_full_attention(path: str, left: int | None, right: int | None) -> None:
+    attention = TruncatedSelfAttention(DIM, HEADS, left=left, right=right, path=path)
+    x = torch.randn(3, 30, DIM)
+    query, key, value = (
+        part.view(3, 30, HEADS, -1).transpose(1, 2) for part in attention.query_key_value(x).chunk(3, dim=2)
+    )
+    full = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(3, 30, DIM)
+    torch.testing.assert_close(attention(x), attention.output(full), **TOLERANCE[torch.float32])
+    short = TruncatedSelfAttention(DIM, HEADS, left=28, right=29, path=path)
+    short.load_state_dict(attention.state_dict())
+    assert not torch.equal(short(x)[:, -1], attention(x)[:, -1])  # one frame less is seen
+
+
+def test_band_mask_by_its_definition() -> None:
+    for left, right in CONTEXTS + UNLIMITED:
+        mask = band_mask(12, left, right)
+        for t in range(12):
+            for s in range(12):
+                visible = (left is None or s >= t - left) and (right is None or s <= t + right)
+                assert bool(mask[t, s]) == visible
+
+
+# ------------------------------------------------------------------------------------------------- reach
+
+
+def transparent(num_frames: int, left: int | None, right: int | None, path: str) -> TruncatedSelfAttention:
+    """Attention whose output for one-hot frames is its own matrix of weights."""
+    attention = TruncatedSelfAttention(num_frames, 1, left=left, right=right, path=path)
+    with torch.no_grad():
+        attention.query_key_value.weight[2 * num_frames :] = torch.eye(num_frames)
+        attention.query_key_value.bias.zero_()
+        attention.output.weight.copy_(torch.eye(num_frames))
+        attention.output.bias.zero_()
+    return attention
+
+
+@pytest.mark.parametrize("left, right", CONTEXTS + UNLIMITED)
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("num_frames", [1, BLOCK, 2 * BLOCK + 5, 200])
+def test_every_query_reaches_exactly_its_context(
+    num_frames: int, left: int | None, right: int | None, path: str
+) -> None:
+    attention = transparent(num_frames, left, right, path)
+    weights = attention(torch.eye(num_frames)[None])[0].detach()
+    for t in range(num_frames):
+        reached = weights[t].nonzero().flatten().tolist()
+        first = 0 if left is None else max(0, t - left)
+        end = num_frames if right is None else min(num_frames, t + right + 1)
+        assert reached == list(range(first, end))
+    torch.testing.assert_close(weights.sum(1), torch.ones(num_frames))
+
+
+@pytest.mark.parametrize("left, right", [(0, 0), (2, 5), (5, 2), (30, 1)])
+@pytest.mark.parametrize("path", ["dense", "blocked"])
+def test_gradients_reach_exactly_the_context(
+    left: int, right: int, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_FRAMES", 8)
+    attention = TruncatedSelfAttention(DIM, HEADS, left=left, right=right, path=path).double()
+    x = torch.randn(1, 29, DIM, dtype=torch.float64, requires_grad=True)
+    y = attention(x)
+    for t in range(29):
+        (gradient,) = torch.autograd.grad(y[0, t].sum(), x, retain_graph=True)
+        reached = gradient[0].any(dim=1).nonzero().flatten().tolist()
+        assert reached == list(range(max(0, t - left), min(29, t + right + 1)))
+
+
+def test_shifting_the_input_shifts_the_output() -> None:
+    for left, right in [(0, 0), (3, 7), (7, 3)]:
+        for attention in pair(left, right):
+            x = torch.randn(1, 150, DIM)
+            whole = attention(x)
+            for shift in (1, 5, BLOCK - 1, BLOCK, BLOCK + 1):
+                part = attention(x[:, shift:])
+                torch.testing.assert_close(
+                    part[:, left:], whole[:, shift + left :], **TOLERANCE[torch.float32]
+                )
+                if left:
+                    assert not torch.allclose(part[:, 0], whole[:, shift], atol=1e-3)
+
+
+# ------------------------------------------------------------------------------------------ blocked == dense
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("left, right", CONTEXTS)
+def test_blocked_equals_dense_for_every_length(
+    left: int, right: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_FRAMES", 8)
+    dense, blocked = pair(left, right, dtype)
+    for num_frames in range(1, 3 * 8 + 2):
+        assert_same(dense, blocked, torch.randn(2, num_frames, DIM, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("left, right", CONTEXTS)
+def test_blocked_equals_dense_around_the_real_block(left: int, right: int, dtype: torch.dtype) -> None:
+    dense, blocked = pair(left, right, dtype)
+    odd = {1, 2, left, right, left + right, left + right + 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 1} - {0}
+    for num_frames in odd:
+        lengths = torch.tensor([num_frames, num_frames // 2, 0])
+        assert_same(dense, blocked, torch.randn(3, num_frames, DIM, dtype=dtype), lengths)
+
+
+@given(
+    num_frames=st.integers(1, 4 * BLOCK),
+    left=st.integers(0, 300),
+    right=st.integers(0, 300),
+    lengths=st.lists(st.integers(0, 4 * BLOCK), min_size=1, max_size=3),
+    dtype=st.sampled_from(list(TOLERANCE)),
+    seed=st.integers(0, 2**31),
+)
+def test_blocked_equals_dense_anywhere(
+    num_frames: int, left: int, right: int, lengths: list[int], dtype: torch.dtype, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    dense, blocked = pair(left, right, dtype)
+    x = torch.randn(len(lengths), num_frames, DIM, dtype=dtype)
+    assert_same(dense, blocked, x, torch.tensor(lengths).clamp(max=num_frames))
+
+
+def test_auto_takes_blocks_for_long_input_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    for name in ("_dense", "_blocked"):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, name=name, f=original: taken.append(name) or f(*args))
+    attention = TruncatedSelfAttention(DIM, HEADS, left=2, right=2)
+    for num_frames in (1, 50, 2000):
+        attention(torch.randn(1, num_frames, DIM))
+    TruncatedSelfAttention(DIM, HEADS, left=None, right=2)(torch.randn(1, 1000, DIM))
+    assert taken == ["_dense", "_dense", "_blocked", "_dense"]
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the largest tensor that is made."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.numel = max(self.numel, result.untyped_storage().nbytes() // result.itemsize)
+        return result
+
+
+def test_memory_of_the_blocked_path_grows_linearly() -> None:
+    growth = {}
+    for attention in pair(16, 16):
+        largest = []
+        for num_frames in (10 * BLOCK, 20 * BLOCK):
+            with torch.no_grad(), LargestTensor() as mode:
+                attention(torch.randn(1, num_frames, DIM))
+            largest.append(mode.numel)
+        growth[attention.path] = largest[1] / largest[0]
+    assert growth == {"dense": 4.0, "blocked": pytest.approx(2.0, rel=0.05)}
+
+
+# ------------------------------------------------------------------------------------------------- padding
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("left, right", [(0, 0), (3, 9), (None, None), (None, 1), (400, 400)])
+@pytest.mark.parametrize("garbage", [0.0, 1e4, 1e30, math.inf, math.nan])
+def test_padding_leaves_no_trace(path: str, left: int | None, right: int | None, garbage: float) -> None:
+    attention = TruncatedSelfAttention(DIM, HEADS, left=left, right=right, path=path)
+    lengths, num_frames = [0, 1, 17, 64, 200, 230], 230
+    x = torch.randn(len(lengths), num_frames, DIM)
+    for row, length in enumerate(lengths):
+        x[row, length:] = garbage
+    y, gradient, rest = run(attention, x, torch.tensor(lengths))
+    assert all(part.isfinite().all() for part in (y, gradient, *rest))
+    for row, length in enumerate(lengths):
+        assert not y[row, length:].any() and not gradient[row, length:].any()
+        if length:
+            alone = attention(x[row : row + 1, :length])[0]
+            torch.testing.assert_close(y[row, :length], alone, **TOLERANCE[torch.float32])
+            assert y[row, :length].any() and gradient[row, :length].any()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_but_padding_is_zero_with_finite_gradients(path: str) -> None:
+    attention = TruncatedSelfAttention(DIM, HEADS, left=2, right=2, path=path)
+    y, gradient, rest = run(attention, torch.randn(2, 80, DIM), torch.zeros(2, dtype=torch.int64))
+    assert not y.any() and not gradient.any() and all(not slope.any() for slope in rest)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("shape", [(2, 0, DIM), (0, 5, DIM), (0, 0, DIM)])
+def test_empty_input_gives_empty_output(path: str, shape: tuple[int, int, int]) -> None:
+    attention = TruncatedSelfAttention(DIM, HEADS, left=2, right=2, path=path)
+    assert attention(torch.zeros(shape)).shape == shape
+    assert attention(torch.zeros(shape), torch.zeros(shape[0], dtype=torch.int64)).shape == shape
+
+
+# ------------------------------------------------------------------------------------ being a good module
+
+
+def test_every_path_has_the_same_parameters() -> None:
+    shapes = [
+        {name: value.shape for name, value in attention.state_dict().items()}
+        for path in PATHS
+        for attention in (
+            TruncatedSelfAttention(DIM, HEADS, path=path),
+            TruncatedSelfAttention(DIM, HEADS, left=None, right=0, path=path),
+        )
+    ]
+    assert shapes[0] and all(shape == shapes[0] for shape in shapes)
+
+
+@pytest.mark.parametrize("path", ["dense", "blocked"])
+def test_dropout_is_for_training_only(path: str) -> None:
+    attention = TruncatedSelfAttention(DIM, HEADS, left=4, right=4, dropout=0.5, path=path)
+    x = torch.randn(1, 100, DIM)
+    plain = attention.eval()(x)
+    assert torch.equal(plain, attention(x))
+    attention.train()
+    assert not torch.allclose(plain, attention(x), atol=1e-2)
+    mean = torch.stack([attention(x) for _ in range(400)]).mean(0)
+    torch.testing.assert_close(mean, plain, rtol=0, atol=0.15)  # dropped weights are made up for
+    attention.dropout = 0.0
+    torch.testing.assert_close(attention(x), plain)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"heads": 3}, "heads must divide dim, got dim=8 and heads=3"),
+        ({"heads": 0}, "heads=0"),
+        ({"left": -1}, "left must be 0 or more frames, or None for all, got left=-1"),
+        ({"right": -2}, "right must be .*got right=-2"),
+        ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got dropout=1.0"),
+        ({"dropout": -0.1}, "got dropout=-0.1"),
+        ({"path": "sparse"}, "path must be one of auto, dense, blocked, got path='sparse'"),
+    ],
+)
+def test_an_argument_out_of_range_is_named(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TruncatedSelfAttention(**{"dim": DIM, "heads": HEADS, **arguments})
+
+
+@pytest.mark.parametrize("shape", [(5, DIM), (1, 5, DIM + 1), (1, 1, 5, DIM)])
+def test_input_of_another_shape_is_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"x must be \(B, T, 8\), got"):
+        TruncatedSelfAttention(DIM, HEADS)(torch.zeros(shape))
