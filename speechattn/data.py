@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,10 +116,12 @@ class Batches:
         self.num_cuts = len(cuts)
         order = dict(max_duration=batch_seconds, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
         buckets = min(MAX_BUCKETS, self.num_cuts // 50)
-        if buckets > 1:
-            self.sampler = DynamicBucketingSampler(cuts, num_buckets=buckets, **order)
-        else:
-            self.sampler = DynamicCutSampler(cuts, **order)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="You are using Dynamic")  # with cuts in memory: as we mean to
+            if buckets > 1:
+                self.sampler = DynamicBucketingSampler(cuts, num_buckets=buckets, **order)
+            else:
+                self.sampler = DynamicCutSampler(cuts, **order)
         self.loader = DataLoader(
             _Utterances(phones, geometry),
             sampler=self.sampler,

@@ -52,7 +52,7 @@ def plot_prediction(
             (segment.start + segment.end) / 2, 0.97 * geometry.sample_rate / 2, segment.phone,
             ha="center", va="top", color="white", fontsize=8,
         )  # fmt: skip
-    seen = np.flatnonzero(posteriors.max(axis=0) > 0.1).tolist()  # a row for each phone that plays a part
+    seen = np.unique(posteriors.argmax(axis=1)).tolist()  # a row for each phone that is decided for somewhere
     owned = (geometry.first_centre - geometry.hop / 2) / geometry.sample_rate
     end = owned + len(posteriors) * geometry.hop / geometry.sample_rate
     below.imshow(

@@ -210,6 +210,7 @@ def _train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = config.optim.learning_rate * schedule(progress.share, config.optim.warmup)
         seeds = [cut_seed(config.seed, epoch, cut_id) for cut_id in batch.ids]
+        torch.manual_seed(seeds[0])  # dropout, too, is a function of seed, epoch and cuts
         logits, _ = model(
             batch.waveforms, batch.lengths, log_mel_transform=SpecAugment(config.spec_augment, seeds, frames_per_s)
         )

@@ -150,9 +150,7 @@ def test_every_query_reaches_exactly_its_context(
 
 @pytest.mark.parametrize("left, right", [(0, 0), (2, 5), (5, 2), (30, 1)])
 @pytest.mark.parametrize("path", ["dense", "blocked"])
-def test_gradients_reach_exactly_the_context(
-    left: int, right: int, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_reach_exactly_the_context(left: int, right: int, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK_FRAMES", 8)
     attention = TruncatedSelfAttention(DIM, HEADS, left=left, right=right, path=path).double()
     x = torch.randn(1, 29, DIM, dtype=torch.float64, requires_grad=True)
@@ -170,9 +168,7 @@ def test_shifting_the_input_shifts_the_output() -> None:
             whole = attention(x)
             for shift in (1, 5, BLOCK - 1, BLOCK, BLOCK + 1):
                 part = attention(x[:, shift:])
-                torch.testing.assert_close(
-                    part[:, left:], whole[:, shift + left :], **TOLERANCE[torch.float32]
-                )
+                torch.testing.assert_close(part[:, left:], whole[:, shift + left :], **TOLERANCE[torch.float32])
                 if left:
                     assert not torch.allclose(part[:, 0], whole[:, shift], atol=1e-3)
 
