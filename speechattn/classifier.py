@@ -56,6 +56,8 @@ class ClassifierConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClassifierConfig:
         """The inverse of `dataclasses.asdict`, as read back from JSON. An unknown key is a TypeError."""
+        if not isinstance(values, dict):
+            raise TypeError(f"settings by name are needed, got {values!r}")
         parts = {"frontend": MfccConfig, "encoder": EncoderConfig, "mlp": MlpConfig}
         return cls(**{key: parts[key](**value) if key in parts else value for key, value in values.items()})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -30,15 +29,11 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def timit(tmp_path_factory):
+def timit(timit_archive, tmp_path_factory):
     """The utterances of CLEAR: id -> (Utterance, hand labels, number of samples)."""
-    mirror = os.environ.get("SPEECHATTN_MIRROR")
-    archive = Path(mirror or "", "nltk_data/packages/corpora/timit.zip")
-    if not mirror or not archive.is_file():
-        pytest.skip("SPEECHATTN_MIRROR holds no TIMIT sample")
     folder = tmp_path_factory.mktemp("timit")
     utterances = {}
-    with zipfile.ZipFile(archive) as file:
+    with zipfile.ZipFile(timit_archive) as file:
         for name in (f"{folder}/{stem}" for folder, stems in CLEAR.items() for stem in stems):
             for suffix in ("wav", "phn", "txt"):
                 file.extract(f"timit/{name}.{suffix}", folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import wave
 import zipfile
 from collections.abc import Iterator
@@ -188,14 +187,10 @@ def test_segment_confidence_defaults_to_certain() -> None:
 
 
 @pytest.fixture(scope="module")
-def timit(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[Interval], int]]:
+def timit(timit_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[Interval], int]]:
     """Utterance -> hand-labelled intervals and number of samples, the last interval extended to the end."""
-    mirror = os.environ.get("SPEECHATTN_MIRROR")
-    archive = Path(mirror or "", "nltk_data/packages/corpora/timit.zip")
-    if not mirror or not archive.is_file():
-        pytest.skip("SPEECHATTN_MIRROR holds no TIMIT sample")
     folder = tmp_path_factory.mktemp("timit")
-    return dict(read_timit(archive, folder))
+    return dict(read_timit(timit_archive, folder))
 
 
 def read_timit(archive: Path, folder: Path) -> Iterator[tuple[str, tuple[list[Interval], int]]]:

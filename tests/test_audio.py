@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import zipfile
 from pathlib import Path
 
@@ -209,11 +208,8 @@ def test_a_torchaudio_that_does_not_fit_is_explained(monkeypatch: pytest.MonkeyP
         torch_pair.import_torchaudio()
 
 
-def test_every_file_of_the_timit_sample_is_read_whole(tmp_path: Path) -> None:
-    archive = Path(os.environ.get("SPEECHATTN_MIRROR", ""), "nltk_data/packages/corpora/timit.zip")
-    if not archive.is_file():
-        pytest.skip("SPEECHATTN_MIRROR holds no TIMIT sample")
-    with zipfile.ZipFile(archive) as file:
+def test_every_file_of_the_timit_sample_is_read_whole(timit_archive: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(timit_archive) as file:
         paths = [Path(file.extract(name, tmp_path)) for name in file.namelist() if name.endswith(".wav")]
     lengths = [len(load_audio(path)) for path in paths]
     assert len(lengths) == 160 and sum(lengths) / 16_000 / 60 == pytest.approx(8.17, abs=0.005)

@@ -85,7 +85,7 @@ def test_padding_takes_no_part_in_the_gradient() -> None:
     assert not features.grad[~real].any() and features.grad[real].all()
     in_batch = [parameter.grad.clone() for parameter in body.parameters()]
     body.zero_grad()
-    for row, length in enumerate(lengths.tolist()):
+    for row, length in enumerate([40, 13]):
         alone = body(features[row : row + 1, :length].detach(), torch.tensor([length]))[0]
         (alone * weight[row, :length]).sum().backward()
     for slope, parameter in zip(in_batch, body.parameters(), strict=True):

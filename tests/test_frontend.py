@@ -38,6 +38,8 @@ SIGNALS = {
     "offset": vowels(8000, 3) + np.float32(0.3),
     "faint": 1e-3 * vowels(8000, 4),
     "one frame": vowels(400, 5),
+    "silence": np.zeros(2000, dtype=np.float32),
+    "silence, then vowels": np.concatenate([np.zeros(3000, dtype=np.float32), vowels(3000, 6)]),
 }
 
 # ---------------------------------------------------------------------------------------------- references
