@@ -105,17 +105,15 @@ class TruncatedSelfAttention(nn.Module):
         shape = (batch, num_frames, 3, self.heads, dim // self.heads)
         query, key, value = self.query_key_value(x).view(shape).permute(2, 0, 3, 1, 4)  # three of (B, H, T, E)
         dropout = self.dropout if self.training else 0.0
-        if self.left is not None and self.right is not None and self._takes_blocks(num_frames):
-            y = _blocked(query, key, value, real, self.left, self.right, dropout)
-        else:
-            y = _dense(query, key, value, real, self.left, self.right, dropout)
+        attend = _blocked if self._takes_blocks(num_frames) else _dense
+        y = attend(query, key, value, real, self.left, self.right, dropout)
         y = self.output(y.transpose(1, 2).reshape(batch, num_frames, dim))
         return y.masked_fill(~real[..., None], 0.0)
 
     def _takes_blocks(self, num_frames: int) -> bool:
-        if self.path == "auto":
-            return num_frames > SHORT_FRAMES
-        return self.path == "blocked" and num_frames > 0
+        if self.left is None or self.right is None or num_frames == 0:
+            return False
+        return self.path == "blocked" or (self.path == "auto" and num_frames > SHORT_FRAMES + self.left + self.right)
 
 
 def band_mask(num_frames: int, left: int | None, right: int | None, device: torch.device | None = None) -> Tensor:
@@ -150,8 +148,11 @@ def _dense(
     return _attend(query, key, value, visible, dropout)
 
 
-def _blocked(query: Tensor, key: Tensor, value: Tensor, real: Tensor, left: int, right: int, dropout: float) -> Tensor:
+def _blocked(
+    query: Tensor, key: Tensor, value: Tensor, real: Tensor, left: int | None, right: int | None, dropout: float
+) -> Tensor:
     """The same by blocks of K queries, each against the K + L + R keys that any of them may see."""
+    assert left is not None and right is not None
     num_frames = query.shape[2]
     block, span = BLOCK_FRAMES, BLOCK_FRAMES + left + right
     tail = -num_frames % block
@@ -165,9 +166,8 @@ def _blocked(query: Tensor, key: Tensor, value: Tensor, real: Tensor, left: int,
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, dropout: float) -> Tensor:
-    """Softmax attention over (..., queries, E) and (..., keys, E); a query that sees nothing gets 0."""
+    """Softmax attention over (..., queries, E) and (..., keys, E)."""
     score = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
-    # A finite floor and a second mask, so that a row without a visible key is 0 and its gradient finite.
+    # Finite, not -inf: a padded query may see no key at all, and its gradient must still not be NaN.
     score = score.masked_fill(~visible, torch.finfo(score.dtype).min)
-    weight = score.softmax(dim=-1).masked_fill(~visible, 0.0)
-    return F.dropout(weight, dropout) @ value
+    return F.dropout(score.softmax(dim=-1), dropout) @ value

@@ -115,13 +115,13 @@ class FrameClassifier(nn.Module):
             log_mel_transform: See `Mfcc.forward`.
 
         Returns:
-            (logits, frame_lengths): (B, T, P) float32 and (B,) int64. What stands past an utterance's
-            frames has no meaning.
+            (logits, frame_lengths): (B, T, P) float, in the front end's precision, and (B,) int64. What stands
+            past an utterance's frames has no meaning.
         """
         features, frame_lengths = self.frontend(
             torch.atleast_2d(waveforms), lengths, log_mel_transform=log_mel_transform
         )
-        return self.output(self.body(features, frame_lengths)).float(), frame_lengths
+        return self.output(self.body(features, frame_lengths)).to(features.dtype), frame_lengths
 
     @torch.inference_mode()
     def posteriors(self, samples: np.ndarray) -> np.ndarray:

@@ -60,7 +60,7 @@ def frame_figures(confusion: np.ndarray, symbols: Sequence[str], silences: Colle
         "majority": {
             "phone": symbols[majority],
             "frame_accuracy": _share(total[majority], total.sum()),
-            "phone_no_silence": symbols[majority_speech],
+            "phone_no_silence": symbols[majority_speech] if total[speech].any() else None,
             "frame_accuracy_no_silence": _share(total[majority_speech], total[speech].sum()),
         },
         "phones": {

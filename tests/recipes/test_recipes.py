@@ -1,0 +1,116 @@
+"""Recipes: each folder is whole, each configuration can be built, and run.sh goes from download to scores."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import parselmouth
+import pytest
+
+from speechattn.cli import main
+from speechattn.corpora.manifest import read_cuts
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+FOLDERS = sorted(path.parent for path in RECIPES.glob("*/run.sh"))
+CONFIGURATIONS = sorted(RECIPES.rglob("*.yaml"))
+
+TINY = """
+data: {batch_seconds: 10, num_workers: 0}
+model:
+  phones: timit39
+  frontend: {normalisation: utterance}
+  encoder: {dim: 16, layers: 1, heads: 2, left: 4, right: 4, feed_forward: 16, conv_kernel: 3}
+optim: {epochs: 1, learning_rate: 5.0e-3, average: 0}
+"""
+
+
+def run(recipe: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["bash", str(RECIPES / recipe / "run.sh"), *map(str, options)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_a_recipe_has_all_its_parts(folder):
+    for name in ("README.md", "RESULTS.md", "run.sh", "conf/base.yaml"):
+        assert (folder / name).is_file(), name
+    assert len((folder / "run.sh").read_text().splitlines()) <= 60
+    assert "set -euo pipefail" in (RECIPES / "stages.sh").read_text()
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_a_configuration_can_be_built(path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--config", str(path), "--print_config"])
+    assert stop.value.code == 0
+    assert "learning_rate" in capsys.readouterr().out
+
+
+def test_commands_in_readmes_name_files_and_options_that_exist():
+    options = set(re.findall(r"--[a-z-]+", (RECIPES / "stages.sh").read_text()))
+    for folder in FOLDERS:
+        for line in re.findall(r"^bash .*$", (folder / "README.md").read_text(), flags=re.M):
+            words = line.split()
+            assert (RECIPES.parent / words[1]).is_file(), line
+            assert {word for word in words if word.startswith("--")} <= options, line
+            for word in words:
+                assert not word.endswith(".yaml") or (RECIPES.parent / word).is_file(), line
+
+
+def test_from_download_to_scores_and_again_without_work(timit_archive, mirror, tmp_path):
+    conf = tmp_path / "tiny.yaml"
+    conf.write_text(TINY)
+    exp = tmp_path / "exp"
+    options = ["--mirror", mirror, "--corpus-dir", tmp_path / "corpus", "--exp-dir", exp, "--conf", conf]
+    first = run("timit_sample", *options)
+    assert first.returncode == 0, first.stderr
+    test_cuts = read_cuts(exp / "data/test.jsonl.gz")
+    for split, frames in (("dev", 5612), ("test", 9582)):
+        figures = json.loads((exp / f"report/{split}.json").read_text())
+        assert 0.9 * frames < figures["num_frames"] < frames  # q is not scored
+        assert figures["frame_accuracy"] > 0.1
+        assert (exp / f"report/{split}_confusion.png").is_file()
+    assert sorted(path.stem for path in (exp / "textgrid").iterdir()) == sorted(cut.id for cut in test_cuts)
+    cut = next(iter(test_cuts))
+    grid = parselmouth.read(str(exp / f"textgrid/{cut.id}.TextGrid"))
+    assert grid.xmax == cut.num_samples / 16000
+    assert "CC BY-NC-SA" in first.stdout
+
+    weights = exp / "model/model.safetensors"
+    made = weights.stat().st_mtime_ns
+    second = run("timit_sample", *options)
+    assert second.returncode == 0, second.stderr
+    assert weights.stat().st_mtime_ns == made
+    assert "epoch=" in first.stderr and "epoch=" not in second.stderr
+
+    conf.write_text(TINY.replace("5.0e-3", "4.0e-3"))  # a changed option runs the training again
+    third = run("timit_sample", *options, "--stage", "3", "--stop-stage", "3")
+    assert third.returncode == 0 and weights.stat().st_mtime_ns > made
+
+    (exp / "data/train.jsonl.gz").write_bytes(b"half")  # a damaged output runs the preparation again
+    fourth = run("timit_sample", *options, "--stage", "2", "--stop-stage", "2")
+    assert fourth.returncode == 0 and len(read_cuts(exp / "data/train.jsonl.gz")) == 100
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [(["--stagge", "2"], "unknown option --stagge"), (["--stage"], "--stage needs a value")],
+)
+def test_a_bad_option_is_one_line(options, reason):
+    result = run("timit_sample", *options)
+    assert result.returncode == 2
+    assert reason in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_a_mirror_that_is_not_there_stops_the_recipe(tmp_path):
+    result = run(
+        "timit_sample", "--mirror", tmp_path / "nowhere", "--corpus-dir", tmp_path / "c", "--exp-dir", tmp_path / "e"
+    )
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1 and "nowhere" in result.stderr
+    assert not (tmp_path / "e").exists()
