@@ -90,7 +90,8 @@ class Batches:
         cuts: Lhotse cuts with phone alignments, each at least one frame long.
         phones: The inventory of the labels.
         geometry: Where the frames lie.
-        batch_seconds: Cap of longest x count, padding included. A longer utterance makes a batch of its own.
+        batch_seconds: Cap of longest x count, padding included. Lhotse closes a batch when another utterance as
+            long as its longest would not fit, so that the last one, if longer than all before, may exceed it.
         shuffle: Whether to draw another order in every epoch.
         seed: Of the order.
         num_workers: Data-loading processes, 0 to load in this one.

@@ -203,7 +203,7 @@ def _train_epoch(
 ) -> float:
     """One pass over the data; returns the loss per frame."""
     model.train()
-    frames_per_s = config.model.frontend.sample_rate / config.model.frontend.hop
+    frontend = accelerator.unwrap_model(model).config.frontend
     loss_sum, frame_sum = 0.0, 0
     for batch in progress.over(batches.epoch(epoch), epoch, accelerator):
         batch = batch.to(accelerator.device)
@@ -212,7 +212,7 @@ def _train_epoch(
         seeds = [cut_seed(config.seed, epoch, cut_id) for cut_id in batch.ids]
         torch.manual_seed(seeds[0])  # dropout, too, is a function of seed, epoch and cuts
         logits, _ = model(
-            batch.waveforms, batch.lengths, log_mel_transform=SpecAugment(config.spec_augment, seeds, frames_per_s)
+            batch.waveforms, batch.lengths, log_mel_transform=SpecAugment(config.spec_augment, seeds, frontend)
         )
         loss = frame_loss(logits, batch.labels, config.optim.label_smoothing)
         frames = (batch.labels != IGNORED).sum()

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from speechattn.augmentation import SpecAugment, SpecAugmentConfig, cut_seed
-from speechattn.frontend import Mfcc
+from speechattn.augmentation import SpecAugment, SpecAugmentConfig, cut_seed, warp_frequency
+from speechattn.frontend import Mfcc, MfccConfig
 
-NUM_MELS, FRAMES_PER_S = 23, 100.0
+FRONTEND = MfccConfig()
+NUM_MELS, FRAMES_PER_S = FRONTEND.num_mels, 100
 CONFIG = SpecAugmentConfig(freq_masks=2, freq_width=5, time_masks_per_s=3.0, time_width=10)
 
 
 def augmented(log_mel: Tensor, seeds: list[int], lengths: list[int], config: SpecAugmentConfig = CONFIG) -> Tensor:
-    return SpecAugment(config, seeds, FRAMES_PER_S)(log_mel, torch.tensor(lengths))
+    return SpecAugment(config, seeds, FRONTEND)(log_mel, torch.tensor(lengths))
 
 
 def hidden(log_mel: Tensor, seed: int, config: SpecAugmentConfig = CONFIG) -> Tensor:
@@ -103,13 +105,11 @@ def test_features_of_a_masked_batch_equal_those_alone() -> None:
     mfcc, waveforms, lengths = Mfcc(normalisation="utterance"), 0.1 * torch.randn(2, 16000), [16000, 9000]
     waveforms[1, 9000:] = torch.nan
     features, frame_lengths = mfcc(
-        waveforms, torch.tensor(lengths), log_mel_transform=SpecAugment(CONFIG, [5, 6], FRAMES_PER_S)
+        waveforms, torch.tensor(lengths), log_mel_transform=SpecAugment(CONFIG, [5, 6], FRONTEND)
     )
     assert features.isfinite().all()
     for row, length in enumerate(lengths):
-        alone, _ = mfcc(
-            waveforms[row : row + 1, :length], log_mel_transform=SpecAugment(CONFIG, [5 + row], FRAMES_PER_S)
-        )
+        alone, _ = mfcc(waveforms[row : row + 1, :length], log_mel_transform=SpecAugment(CONFIG, [5 + row], FRONTEND))
         torch.testing.assert_close(features[row, : frame_lengths[row]], alone[0], rtol=1e-4, atol=1e-3)
         plain, _ = mfcc(waveforms[row : row + 1, :length])
         assert not torch.allclose(alone, plain, atol=0.1)
@@ -127,3 +127,43 @@ def test_cut_seeds_are_distinct_repeatable_and_63_bits() -> None:
     assert all(0 <= value < 2**63 for value in seeds.values())
     assert max(seeds.values()) > 2**61
     assert cut_seed(1, 2, "cut") == cut_seed(1, 2, "cut") == 1951546287207755714  # in every process and version
+
+
+def warped_slowly(log_mel: np.ndarray, factor: float) -> np.ndarray:
+    """(T, M): each channel's centre in Hz, times the factor, looked up between the channels' places in mel."""
+
+    def mel(hertz: np.ndarray) -> np.ndarray:
+        return 1127 * np.log(1 + hertz / 700)
+
+    edges = np.linspace(mel(np.array(20.0)), mel(np.array(8000.0)), NUM_MELS + 2)
+    centres = edges[1:-1]
+    sources = mel(700 * (np.exp(centres / 1127) - 1) * factor)
+    return np.stack([np.interp(sources, centres, frame) for frame in log_mel])
+
+
+@pytest.mark.parametrize("factor", [0.8, 0.97, 1.0, 1.2])
+def test_warp_moves_energy_along_the_frequency_axis(factor):
+    log_mel = torch.randn(2, 5, NUM_MELS)
+    warped = warp_frequency(log_mel, torch.tensor([factor, 1.0]), FRONTEND)
+    np.testing.assert_allclose(warped[0], warped_slowly(log_mel[0].numpy(), factor), atol=1e-3)
+    torch.testing.assert_close(warped[1], log_mel[1], atol=1e-4, rtol=0)
+    assert factor == 1.0 or (warped[0] - log_mel[0]).abs().max() > 0.1
+
+
+def test_the_warp_is_drawn_for_each_utterance_and_leaves_the_masks_alone():
+    config = SpecAugmentConfig(warp=0.2)
+    log_mel = torch.randn(1, 60, NUM_MELS).repeat(2, 1, 1)
+    one, two = augmented(log_mel, [1, 2], [60, 60], config)
+    assert not torch.equal(one, two)
+    assert torch.equal(one, augmented(log_mel[:1], [1], [60], config)[0])
+    shape_of = {}
+    for warp in (0.0, 0.2):  # masked rows of time are constant: the utterance's mean
+        result = augmented(log_mel[:1], [1], [60], SpecAugmentConfig(freq_masks=0, time_masks_per_s=5, warp=warp))[0]
+        shape_of[warp] = (result[1:] == result[:-1]).all(dim=1)
+    assert shape_of[0.0].any() and torch.equal(shape_of[0.0], shape_of[0.2])
+
+
+@pytest.mark.parametrize("field", ["freq_masks", "freq_width", "time_masks_per_s", "time_width", "warp"])
+def test_a_field_out_of_range_is_named(field):
+    with pytest.raises(ValueError, match=f"spec_augment.{field}"):
+        SpecAugmentConfig(**{field: -1})
