@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from speechattn.alignment import frame_labels
+from speechattn.alignment import Interval, frame_labels
+from speechattn.augmentation import cut_seed
 from speechattn.corpora.manifest import phone_intervals, read_cuts
 from speechattn.geometry import Geometry
 from speechattn.phones import IGNORED, PhoneSet
+from speechattn.torch_pair import import_torchaudio
 
-__all__ = ["Batch", "Batches", "cut_labels", "long_enough"]
+__all__ = ["Batch", "Batches", "at_speed", "cut_labels", "long_enough"]
 
 log = logging.getLogger("speechattn")
 MAX_BUCKETS = 8
@@ -34,28 +39,47 @@ class Batch:
         waveforms: (B, N) float32 in [-1, 1].
         lengths: (B,) int64, samples.
         labels: (B, T) int64, -100 where a frame is not scored or is padding.
+        seeds: For whatever is random about each utterance in this epoch.
     """
 
     ids: list[str]
     waveforms: Tensor
     lengths: Tensor
     labels: Tensor
+    seeds: list[int]
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
-        return Batch(self.ids, self.waveforms.to(device), self.lengths.to(device), self.labels.to(device))
+        return replace(
+            self,
+            waveforms=self.waveforms.to(device),
+            lengths=self.lengths.to(device),
+            labels=self.labels.to(device),
+        )
 
 
-def cut_labels(cut: Any, phones: PhoneSet, geometry: Geometry) -> np.ndarray:
+def cut_labels(cut: Any, phones: PhoneSet, geometry: Geometry, speed: float = 1.0) -> np.ndarray:
     """The class of every frame of a cut, (T,) int64, -100 where none.
+
+    Args:
+        cut: A Lhotse cut with phones.
+        phones: The inventory.
+        geometry: Where the frames lie.
+        speed: The cut is played at this speed, see `at_speed`.
 
     Raises:
         ValueError: When a symbol cannot be folded to `phones`; the message names the cut.
     """
     intervals = phone_intervals(cut)
+    num_samples = cut.num_samples
+    if speed != 1:
+        ratio = Fraction(speed).limit_denominator(100)
+        num_samples = math.ceil(num_samples / ratio)
+        scaled = [Interval(round(start / ratio), round(end / ratio), symbol) for start, end, symbol in intervals]
+        intervals = [interval for interval in scaled if interval.start < interval.end]
     try:
         ids = phones.ids(interval.symbol for interval in intervals)
-        return frame_labels(intervals, cut.num_samples, ids, geometry=geometry)
+        return frame_labels(intervals, num_samples, ids, geometry=geometry)
     except ValueError as error:
         raise ValueError(f"cut {cut.id}: {error}") from error
 
@@ -93,7 +117,9 @@ class Batches:
         batch_seconds: Cap of longest x count, padding included. Lhotse closes a batch when another utterance as
             long as its longest would not fit, so that the last one, if longer than all before, may exceed it.
         shuffle: Whether to draw another order in every epoch.
-        seed: Of the order.
+        seed: Of the order and of the utterances' seeds.
+        speeds: Each utterance is played at one of these speeds, drawn anew in every epoch; its labels follow. The
+            cap counts it at speed 1.
         num_workers: Data-loading processes, 0 to load in this one.
         rank: Index of this process among `world_size` that share the cuts.
         world_size: Number of such processes.
@@ -108,6 +134,7 @@ class Batches:
         batch_seconds: float,
         shuffle: bool,
         seed: int = 0,
+        speeds: Sequence[float] = (1.0,),
         num_workers: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -124,8 +151,8 @@ class Batches:
             else:
                 self.sampler = DynamicCutSampler(cuts, **order)
         self.loader = DataLoader(
-            _Utterances(phones, geometry),
-            sampler=self.sampler,
+            _Utterances(phones, geometry, seed, speeds),
+            sampler=_WithEpoch(self.sampler),
             batch_size=None,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,  # the sampler runs in this process, so that epochs still differ
@@ -139,24 +166,52 @@ class Batches:
         yield from self.loader
 
 
-class _Utterances(Dataset):
-    """A map from a Lhotse CutSet (one batch of the sampler) to a `Batch`."""
+class _WithEpoch:
+    """The sampler's batches, each with the number of the epoch, which a worker cannot know."""
 
-    def __init__(self, phones: PhoneSet, geometry: Geometry) -> None:
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        for cuts in self.sampler:
+            yield self.sampler.epoch, cuts
+
+
+class _Utterances(Dataset):
+    """A map from an epoch and a Lhotse CutSet (one batch of the sampler) to a `Batch`."""
+
+    def __init__(self, phones: PhoneSet, geometry: Geometry, seed: int, speeds: Sequence[float]) -> None:
         self.phones = phones
         self.geometry = geometry
+        self.seed = seed
+        self.speeds = speeds
 
-    def __getitem__(self, cuts: Any) -> Batch:
-        waveforms = [_waveform(cut) for cut in cuts]
-        labels = [cut_labels(cut, self.phones, self.geometry) for cut in cuts]
+    def __getitem__(self, batch: tuple[int, Any]) -> Batch:
+        epoch, cuts = batch
+        seeds = [cut_seed(self.seed, epoch, cut.id) for cut in cuts]
+        pairs = [self._utterance(cut, seed) for cut, seed in zip(cuts, seeds, strict=True)]
+        waveforms, labels = ([torch.from_numpy(part) for part in parts] for parts in zip(*pairs, strict=True))
         return Batch(
             ids=[cut.id for cut in cuts],
-            waveforms=torch.nn.utils.rnn.pad_sequence([torch.from_numpy(w) for w in waveforms], batch_first=True),
+            waveforms=pad_sequence(waveforms, batch_first=True),
             lengths=torch.tensor([len(waveform) for waveform in waveforms]),
-            labels=torch.nn.utils.rnn.pad_sequence(
-                [torch.from_numpy(row) for row in labels], batch_first=True, padding_value=IGNORED
-            ),
+            labels=pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+            seeds=seeds,
         )
+
+    def _utterance(self, cut: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        speed = self.speeds[seed % len(self.speeds)]
+        waveform = _waveform(cut)
+        if speed == 1:
+            return waveform, cut_labels(cut, self.phones, self.geometry)
+        return at_speed(waveform, speed), cut_labels(cut, self.phones, self.geometry, speed)
+
+
+def at_speed(waveform: np.ndarray, speed: float) -> np.ndarray:
+    """Play a waveform faster (speed > 1) or slower, pitch and all: (N,) -> (ceil(N / speed),) float32."""
+    ratio = Fraction(speed).limit_denominator(100)
+    resample = import_torchaudio().functional.resample
+    return resample(torch.from_numpy(waveform), ratio.numerator, ratio.denominator).numpy()
 
 
 def _waveform(cut: Any) -> np.ndarray:

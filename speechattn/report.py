@@ -11,7 +11,8 @@ import numpy as np
 
 from speechattn.classifier import CONFIG_FILE, WEIGHTS_FILE, FrameClassifier
 from speechattn.evaluation import evaluate
-from speechattn.plots import plot_confusion, plot_phones, save_figure
+from speechattn.plots import plot_confusion, plot_phones, plot_prediction, save_figure
+from speechattn.prediction import by_cut
 from speechattn.stages import atomic_path, is_done, mark_done
 
 __all__ = ["evaluate_and_report", "format_figures", "write_report"]
@@ -45,6 +46,7 @@ def evaluate_and_report(
         if report is not None and stamp is not None:
             stamp.unlink(missing_ok=True)
             outputs = write_report(report, name, figures, confusion, model.phones.symbols)
+            outputs.append(_write_example(report, name, model, cuts))
             if inputs[1].is_file():  # not so for a model of the Hub
                 mark_done(stamp, options, inputs, outputs)
     if json_file is not None:
@@ -72,6 +74,17 @@ def write_report(
     save_figure(plot_phones(figures), paths[1])
     _write_json(paths[2], figures)
     return paths
+
+
+def _write_example(folder: str | Path, name: str, model: FrameClassifier, cuts: str | Path) -> Path:
+    """Draw what the model makes of the first recording: `<name>_example.png`."""
+    samples = model.samples(next(iter(by_cut(cuts).values())))
+    posteriors = model.posteriors(samples)
+    geometry = model.frontend.geometry
+    segments = model.segments(posteriors, len(samples) / geometry.sample_rate)
+    path = Path(folder) / f"{name}_example.png"
+    save_figure(plot_prediction(samples, posteriors, segments, model.phones.symbols, geometry), path)
+    return path
 
 
 def _write_json(path: str | Path, figures: dict[str, Any]) -> None:

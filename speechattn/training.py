@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from speechattn.augmentation import SpecAugment, SpecAugmentConfig, cut_seed
+from speechattn.augmentation import SpecAugment, SpecAugmentConfig
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.data import Batch, Batches, long_enough
 from speechattn.evaluation import count_confusions
@@ -42,15 +42,22 @@ class DataConfig:
         train: Cuts to learn from.
         dev: Cuts to choose the best epoch by.
         batch_seconds: Most seconds in a batch, padding included.
+        speeds: Speeds at which a training utterance may be played; one is drawn for each utterance and epoch.
         num_workers: Data-loading processes.
+
+    Raises:
+        ValueError: When a field is out of its range.
     """
 
     train: str = "data/train.jsonl.gz"
     dev: str = "data/dev.jsonl.gz"
     batch_seconds: float = 100.0
+    speeds: tuple[float, ...] = (1.0,)
     num_workers: int = 1
 
     def __post_init__(self) -> None:
+        if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
+            raise ValueError(f"data.speeds must be one or more of 0.5 to 2, got {list(self.speeds)}")
         if self.batch_seconds <= 0:
             raise ValueError(f"data.batch_seconds must be positive, got {self.batch_seconds}")
 
@@ -185,7 +192,7 @@ def _batches(config: TrainConfig, model: FrameClassifier, accelerator: Any) -> t
         Batches(
             training, phones, geometry,
             batch_seconds=config.data.batch_seconds, shuffle=True, seed=config.seed,
-            num_workers=config.data.num_workers, **share,
+            speeds=config.data.speeds, num_workers=config.data.num_workers, **share,
         ),
         Batches(dev, phones, geometry, batch_seconds=config.data.batch_seconds, shuffle=False, **share),
     )  # fmt: skip
@@ -209,10 +216,9 @@ def _train_epoch(
         batch = batch.to(accelerator.device)
         for group in optimizer.param_groups:
             group["lr"] = config.optim.learning_rate * schedule(progress.share, config.optim.warmup)
-        seeds = [cut_seed(config.seed, epoch, cut_id) for cut_id in batch.ids]
-        torch.manual_seed(seeds[0])  # dropout, too, is a function of seed, epoch and cuts
+        torch.manual_seed(batch.seeds[0])  # dropout, too, is a function of seed, epoch and cuts
         logits, _ = model(
-            batch.waveforms, batch.lengths, log_mel_transform=SpecAugment(config.spec_augment, seeds, frontend)
+            batch.waveforms, batch.lengths, log_mel_transform=SpecAugment(config.spec_augment, batch.seeds, frontend)
         )
         loss = frame_loss(logits, batch.labels, config.optim.label_smoothing)
         frames = (batch.labels != IGNORED).sum()

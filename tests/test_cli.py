@@ -176,7 +176,7 @@ def test_evaluate_writes_figures_and_pictures_once(model, tmp_path, capsys, tone
     assert sum(phone["num_frames"] for phone in figures["phones"].values()) == figures["num_frames"]
     assert f"{100 * figures['frame_accuracy']:.2f} %" in printed
     pictures = sorted(report.glob("*.png"))
-    assert [path.name for path in pictures] == ["test_confusion.png", "test_phones.png"]
+    assert [path.name for path in pictures] == ["test_confusion.png", "test_example.png", "test_phones.png"]
     made = [path.stat().st_mtime_ns for path in pictures]
     main(argv)
     assert capsys.readouterr().out == printed
