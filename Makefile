@@ -1,7 +1,7 @@
 # Everything lives in .venv; a second run installs only what is missing.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(CURDIR)/$(VENV)/bin
+BIN := $(VENV)/bin
 
 .PHONY: help install quickstart test test-all lint clean
 
@@ -25,7 +25,7 @@ $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	@touch $@
 
 quickstart: $(VENV)/installed
-	PATH="$(BIN):$$PATH" bash recipes/quickstart/run.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash recipes/quickstart/run.sh
 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest -q

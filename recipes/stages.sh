@@ -2,21 +2,29 @@
 # `corpus` and `recipe` first. A stage that has ended is not run again, unless its options or inputs changed.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-corpus_dir=data/$corpus exp_dir=exp/$recipe conf=$root/recipes/$recipe/conf/base.yaml
+corpus_dir=$root/data/$corpus exp_dir=$root/exp/$recipe conf=$root/recipes/$recipe/conf/base.yaml
 mirror=${SPEECHATTN_MIRROR:-} stage=1 stop_stage=4
 
+usage="options: --corpus-dir DIR, --exp-dir DIR, --mirror BASE, --conf FILE, --stage N, --stop-stage N"
+refuse() {
+  echo "run.sh: error: $1" >&2
+  exit 2
+}
 while [ $# -gt 0 ]; do
   case $1 in
+    --help | -h)
+      echo "$usage"
+      exit ;;
     --corpus-dir | --exp-dir | --mirror | --conf | --stage | --stop-stage)
-      [ $# -ge 2 ] || { echo "run.sh: error: $1 needs a value" >&2; exit 2; }
+      [ $# -ge 2 ] || refuse "$1 needs a value"
       name=${1#--}
       declare "${name//-/_}=$2"
       shift 2 ;;
-    *)
-      echo "run.sh: error: unknown option $1; there are --corpus-dir DIR, --exp-dir DIR, --mirror BASE, --conf FILE, --stage N, --stop-stage N" >&2
-      exit 2 ;;
+    *) refuse "unknown option $1; $usage" ;;
   esac
 done
+[[ $stage$stop_stage =~ ^[1-4][1-4]$ && $stage -le $stop_stage ]] ||
+  refuse "--stage and --stop-stage must be 1 to 4 and in order, got $stage and $stop_stage"
 
 if ! command -v speechattn > /dev/null; then
   make -C "$root" install

@@ -225,12 +225,20 @@ def _utterance(cut: Any) -> Utterance:
     """What there is to align in a Lhotse cut."""
     if len(cut.supervisions) != 1 or not cut.supervisions[0].text:
         raise ValueError(f"cut {cut.id}: alignment needs one supervision with a text")
+    return Utterance(cut.id, recording_file(cut), cut.supervisions[0].text, cut.channel)
+
+
+def recording_file(cut: Any) -> Path:
+    """The audio file that a Lhotse cut is the whole of; its channel is `cut.channel`.
+
+    Raises:
+        ValueError: When the cut is only a part, is transformed, or does not lie in one file; names the cut.
+    """
     recording = cut.recording
     whole = cut.start == 0 and cut.num_samples == recording.num_samples and not recording.transforms
     if not whole or len(recording.sources) != 1 or recording.sources[0].type != "file":
-        raise ValueError(f"cut {cut.id}: alignment needs a whole recording, as it lies in one file")
-    channel = cut.channel if isinstance(cut.channel, int) else None
-    return Utterance(cut.id, Path(recording.sources[0].source), cut.supervisions[0].text, channel)
+        raise ValueError(f"cut {cut.id}: a whole recording is needed, as it lies in one file")
+    return Path(recording.sources[0].source)
 
 
 def _sphinx_dictionary(lexicon: Lexicon) -> str:

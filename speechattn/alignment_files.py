@@ -48,19 +48,20 @@ def write_textgrid(path: str | Path, segments: Sequence[Segment]) -> None:
 
 
 def write_ctm(path: str | Path, segments: Sequence[Segment]) -> None:
-    """Write lines `utterance channel start duration phone confidence`; the utterance is the file's stem.
+    """Write lines `utterance channel start duration phone confidence`.
+
+    The utterance is the file's stem, with `_` for white space, which separates CTM's fields.
 
     Raises:
-        ValueError: As for `write_textgrid`, and when a name holds white space, which separates CTM's fields.
+        ValueError: As for `write_textgrid`, and when a phone is empty or holds white space.
     """
     # 7 decimals: samples at 16 kHz are exact (62.5 microseconds), others to a few thousandths of one.
     _check(path, segments)
-    utterance = Path(path).stem
+    utterance = "_".join(Path(path).stem.split())
     lines = []
     for phone, start, end, confidence in segments:
-        for name in (utterance, phone):
-            if len(name.split()) != 1:
-                raise ValueError(f"{path}: {name!r} is empty or has white space: CTM cannot hold it")
+        if len(phone.split()) != 1:
+            raise ValueError(f"{path}: {phone!r} is empty or has white space: CTM cannot hold it")
         # Both rounded before the difference is taken, so that start + duration is the next start.
         duration = round(end, 7) - round(start, 7)
         lines.append(f"{utterance} 1 {start:.7f} {duration:.7f} {phone} {confidence:.4f}\n")

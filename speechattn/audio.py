@@ -112,7 +112,7 @@ def resample(samples: np.ndarray, rate: int, sample_rate: int = SAMPLE_RATE) -> 
         sample_rate: The rate wanted.
 
     Returns:
-        (ceil(N * sample_rate / rate),) float32, or `samples` itself when the rates are equal.
+        About (N * sample_rate / rate,) float32, or `samples` itself when the rates are equal.
     """
     if rate == sample_rate:
         return samples

@@ -17,11 +17,20 @@ class MlpConfig:
         width: Units of each hidden layer.
         layers: Hidden layers.
         dropout: Share of units dropped in training, [0, 1).
+
+    Raises:
+        ValueError: When a field is out of its range.
     """
 
     width: int = 512
     layers: int = 3
     dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.layers < 1:
+            raise ValueError(f"mlp.width and mlp.layers must be at least 1, got {self.width} and {self.layers}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"mlp.dropout must lie in [0, 1), got {self.dropout}")
 
 
 class Linear(nn.Module):

@@ -19,7 +19,7 @@ from speechattn.frontend import LogMelTransform, Mfcc, MfccConfig
 from speechattn.phones import PhoneSet
 from speechattn.stages import atomic_path
 
-__all__ = ["ClassifierConfig", "FrameClassifier"]
+__all__ = ["ClassifierConfig", "FrameClassifier", "model_files"]
 
 KINDS = ("encoder", "mlp", "linear")
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -216,6 +216,12 @@ class FrameClassifier(nn.Module):
             reason = " ".join(str(error).split())
             raise ValueError(f"{folder} does not hold a model that this version can read: {reason}") from error
         return model.eval()
+
+
+def model_files(name: str | Path) -> dict[str, Path]:
+    """The files of a model in a folder, by what they are; none for one on the Hub."""
+    files = {file: Path(name) / file for file in (CONFIG_FILE, WEIGHTS_FILE)}
+    return files if all(path.is_file() for path in files.values()) else {}
 
 
 def _model_folder(name: str | Path) -> Path:

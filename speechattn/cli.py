@@ -168,14 +168,20 @@ def _add_predict(parser: ArgumentParser) -> None:
 
 def _predict(arguments: Any) -> None:
     from speechattn.classifier import FrameClassifier
-    from speechattn.prediction import by_cut, by_stem, predict_files
+    from speechattn.prediction import by_stem, predict_cuts, predict_files
 
+    formats = arguments.format.split(",")
     if bool(arguments.audio) == bool(arguments.cuts):
         raise ValueError("predict takes audio files or --cuts FILE, one of the two")
+    if arguments.cuts:
+        if arguments.output is None or arguments.plot or arguments.channel is not None:
+            raise ValueError("predict --cuts needs --output, and takes neither --plot nor --channel")
+        predict_cuts(arguments.model, arguments.cuts, arguments.output, formats=formats)
+        return
     failures = predict_files(
         FrameClassifier.from_pretrained(arguments.model),
-        by_cut(arguments.cuts) if arguments.cuts else by_stem(arguments.audio),
-        formats=arguments.format.split(","),
+        by_stem(arguments.audio),
+        formats=formats,
         output=arguments.output,
         channel=arguments.channel,
         plot=arguments.plot,

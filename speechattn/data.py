@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from speechattn.geometry import Geometry
 from speechattn.phones import IGNORED, PhoneSet
 from speechattn.torch_pair import import_torchaudio
 
-__all__ = ["Batch", "Batches", "at_speed", "cut_labels", "long_enough"]
+__all__ = ["Batch", "Batches", "at_speed", "cut_labels", "cut_waveform", "long_enough"]
 
 log = logging.getLogger("speechattn")
 MAX_BUCKETS = 8
@@ -58,7 +57,9 @@ class Batch:
         )
 
 
-def cut_labels(cut: Any, phones: PhoneSet, geometry: Geometry, speed: float = 1.0) -> np.ndarray:
+def cut_labels(
+    cut: Any, phones: PhoneSet, geometry: Geometry, *, speed: float = 1.0, num_samples: int | None = None
+) -> np.ndarray:
     """The class of every frame of a cut, (T,) int64, -100 where none.
 
     Args:
@@ -66,20 +67,19 @@ def cut_labels(cut: Any, phones: PhoneSet, geometry: Geometry, speed: float = 1.
         phones: The inventory.
         geometry: Where the frames lie.
         speed: The cut is played at this speed, see `at_speed`.
+        num_samples: Its length then; None: the cut's own.
 
     Raises:
         ValueError: When a symbol cannot be folded to `phones`; the message names the cut.
     """
-    intervals = phone_intervals(cut)
-    num_samples = cut.num_samples
+    intervals = phone_intervals(cut, geometry.sample_rate)
     if speed != 1:
         ratio = Fraction(speed).limit_denominator(100)
-        num_samples = math.ceil(num_samples / ratio)
         scaled = [Interval(round(start / ratio), round(end / ratio), symbol) for start, end, symbol in intervals]
         intervals = [interval for interval in scaled if interval.start < interval.end]
     try:
         ids = phones.ids(interval.symbol for interval in intervals)
-        return frame_labels(intervals, num_samples, ids, geometry=geometry)
+        return frame_labels(intervals, num_samples or cut.num_samples, ids, geometry=geometry)
     except ValueError as error:
         raise ValueError(f"cut {cut.id}: {error}") from error
 
@@ -109,6 +109,9 @@ def long_enough(path: str | Path, geometry: Geometry) -> Any:
 
 class Batches:
     """Batches of a set of cuts, capped by the longest utterance times their number.
+
+    Where processes share the cuts, each gets as many batches; to that end Lhotse may repeat cuts under other ids, which
+    are then not among `ids`.
 
     Args:
         cuts: Lhotse cuts with phone alignments, each at least one frame long.
@@ -141,9 +144,9 @@ class Batches:
     ) -> None:
         from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
 
-        self.num_cuts = len(cuts)
+        self.ids = frozenset(cut.id for cut in cuts)
         order = dict(max_duration=batch_seconds, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
-        buckets = min(MAX_BUCKETS, self.num_cuts // 50)
+        buckets = min(MAX_BUCKETS, len(self.ids) // 50)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="You are using Dynamic")  # with cuts in memory: as we mean to
             if buckets > 1:
@@ -201,28 +204,28 @@ class _Utterances(Dataset):
 
     def _utterance(self, cut: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
         speed = self.speeds[seed % len(self.speeds)]
-        waveform = _waveform(cut)
-        if speed == 1:
-            return waveform, cut_labels(cut, self.phones, self.geometry)
-        return at_speed(waveform, speed), cut_labels(cut, self.phones, self.geometry, speed)
+        waveform = cut_waveform(cut)
+        if speed != 1:
+            waveform = at_speed(waveform, speed)
+        return waveform, cut_labels(cut, self.phones, self.geometry, speed=speed, num_samples=len(waveform))
 
 
 def at_speed(waveform: np.ndarray, speed: float) -> np.ndarray:
-    """Play a waveform faster (speed > 1) or slower, pitch and all: (N,) -> (ceil(N / speed),) float32."""
+    """Play a waveform faster (speed > 1) or slower, pitch and all: (N,) -> about (N / speed,) float32."""
     ratio = Fraction(speed).limit_denominator(100)
     resample = import_torchaudio().functional.resample
     return resample(torch.from_numpy(waveform), ratio.numerator, ratio.denominator).numpy()
 
 
-def _waveform(cut: Any) -> np.ndarray:
+def cut_waveform(cut: Any) -> np.ndarray:
     """(N,) float32; another length than the manifest's is an error that names the cut."""
-    from lhotse.audio import AudioLoadingError, set_current_audio_backend
+    from lhotse.audio import set_current_audio_backend
     from lhotse.audio.backend import LibsndfileBackend
 
     set_current_audio_backend(LibsndfileBackend())
     try:
         waveform = cut.load_audio()[0]
-    except (AudioLoadingError, OSError, RuntimeError, TypeError) as error:  # Lhotse wraps what soundfile raises
+    except Exception as error:  # Lhotse wraps and re-raises whatever its reader and soundfile raise
         source = cut.recording.sources[0].source
         raise ValueError(f"cut {cut.id}: its audio {source} cannot be read any more") from error
     if len(waveform) != cut.num_samples:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,12 @@ import numpy as np
 import torch
 
 from speechattn.classifier import FrameClassifier
-from speechattn.data import Batch, Batches, long_enough
+from speechattn.data import Batches, long_enough
 from speechattn.metrics import confusion_matrix, frame_figures
 
 __all__ = ["count_confusions", "evaluate"]
 
 BATCH_SECONDS = 60.0
-COPY_MARK = "_dup"  # Lhotse's samplers repeat cuts under such ids so that every process gets as many batches
 
 
 def evaluate(model: FrameClassifier, cuts: str | Path) -> tuple[dict[str, Any], np.ndarray]:
@@ -31,24 +29,26 @@ def evaluate(model: FrameClassifier, cuts: str | Path) -> tuple[dict[str, Any], 
         (figures, confusion): what `frame_figures` gives, with `num_utterances`; and the (P, P) counts.
 
     Raises:
-        ValueError: When the file is not one of cuts, or a symbol cannot be folded.
+        ValueError: When the file is not one of cuts, a symbol cannot be folded, or there is nothing to score.
     """
     data = long_enough(cuts, model.frontend.geometry)
     batches = Batches(data, model.phones, model.frontend.geometry, batch_seconds=BATCH_SECONDS, shuffle=False)
-    confusion = count_confusions(model, batches.epoch(), model.output.weight.device)
+    confusion = count_confusions(model, batches, model.output.weight.device)
+    if not confusion.any():
+        raise ValueError(f"{cuts}: no frame has a label that can be scored")
     figures = frame_figures(confusion, model.phones.symbols, model.phones.silences)
-    return {"num_utterances": batches.num_cuts, **figures}, confusion
+    return {"num_utterances": len(batches.ids), **figures}, confusion
 
 
 @torch.inference_mode()
-def count_confusions(model: FrameClassifier, batches: Iterable[Batch], device: torch.device) -> np.ndarray:
+def count_confusions(model: FrameClassifier, batches: Batches, device: torch.device) -> np.ndarray:
     """Reference against predicted phones in frames, (P, P) int64; see `metrics`."""
     num_classes = len(model.phones)
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
-    for batch in batches:
+    for batch in batches.epoch():
         logits, _ = model(batch.waveforms.to(device), batch.lengths.to(device))
         predicted = logits.argmax(dim=2).numpy(force=True)
         for cut_id, reference, row in zip(batch.ids, batch.labels.numpy(), predicted, strict=True):
-            if COPY_MARK not in cut_id:
+            if cut_id in batches.ids:
                 confusion += confusion_matrix(reference, row, num_classes)
     return confusion

@@ -9,10 +9,14 @@ from tqdm import tqdm
 
 from speechattn.alignment import Segment
 from speechattn.alignment_files import write_csv, write_ctm, write_json, write_textgrid
-from speechattn.classifier import FrameClassifier
+from speechattn.classifier import FrameClassifier, model_files
+from speechattn.geometry import Geometry
 from speechattn.plots import plot_prediction, save_figure
+from speechattn.stages import is_done, mark_done
 
-__all__ = ["FORMATS", "by_cut", "by_stem", "predict_files"]
+__all__ = ["FORMATS", "by_cut", "by_stem", "predict_cuts", "predict_files"]
+
+STAMP = "predict.done.json"
 
 FORMATS: dict[str, tuple[str, Callable[[Path, list[Segment]], None]]] = {
     "textgrid": (".TextGrid", write_textgrid),
@@ -35,7 +39,7 @@ def predict_files(
 
     Args:
         model: In eval mode.
-        recordings: Stem of the files to write -> audio file; see `by_stem` and `by_cut`.
+        recordings: Stem of the files to write -> audio file; see `by_stem`.
         formats: Which files to write, see FORMATS.
         output: Folder for <stem>.TextGrid, .ctm, .json, .csv and, with `plot`, .png; None: lines
             `start end phone confidence` on standard output.
@@ -57,15 +61,12 @@ def predict_files(
     for stem, path in tqdm(recordings.items(), unit="file", leave=False, disable=None if output else True):
         try:
             samples = model.samples(path, channel=channel)
-        except ValueError as error:
-            failures.append(str(error))
-            continue
-        posteriors = model.posteriors(samples)
-        segments = model.segments(posteriors, model.duration(path))
-        if output is None:
-            for segment in segments:
-                print(f"{segment.start:.4f} {segment.end:.4f} {segment.phone} {segment.confidence:.3f}")
-        else:
+            posteriors = model.posteriors(samples)
+            segments = model.segments(posteriors, model.duration(path))
+            if output is None:
+                for segment in segments:
+                    print(f"{segment.start:.4f} {segment.end:.4f} {segment.phone} {segment.confidence:.3f}")
+                continue
             for name in formats:
                 suffix, write = FORMATS[name]
                 write(Path(output) / (stem + suffix), segments)
@@ -73,7 +74,40 @@ def predict_files(
                 geometry = model.frontend.geometry
                 picture = plot_prediction(samples, posteriors, segments, model.phones.symbols, geometry)
                 save_figure(picture, Path(output) / f"{stem}.png")
+        except ValueError as error:
+            failures.append(str(error))
     return failures
+
+
+def predict_cuts(
+    model_name: str, cuts: str | Path, output: str | Path, *, formats: Sequence[str] = ("textgrid",)
+) -> None:
+    """Predict the phones of every recording in a file of cuts; what has been done already is not done again.
+
+    Args:
+        model_name: What `FrameClassifier.from_pretrained` takes.
+        cuts: Cuts, each a whole single-channel recording; their ids name the results. Those below one frame are left
+            out and listed.
+        output: Folder for the files.
+        formats: Which files to write, see FORMATS.
+
+    Raises:
+        ValueError: When model or cuts cannot be read, or a cut is not a whole recording.
+    """
+    stamp, options = Path(output) / STAMP, {"model": str(model_name), "formats": list(formats)}
+    inputs = {"cuts": Path(cuts), **model_files(model_name)}
+    if is_done(stamp, options, inputs):
+        print(f"{output}: predicted already")
+        return
+    model = FrameClassifier.from_pretrained(model_name)
+    recordings = by_cut(cuts, model.frontend.geometry)
+    stamp.unlink(missing_ok=True)
+    failures = predict_files(model, recordings, formats=formats, output=output)
+    if failures:
+        raise ValueError("; ".join(failures))
+    outputs = [Path(output) / (stem + FORMATS[name][0]) for stem in recordings for name in formats]
+    mark_done(stamp, options, inputs, outputs)
+    print(f"{output}: {len(recordings)} recordings predicted")
 
 
 def by_stem(paths: Iterable[str | Path]) -> dict[str, Path]:
@@ -90,8 +124,20 @@ def by_stem(paths: Iterable[str | Path]) -> dict[str, Path]:
     return recordings
 
 
-def by_cut(cuts: str | Path) -> dict[str, Path]:
-    """The whole recordings of a file of cuts, by the cuts' ids."""
-    from speechattn.corpora.manifest import read_cuts
+def by_cut(cuts: str | Path, geometry: Geometry) -> dict[str, Path]:
+    """The recordings of a file of cuts that have at least one frame, by the cuts' ids.
 
-    return {cut.id: Path(cut.recording.sources[0].source) for cut in read_cuts(cuts)}
+    Raises:
+        ValueError: When a cut is not a whole single-channel recording, or its id cannot name a file or is taken.
+    """
+    from speechattn.aligner import recording_file
+    from speechattn.data import long_enough
+
+    recordings: dict[str, Path] = {}
+    for cut in long_enough(cuts, geometry):
+        if cut.id in recordings or cut.id != Path(cut.id).name:
+            raise ValueError(f"{cuts}: cut id {cut.id!r} occurs twice or cannot name a file")
+        if cut.recording.num_channels != 1:
+            raise ValueError(f"{cuts}: cut {cut.id} is one channel of {cut.recording.num_channels}")
+        recordings[cut.id] = recording_file(cut)
+    return recordings

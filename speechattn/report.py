@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from speechattn.classifier import CONFIG_FILE, WEIGHTS_FILE, FrameClassifier
+from speechattn.classifier import FrameClassifier, model_files
+from speechattn.data import cut_waveform, long_enough
 from speechattn.evaluation import evaluate
 from speechattn.plots import plot_confusion, plot_phones, plot_prediction, save_figure
-from speechattn.prediction import by_cut
 from speechattn.stages import atomic_path, is_done, mark_done
 
 __all__ = ["evaluate_and_report", "format_figures", "write_report"]
+
+EXAMPLE_SECONDS = 20
 
 
 def evaluate_and_report(
@@ -34,24 +36,30 @@ def evaluate_and_report(
     Raises:
         ValueError: As for `from_pretrained` and `evaluate`.
     """
-    name = Path(cuts).name.split(".")[0]
-    options = {"model": str(model_name)}
-    inputs = [Path(cuts), Path(model_name) / CONFIG_FILE, Path(model_name) / WEIGHTS_FILE]
-    stamp = None if report is None else Path(report) / f"{name}.done.json"
-    if report is not None and stamp is not None and is_done(stamp, options, inputs):
-        figures = json.loads((Path(report) / f"{name}.json").read_text(encoding="utf-8"))
-    else:
-        model = FrameClassifier.from_pretrained(model_name)
-        figures, confusion = evaluate(model, cuts)
-        if report is not None and stamp is not None:
-            stamp.unlink(missing_ok=True)
-            outputs = write_report(report, name, figures, confusion, model.phones.symbols)
-            outputs.append(_write_example(report, name, model, cuts))
-            if inputs[1].is_file():  # not so for a model of the Hub
-                mark_done(stamp, options, inputs, outputs)
+    name = Path(cuts).name.removesuffix(".gz").removesuffix(".jsonl")
+    figures = (
+        evaluate(FrameClassifier.from_pretrained(model_name), cuts)[0]
+        if report is None
+        else _report(model_name, cuts, name, Path(report))
+    )
     if json_file is not None:
         _write_json(json_file, figures)
     print(format_figures(name, figures))
+
+
+def _report(model_name: str, cuts: str | Path, name: str, folder: Path) -> dict[str, Any]:
+    """The figures of an evaluation whose report lies in the folder, made now if it is not there."""
+    stamp, options = folder / f"{name}.done.json", {"model": str(model_name)}
+    inputs = {"cuts": Path(cuts), **model_files(model_name)}
+    if is_done(stamp, options, inputs):
+        return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    model = FrameClassifier.from_pretrained(model_name)
+    figures, confusion = evaluate(model, cuts)
+    stamp.unlink(missing_ok=True)
+    outputs = write_report(folder, name, figures, confusion, model.phones.symbols)
+    outputs.append(_write_example(folder, name, model, cuts))
+    mark_done(stamp, options, inputs, outputs)
+    return figures
 
 
 def write_report(
@@ -77,10 +85,10 @@ def write_report(
 
 
 def _write_example(folder: str | Path, name: str, model: FrameClassifier, cuts: str | Path) -> Path:
-    """Draw what the model makes of the first recording: `<name>_example.png`."""
-    samples = model.samples(next(iter(by_cut(cuts).values())))
-    posteriors = model.posteriors(samples)
+    """Draw what the model makes of the first utterance, or of its first seconds: `<name>_example.png`."""
     geometry = model.frontend.geometry
+    samples = cut_waveform(next(iter(long_enough(cuts, geometry))))[: EXAMPLE_SECONDS * geometry.sample_rate]
+    posteriors = model.posteriors(samples)
     segments = model.segments(posteriors, len(samples) / geometry.sample_rate)
     path = Path(folder) / f"{name}_example.png"
     save_figure(plot_prediction(samples, posteriors, segments, model.phones.symbols, geometry), path)

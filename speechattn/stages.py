@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "checksum", "is_done", "mark_done"]
+__all__ = ["atomic_path", "checksum", "fingerprint", "is_done", "mark_done"]
 
 
 @contextmanager
@@ -53,13 +53,23 @@ def checksum(path: str | Path, algorithm: str = "sha256") -> str:
     return digest.hexdigest()
 
 
-def is_done(stamp: Path, options: Mapping[str, Any], inputs: Sequence[Path]) -> bool:
+def fingerprint(folder: Path) -> str:
+    """Changes when a file below the folder comes, goes, or is written: hex digest of names, sizes and times."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            status = path.stat()
+            digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def is_done(stamp: Path, options: Mapping[str, Any], inputs: Mapping[str, Path]) -> bool:
     """Whether the stage that left `stamp` need not run again.
 
     Args:
         stamp: The stage's stamp; outputs are recorded relative to its folder.
         options: What the stage would run with now, JSON-serialisable.
-        inputs: Files that it would read now.
+        inputs: Files that it would read now, by what they are to it; a file may lie elsewhere than before.
 
     Returns:
         True when options and input checksums equal the recorded ones and every output is still whole.
@@ -68,14 +78,14 @@ def is_done(stamp: Path, options: Mapping[str, Any], inputs: Sequence[Path]) -> 
         record = json.loads(stamp.read_text(encoding="utf-8"))
         if record["options"] != json.loads(json.dumps(dict(options))):
             return False
-        if record["inputs"] != {str(path): checksum(path) for path in inputs}:
+        if record["inputs"] != {role: checksum(path) for role, path in inputs.items()}:
             return False
         return all(checksum(stamp.parent / name) == digest for name, digest in record["outputs"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # no stamp, or not one of ours
 
 
-def mark_done(stamp: Path, options: Mapping[str, Any], inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
+def mark_done(stamp: Path, options: Mapping[str, Any], inputs: Mapping[str, Path], outputs: Sequence[Path]) -> None:
     """Leave the stamp of a finished stage.
 
     Args:
@@ -86,7 +96,7 @@ def mark_done(stamp: Path, options: Mapping[str, Any], inputs: Sequence[Path], o
     """
     record = {
         "options": dict(options),
-        "inputs": {str(path): checksum(path) for path in inputs},
+        "inputs": {role: checksum(path) for role, path in inputs.items()},
         "outputs": {os.path.relpath(path, stamp.parent): checksum(path) for path in outputs},
     }
     with atomic_path(stamp) as temporary:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import logging
 import math
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -22,16 +24,20 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from speechattn.augmentation import SpecAugment, SpecAugmentConfig
-from speechattn.classifier import ClassifierConfig, FrameClassifier
-from speechattn.data import Batch, Batches, long_enough
+from speechattn.classifier import CONFIG_FILE, WEIGHTS_FILE, ClassifierConfig, FrameClassifier
+from speechattn.data import Batch, Batches, cut_labels, long_enough
 from speechattn.evaluation import count_confusions
 from speechattn.metrics import frame_figures
 from speechattn.phones import IGNORED
+from speechattn.plots import plot_curves, save_figure
 from speechattn.stages import is_done, mark_done
 
 __all__ = ["DataConfig", "OptimConfig", "TrainConfig", "train"]
 
 log = logging.getLogger("speechattn")
+
+STAMP, LOG_FILE = "train.done.json", "log.csv"
+UNFINISHED = "unfinished"  # holds the best model so far while a training goes on, and when it was stopped
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,9 @@ class OptimConfig:
         average: Decay per step of the exponential moving average of the weights, which is what is scored
             and kept; 0 for none.
         mixed_precision: `no`, `bf16` or `fp16`; front end and loss stay in float32.
+
+    Raises:
+        ValueError: When a field is out of its range.
     """
 
     epochs: int = 20
@@ -90,6 +99,13 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"optim.epochs must be at least 1, got {self.epochs}")
+        if self.clip <= 0:
+            raise ValueError(f"optim.clip must be positive, got {self.clip}")
+        for name in ("learning_rate", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"optim.{name} must not be negative, got {getattr(self, name)}")
+        if self.mixed_precision not in ("no", "bf16", "fp16"):
+            raise ValueError(f"optim.mixed_precision must be no, bf16 or fp16, got {self.mixed_precision!r}")
         for name in ("warmup", "label_smoothing", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"optim.{name} must lie in [0, 1), got {getattr(self, name)}")
@@ -127,29 +143,38 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
         The model's folder.
 
     Raises:
-        ValueError: When the cuts cannot be read or labelled, or the loss stops being finite.
+        ValueError: When the cuts cannot be read or labelled, or the loss stops being finite. What was in the
+            folder is then gone, unless the data were refused before the training began; `unfinished/` in it
+            holds the best model so far.
     """
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
-    output = Path(config.output)
-    options = asdict(config) | {"init": None if init is None else str(init)}
-    stamp, inputs = output / "train.done.json", [Path(config.data.train), Path(config.data.dev)]
-    if is_done(stamp, options, inputs):
+    output, unfinished = Path(config.output), Path(config.output) / UNFINISHED
+    options, inputs = _what_matters(config, init)
+    if is_done(output / STAMP, options, inputs):
         log.info("%s: trained already with these options and data", output)
         return output
-    accelerator = Accelerator(mixed_precision=config.optim.mixed_precision)
+    processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun; on a CPU Accelerate heeds it only when told
+    accelerator = Accelerator(
+        cpu=processes > 1 and not torch.cuda.is_available(), mixed_precision=config.optim.mixed_precision
+    )
+    if config.optim.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise ValueError("optim.mixed_precision fp16 needs a GPU; a CPU can do bf16")
     set_seed(config.seed)
     model = FrameClassifier.from_pretrained(init) if init else FrameClassifier(config.model)
     batches, dev = _batches(config, model, accelerator)
     if accelerator.is_main_process:
-        output.mkdir(parents=True, exist_ok=True)
-        stamp.unlink(missing_ok=True)
-    log.info(
-        "%d parameters, %d training and %d dev utterances, %d process(es) on %s, %d threads",
-        sum(p.numel() for p in model.parameters()), batches.num_cuts, dev.num_cuts,
-        accelerator.num_processes, accelerator.device.type, torch.get_num_threads(),
-    )  # fmt: skip
+        for stale in (output / STAMP, output / CONFIG_FILE, output / WEIGHTS_FILE):
+            stale.unlink(missing_ok=True)
+        for stale in (unfinished, output / "tensorboard"):
+            shutil.rmtree(stale, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        log.info(
+            "%d parameters, %d training and %d dev utterances, %d process(es) on %s, %d threads",
+            sum(p.numel() for p in model.parameters()), len(batches.ids), len(dev.ids),
+            accelerator.num_processes, accelerator.device.type, torch.get_num_threads(),
+        )  # fmt: skip
     model.to(accelerator.device)
     if model.config.frontend.normalisation == "global" and init is None:
         _learn_statistics(model, batches.epoch(), accelerator)
@@ -157,18 +182,20 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     optimizer = torch.optim.AdamW(_parameter_groups(model, config.optim), lr=0.0)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
 
-    best, progress = -1.0, _Progress(config.optim.epochs, batches.num_cuts)
-    with _Log(output / "log.csv", enabled=accelerator.is_main_process) as table:
+    best, progress = -1.0, _Progress(config.optim.epochs, len(batches.ids))
+    with _Log(output / LOG_FILE, enabled=accelerator.is_main_process) as table:
         for epoch in range(config.optim.epochs):
             started = time.monotonic()
             average_loss = _train_epoch(wrapped, average, optimizer, accelerator, batches, epoch, config, progress)
-            scored: FrameClassifier = average.module if config.optim.average else model  # type: ignore[assignment]
-            confusion = count_confusions(scored.eval(), dev.epoch(), accelerator.device)
+            scored: FrameClassifier = average.module.eval()  # type: ignore[assignment]
+            confusion = count_confusions(scored, dev, accelerator.device)
             confusion = accelerator.reduce(torch.from_numpy(confusion).to(accelerator.device)).cpu().numpy()
             figures = frame_figures(confusion, model.phones.symbols, model.phones.silences)
             accuracy = figures["frame_accuracy"]
+            if accuracy is None:
+                raise ValueError(f"{config.data.dev}: no frame has a label that can be scored")
             if accelerator.is_main_process and accuracy > best:
-                scored.save_pretrained(output)
+                scored.save_pretrained(unfinished)
             best = max(best, accuracy)
             table.write(
                 epoch=epoch + 1,
@@ -178,15 +205,33 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
                 seconds=round(time.monotonic() - started, 1),
             )
     if accelerator.is_main_process:
-        outputs = [output / name for name in ("config.json", "model.safetensors", "log.csv")]
-        mark_done(stamp, options, inputs, outputs)
+        with open(output / LOG_FILE, encoding="utf-8", newline="") as file:
+            save_figure(plot_curves(list(csv.DictReader(file))), output / "curves.png")
+        for name in (WEIGHTS_FILE, CONFIG_FILE):
+            os.replace(unfinished / name, output / name)
+        unfinished.rmdir()
+        mark_done(output / STAMP, options, inputs, [output / name for name in (CONFIG_FILE, WEIGHTS_FILE, LOG_FILE)])
     accelerator.wait_for_everyone()
     return output
+
+
+def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[str, Any], dict[str, Path]]:
+    """What a training's result depends on, for its stamp: options, and files by role. Not where things lie."""
+    options = asdict(config) | {"init": None if init is None else str(init)}
+    del options["output"]
+    for name in ("train", "dev", "num_workers"):
+        del options["data"][name]
+    inputs = {"train": Path(config.data.train), "dev": Path(config.data.dev)}
+    if init is not None and Path(init).is_dir():
+        inputs |= {name: Path(init) / name for name in (CONFIG_FILE, WEIGHTS_FILE)}
+    return options, inputs
 
 
 def _batches(config: TrainConfig, model: FrameClassifier, accelerator: Any) -> tuple[Batches, Batches]:
     phones, geometry = model.phones, model.frontend.geometry
     training, dev = long_enough(config.data.train, geometry), long_enough(config.data.dev, geometry)
+    for cut in (*training, *dev):
+        cut_labels(cut, phones, geometry)  # a label that does not fit should stop us now, not in an hour
     share = dict(rank=accelerator.process_index, world_size=accelerator.num_processes)
     return (
         Batches(

@@ -101,7 +101,7 @@ def test_labels_follow_the_speed(tone_corpus, speed):
     for cut in read_cuts(tone_corpus / "dev.jsonl.gz"):
         audio, _ = soundfile.read(cut.recording.sources[0].source, dtype="float32")
         played = at_speed(audio, speed)
-        labels = cut_labels(cut, PHONES, GEOMETRY, speed)
+        labels = cut_labels(cut, PHONES, GEOMETRY, speed=speed, num_samples=len(played))
         assert len(labels) == GEOMETRY.num_frames(len(played))
         intervals = phone_intervals(cut)
         for centre, label in zip(GEOMETRY.centres(len(played)), labels, strict=True):
@@ -125,3 +125,12 @@ def test_speeds_are_drawn_anew_in_every_epoch_and_for_every_utterance(tone_corpu
     ratios = {round(plain[name] / first[name], 1) for name in plain}
     assert ratios == {0.9, 1.0, 1.1}
     assert first != second and first == lengths(0, speeds=(0.9, 1.0, 1.1), num_workers=1)
+
+
+def test_labels_at_another_rate_are_the_same_phones(tone_corpus):
+    half = Geometry(8000, 200, 80)
+    for cut in read_cuts(tone_corpus / "dev.jsonl.gz"):
+        labels, slow = cut_labels(cut, PHONES, GEOMETRY), cut_labels(cut.resample(8000), PHONES, half)
+        assert len(slow) == half.num_frames(cut.resample(8000).num_samples)
+        same = (labels[: len(slow)] == slow[: len(labels)]).mean()
+        assert same > 0.98  # all but a boundary that falls on a frame's centre

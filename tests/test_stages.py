@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from speechattn.stages import atomic_path, checksum, is_done, mark_done
+from speechattn.stages import atomic_path, checksum, fingerprint, is_done, mark_done
 
 
 def names(folder: Path) -> list[str]:
@@ -55,19 +55,19 @@ def stage(tmp_path: Path) -> tuple[Path, dict, Path, Path]:
     output.parent.mkdir()
     output.write_text("output")
     options = {"left": 8, "splits": ("a", "b"), "seed": None}
-    mark_done(stamp, options, [source], [output])
+    mark_done(stamp, options, {"source": source}, [output])
     return stamp, options, source, output
 
 
 def test_an_untouched_stage_is_done(stage: tuple[Path, dict, Path, Path]) -> None:
     stamp, options, source, _ = stage
-    assert is_done(stamp, options, [source])
+    assert is_done(stamp, options, {"source": source})
 
 
 def test_a_stage_can_be_moved(stage: tuple[Path, dict, Path, Path]) -> None:
     stamp, options, source, _ = stage
     moved = stamp.parent.rename(stamp.parent.with_name("elsewhere")) / stamp.name
-    assert is_done(moved, options, [source]) and not is_done(stamp, options, [source])
+    assert is_done(moved, options, {"source": source}) and not is_done(stamp, options, {"source": source})
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_stage_can_be_moved(stage: tuple[Path, dict, Path, Path]) -> None:
 )
 def test_any_change_makes_it_run_again(stage: tuple[Path, dict, Path, Path], change: str) -> None:
     stamp, options, source, output = stage
-    inputs = [source]
+    inputs = {"source": source}
     if change == "option":
         options = options | {"left": 9}
     elif change == "new option":
@@ -89,7 +89,7 @@ def test_any_change_makes_it_run_again(stage: tuple[Path, dict, Path, Path], cha
     elif change == "no input":
         source.unlink()
     elif change == "more inputs":
-        inputs.append(output)
+        inputs["more"] = output
     elif change == "output":
         output.write_text("outp")
     elif change == "no output":
@@ -101,3 +101,22 @@ def test_any_change_makes_it_run_again(stage: tuple[Path, dict, Path, Path], cha
     else:
         stamp.write_text("[]")
     assert not is_done(stamp, options, inputs)
+
+
+def test_inputs_may_move_but_not_change_places(stage: tuple[Path, dict, Path, Path], tmp_path: Path) -> None:
+    stamp, options, source, _ = stage
+    moved = source.rename(tmp_path / "moved.txt")
+    assert is_done(stamp, options, {"source": moved})
+    assert not is_done(stamp, options, {"other": moved})
+
+
+def test_a_fingerprint_sees_files_come_go_and_change(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x").write_text("1")
+    seen = [fingerprint(tmp_path)]
+    (tmp_path / "a/y").write_text("1")
+    seen.append(fingerprint(tmp_path))
+    (tmp_path / "a/y").write_text("22")
+    seen.append(fingerprint(tmp_path))
+    (tmp_path / "a/y").unlink()
+    assert fingerprint(tmp_path) == seen[0] and len(set(seen)) == 3

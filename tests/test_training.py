@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import csv
 import math
+import os
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from speechattn.aligner import alignment_items
+from speechattn.alignment import Interval
 from speechattn.augmentation import SpecAugmentConfig
 from speechattn.classifier import ClassifierConfig, FrameClassifier
+from speechattn.corpora.manifest import read_cuts, save_cuts
 from speechattn.encoder import EncoderConfig
 from speechattn.evaluation import evaluate
 from speechattn.frontend import MfccConfig
@@ -83,6 +91,78 @@ def test_a_finished_training_is_not_repeated_but_a_changed_or_damaged_one_is(con
     weight_file.write_bytes(weight_file.read_bytes()[:100])
     train(replace(config, optim=replace(config.optim, learning_rate=1e-3)))
     assert weight_file.stat().st_size > 100
+
+
+def test_a_refused_training_leaves_the_model_that_is_there(config):
+    folder = train(replace(config, optim=replace(config.optim, epochs=1)))
+    before = weights(folder)
+    with pytest.raises(ValueError, match="phone"):
+        train(replace(config, model=replace(config.model, phones="timit39")))
+    after = weights(folder)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_stopped_training_leaves_nothing_that_looks_finished(config, monkeypatch):
+    folder = train(replace(config, optim=replace(config.optim, epochs=1)))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("speechattn.training.plot_curves", stop)  # after the last epoch
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    with pytest.raises(ValueError, match="no model at"):
+        FrameClassifier.from_pretrained(folder)
+    FrameClassifier.from_pretrained(folder / "unfinished")
+    monkeypatch.undo()
+    train(config)
+    FrameClassifier.from_pretrained(folder)
+    assert not (folder / "unfinished").exists()
+
+
+def test_a_training_from_another_model_runs_again_when_that_model_changes(config, tmp_path):
+    short = replace(config, optim=replace(config.optim, epochs=1))
+    start, tuned = replace(short, output=str(tmp_path / "start")), replace(short, output=str(tmp_path / "tuned"))
+    made = []
+    for seed in (0, 0, 1):
+        init = train(replace(start, seed=seed))
+        made.append((train(tuned, init=init) / "model.safetensors").stat().st_mtime_ns)
+    assert made[0] == made[1] < made[2]
+
+
+def test_nothing_to_score_is_an_error(config, tone_corpus, tmp_path):
+    cuts = [cut for cut in read_cuts(tone_corpus / "dev.jsonl.gz")]
+    for cut in cuts:
+        end = cut.num_samples
+        cut.supervisions[0].alignment["phone"] = alignment_items([Interval(0, end, "q")])
+    save_cuts(tmp_path / "q.jsonl.gz", cuts)
+    with pytest.raises(ValueError, match="no frame has a label"):
+        evaluate(FrameClassifier(ClassifierConfig(phones="timit39")).eval(), tmp_path / "q.jsonl.gz")
+
+
+def test_two_processes_train_one_model_on_uneven_data(config, tmp_path):
+    """Every cut is scored once, and the loss starts as one process's does."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import logging, pickle, sys\n"
+        "from speechattn.training import train\n"
+        "if __name__ == '__main__':\n"
+        "    logging.basicConfig(level=logging.INFO, format='%(message)s')\n"
+        f"    train(pickle.load(open({str(tmp_path / 'config.pickle')!r}, 'rb')))\n"
+    )
+    short = replace(config, optim=replace(config.optim, epochs=2))
+    (tmp_path / "config.pickle").write_bytes(pickle.dumps(short))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)]
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("2 process(es) on cpu") == 1
+    folder = Path(config.output)
+    rows = log_rows(folder)
+    figures, _ = evaluate(FrameClassifier.from_pretrained(folder), config.data.dev)
+    best = max(float(row["dev_accuracy"]) for row in rows)
+    assert len(rows) == 2 and figures["frame_accuracy"] == pytest.approx(best, abs=1e-5)
+    alone = log_rows(train(replace(short, output=str(tmp_path / "alone"))))
+    assert float(rows[0]["train_loss"]) == pytest.approx(float(alone[0]["train_loss"]), rel=0.25)
 
 
 def test_init_starts_from_the_models_weights(config, tmp_path):

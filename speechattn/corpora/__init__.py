@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from speechattn import __version__
-from speechattn.stages import is_done, mark_done
+from speechattn.stages import fingerprint, is_done, mark_done
 
 __all__ = ["CORPORA", "download", "prepare"]
 
@@ -49,8 +49,12 @@ def prepare(corpus: str, output: Path, *, corpus_dir: Path, num_jobs: int = 1) -
         ValueError: An unknown corpus, or the corpus is not there, damaged, or another one.
     """
     stamp = output / STAMP
-    options = {"corpus": corpus, "corpus_dir": str(corpus_dir.resolve()), "version": __version__}
-    if corpus_dir.is_dir() and is_done(stamp, options, []):
+
+    def options() -> dict[str, str]:
+        files = fingerprint(corpus_dir)
+        return {"corpus": corpus, "corpus_dir": str(corpus_dir.resolve()), "files": files, "version": __version__}
+
+    if is_done(stamp, options(), {}):
         print(f"{output}: prepared already from {corpus_dir}")
         return
     stamp.unlink(missing_ok=True)
@@ -68,4 +72,5 @@ def prepare(corpus: str, output: Path, *, corpus_dir: Path, num_jobs: int = 1) -
         prepare_speechocean762(corpus_dir, output, num_jobs=num_jobs)
     else:
         raise ValueError(f"unknown corpus {corpus!r}; there are {', '.join(CORPORA)}")
-    mark_done(stamp, options, [], sorted([*output.glob("*.jsonl.gz"), *output.glob("rejected.tsv")]))
+    # Of the corpus as it is now: unpacked, or with its audio made.
+    mark_done(stamp, options(), {}, sorted([*output.glob("*.jsonl.gz"), *output.glob("rejected.tsv")]))

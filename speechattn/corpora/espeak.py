@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 import torch
-import torchaudio.functional
 from lhotse import MonoCut
 from tqdm import tqdm
 
@@ -27,6 +26,7 @@ from speechattn.corpora.espeak_synthesis import SAMPLE_RATE as ESPEAK_RATE
 from speechattn.corpora.espeak_synthesis import Event, Request, synthesise
 from speechattn.corpora.manifest import save_splits, utterance_cut
 from speechattn.stages import atomic_path
+from speechattn.torch_pair import import_torchaudio
 
 __all__ = ["Speaker", "intervals_of", "phones_by_mnemonic", "plan", "prepare_espeak"]
 
@@ -201,7 +201,8 @@ def _with_pauses(
 def _resampled(samples: np.ndarray, intervals: Sequence[Interval]) -> tuple[np.ndarray, list[Interval]]:
     """From eSpeak's rate to 16 kHz: (N,) int16 and phones to the same at the new rate."""
     # In float64, so that the rounded result does not hang on the order of summation.
-    wave = torchaudio.functional.resample(torch.from_numpy(samples.astype(np.float64)), ESPEAK_RATE, SAMPLE_RATE)
+    resample = import_torchaudio().functional.resample
+    wave = resample(torch.from_numpy(samples.astype(np.float64)), ESPEAK_RATE, SAMPLE_RATE)
     resampled = wave.round().clamp(-32768, 32767).to(torch.int16).numpy()
 
     def at_new_rate(sample: int) -> int:

@@ -61,7 +61,7 @@ def synthesise(voice: str, requests: Sequence[Request]) -> list[Speech]:
         ValueError: When espeakng-loader is not installed, or eSpeak has no such voice or variant.
     """
     if importlib.util.find_spec("espeakng_loader") is None:
-        raise ValueError('synthetic speech needs eSpeak NG, which is not installed: pip install "speechattn[espeak]"')
+        raise ValueError("synthetic speech needs eSpeak NG, which is not installed: pip install espeakng-loader")
     # Run by path, not by -m: the child needs neither the package nor what the package imports.
     child = subprocess.run(
         [sys.executable, str(Path(__file__).resolve())],

@@ -96,11 +96,14 @@ def read_cuts(path: str | Path) -> CutSet:
         raise ValueError(f"{path} is not a file of Lhotse cuts (.jsonl or .jsonl.gz)") from error
     if len(cuts) == 0:
         raise ValueError(f"{path} holds no cuts")
+    for cut in cuts:
+        if not isinstance(cut, MonoCut) or not cut.has_recording or not cut.recording.sources:
+            raise ValueError(f"{path}: cut {cut.id} is not a single-channel cut with a recording")
     return cuts
 
 
-def phone_intervals(cut: MonoCut) -> list[Interval]:
-    """The phones of a cut in samples at 16 kHz, in order.
+def phone_intervals(cut: MonoCut, sample_rate: int = SAMPLE_RATE) -> list[Interval]:
+    """The phones of a cut in samples at `sample_rate`, in order.
 
     Starts count: where an end misses the next start by one sample, as rounded seconds do, it is moved to it.
 
@@ -114,9 +117,9 @@ def phone_intervals(cut: MonoCut) -> list[Interval]:
     if supervision.start != 0:
         raise ValueError(f"cut {cut.id}: is only a part of an utterance; its phone times cannot be trusted")
     items = sorted(supervision.alignment["phone"], key=lambda item: item.start)
-    starts = [round(item.start * SAMPLE_RATE) for item in items]
+    starts = [round(item.start * sample_rate) for item in items]
     # AlignmentItem.end is rounded to 0.1 ms, which is more than a sample.
-    ends = [round((item.start + item.duration) * SAMPLE_RATE) for item in items]
+    ends = [round((item.start + item.duration) * sample_rate) for item in items]
     for number, next_start in enumerate(starts[1:]):
         if abs(ends[number] - next_start) <= 1:
             ends[number] = next_start
