@@ -1,0 +1,82 @@
+"""Predicting files and cuts: what is refused, and what is not done twice."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechattn.alignment_files import read_json
+from speechattn.classifier import ClassifierConfig, FrameClassifier
+from speechattn.corpora.manifest import read_cuts
+from speechattn.encoder import EncoderConfig
+from speechattn.prediction import by_stem, predict_cuts, predict_files
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=3)
+    FrameClassifier(ClassifierConfig(encoder=encoder)).save_pretrained(folder)
+    return folder
+
+
+def edited(tone_corpus, tmp_path, edit):
+    """The dev cuts with the first one's JSON changed."""
+    rows = [cut.to_dict() for cut in read_cuts(tone_corpus / "dev.jsonl.gz")]
+    edit(rows[0])
+    path = tmp_path / "cuts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_files_are_the_frames_of_the_model(model_folder, tmp_path):
+    model = FrameClassifier.from_pretrained(model_folder)
+    samples = 0.1 * np.random.default_rng(0).standard_normal(9000).astype(np.float32)
+    soundfile.write(tmp_path / "a b.wav", samples, 16000, subtype="FLOAT")
+    assert predict_files(model, by_stem([tmp_path / "a b.wav"]), formats=["json", "ctm"], output=tmp_path / "out") == []
+    segments = read_json(tmp_path / "out/a b.json")
+    posteriors = model.posteriors(samples)
+    frames = [model.phones.symbols[index] for index in posteriors.argmax(axis=1)]
+    found = []
+    for segment in segments:
+        first, end = (round((time * 16000 - 120) / 160) for time in (segment.start, segment.end))
+        owned = posteriors[max(first, 0) : min(end, len(frames)), model.phones.symbols.index(segment.phone)]
+        assert segment.confidence == pytest.approx(owned.mean(), abs=1e-5)
+        found += [segment.phone] * len(owned)
+    assert found == frames
+    assert (tmp_path / "out/a b.ctm").read_text().startswith("a_b 1 ")
+
+
+def test_cuts_are_predicted_once_and_again_when_the_model_changes(model_folder, tmp_path, tone_corpus):
+    cuts, output = tone_corpus / "dev.jsonl.gz", tmp_path / "out"
+    predict_cuts(str(model_folder), cuts, output)
+    grids = sorted(output.glob("*.TextGrid"))
+    assert [path.stem for path in grids] == sorted(cut.id for cut in read_cuts(cuts))
+    made = grids[0].stat().st_mtime_ns
+    predict_cuts(str(model_folder), cuts, output)
+    assert grids[0].stat().st_mtime_ns == made
+    grids[1].unlink()
+    predict_cuts(str(model_folder), cuts, output)
+    assert grids[0].stat().st_mtime_ns > made and grids[1].is_file()
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda row: row.update(id="../escape"), "'../escape' occurs twice or cannot name a file"),
+        (lambda row: row.update(id="dev-1"), "'dev-1'"),
+        (lambda row: row.update(start=0.2, duration=0.5), "a whole recording is needed"),
+        (lambda row: row.pop("recording"), "with a recording"),
+        (lambda row: row["recording"]["sources"].clear(), "with a recording"),
+    ],
+)
+def test_cuts_that_are_not_whole_files_are_refused(model_folder, tmp_path, tone_corpus, edit, message):
+    cuts = edited(tone_corpus, tmp_path, edit)
+    with pytest.raises(ValueError, match=message):
+        predict_cuts(str(model_folder), cuts, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "escape.TextGrid").exists()

@@ -1,0 +1,86 @@
+"""Reports and pictures: what they show is what was counted."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from speechattn.classifier import ClassifierConfig, FrameClassifier
+from speechattn.corpora.manifest import read_cuts, save_cuts
+from speechattn.data import cut_labels
+from speechattn.encoder import EncoderConfig
+from speechattn.evaluation import evaluate
+from speechattn.metrics import frame_figures
+from speechattn.plots import plot_confusion, plot_curves, plot_phones, plot_prediction
+from speechattn.report import evaluate_and_report, format_figures
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=3)
+    return FrameClassifier(ClassifierConfig(encoder=encoder)).eval()
+
+
+def test_an_evaluation_counts_every_labelled_frame_once(model, tone_corpus):
+    figures, confusion = evaluate(model, tone_corpus / "test.jsonl.gz")
+    expected = np.zeros_like(confusion)
+    for cut in read_cuts(tone_corpus / "test.jsonl.gz"):  # one utterance, one frame at a time
+        predicted = model.posteriors(cut.load_audio()[0]).argmax(axis=1)
+        for reference, guess in zip(cut_labels(cut, model.phones, model.frontend.geometry), predicted, strict=True):
+            expected[reference, guess] += 1
+    assert (confusion == expected).all()
+    assert figures["num_utterances"] == 6
+    assert figures["frame_accuracy"] == expected.trace() / expected.sum()
+
+
+def test_ids_that_look_like_lhotses_copies_are_scored(model, tone_corpus, tmp_path):
+    cuts = [cut.with_id(f"{cut.id}_dup1") for cut in read_cuts(tone_corpus / "test.jsonl.gz")]
+    save_cuts(tmp_path / "cuts.jsonl.gz", cuts)
+    assert evaluate(model, tmp_path / "cuts.jsonl.gz")[0] == evaluate(model, tone_corpus / "test.jsonl.gz")[0]
+
+
+def test_a_report_whose_first_cut_has_no_frame(model, tone_corpus, tmp_path):
+    rows = [cut.to_dict() for cut in read_cuts(tone_corpus / "test.jsonl.gz")]
+    rows[0]["duration"] = rows[0]["recording"]["duration"] = 300 / 16000
+    rows[0]["recording"]["num_samples"] = 300
+    (tmp_path / "test.clean.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model.save_pretrained(tmp_path / "model")
+    evaluate_and_report(str(tmp_path / "model"), tmp_path / "test.clean.jsonl", report=tmp_path / "report")
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
+        "test.clean.done.json",
+        "test.clean.json",
+        "test.clean_confusion.png",
+        "test.clean_example.png",
+        "test.clean_phones.png",
+    ]
+    assert json.loads((tmp_path / "report/test.clean.json").read_text())["num_utterances"] == 5
+
+
+def test_figures_on_screen():
+    figures = {"num_utterances": 3, **frame_figures(np.array([[6, 2], [1, 1]]), ["SIL", "a"], {"SIL"})}
+    text = format_figures("dev", figures)
+    assert "10 frames of 3 utterances, 80.0 % of them silence" in text
+    assert text.splitlines()[2].split() == ["model", "70.00", "%", "50.00", "%"]
+    assert text.splitlines()[3].split() == ["majority", "class", "80.00", "%", "100.00", "%"]
+
+
+def test_pictures_show_the_numbers_they_are_given(model):
+    confusion = np.array([[8, 2, 0], [1, 3, 0], [0, 0, 0]])
+    axes = plot_confusion(confusion, ["SIL", "a", "b"]).axes[0]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.8, 0.2], [0.25, 0.75]])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["SIL", "a"]
+    bars = plot_phones(frame_figures(confusion, ["SIL", "a", "b"], {"SIL"})).axes[0].patches
+    assert [bar.get_height() for bar in bars] == [0.8, 0.75]
+    rows = [{"epoch": str(n), "train_loss": str(3 - n), "dev_accuracy": str(n / 4)} for n in (1, 2)]
+    loss, accuracy = plot_curves(rows).axes
+    assert list(loss.lines[0].get_ydata()) == [2, 1] and list(accuracy.lines[0].get_ydata()) == [0.25, 0.5]
+    samples = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+    posteriors = model.posteriors(samples)
+    segments = model.segments(posteriors, 0.5)
+    above, below = plot_prediction(samples, posteriors, segments, model.phones.symbols, model.frontend.geometry).axes
+    assert [text.get_text() for text in above.texts] == [segment.phone for segment in segments]
+    assert below.images[0].get_array().shape[1] == len(posteriors)
