@@ -89,3 +89,16 @@ def tone_corpus(tmp_path_factory) -> Path:
             )
     save_splits(folder, splits)
     return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny untrained model of the 41 ARPAbet classes, saved."""
+    from speechattn.classifier import ClassifierConfig, FrameClassifier
+    from speechattn.encoder import EncoderConfig
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=3)
+    FrameClassifier(ClassifierConfig(encoder=encoder)).save_pretrained(folder)
+    return folder

@@ -10,21 +10,9 @@ import numpy as np
 import parselmouth
 import pytest
 import soundfile
-import torch
 
 from speechattn.alignment_files import read_csv, read_ctm, read_json, read_textgrid
-from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.cli import main
-from speechattn.encoder import EncoderConfig
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model")
-    encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=3)
-    FrameClassifier(ClassifierConfig(encoder=encoder)).save_pretrained(folder)
-    return folder
 
 
 def refused(capsys, *argv):
@@ -56,14 +44,14 @@ def test_help_and_import_load_nothing_heavy():
         assert command in run.stdout
 
 
-def test_the_frontend_and_prediction_load_only_what_they_need(model, tmp_path):
+def test_the_frontend_and_prediction_load_only_what_they_need(model_folder, tmp_path):
     noise(tmp_path / "a.wav")
     script = (
         "import sys, speechattn.frontend\n"
         "heavy = {'lhotse', 'matplotlib', 'librosa', 'accelerate', 'scipy', 'pocketsphinx', 'praatio'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         "from speechattn.cli import main\n"
-        f"main(['predict', {str(tmp_path / 'a.wav')!r}, '--model', {str(model)!r}])\n"
+        f"main(['predict', {str(tmp_path / 'a.wav')!r}, '--model', {str(model_folder)!r}])\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
@@ -72,10 +60,21 @@ def test_the_frontend_and_prediction_load_only_what_they_need(model, tmp_path):
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100])
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
-def test_predict_writes_all_formats_of_any_audio(model, tmp_path, rate, channels, suffix):
+def test_predict_writes_all_formats_of_any_audio(model_folder, tmp_path, rate, channels, suffix):
     path = noise(tmp_path / f"x{suffix}", rate, 0.73, channels)
     output = tmp_path / "out"
-    main(["predict", str(path), "--model", str(model), "--format", "textgrid,ctm,json,csv", "--output", str(output)])
+    main(
+        [
+            "predict",
+            str(path),
+            "--model",
+            str(model_folder),
+            "--format",
+            "textgrid,ctm,json,csv",
+            "--output",
+            str(output),
+        ]
+    )
     duration = soundfile.info(path).frames / rate
     for segments in (read_textgrid(output / "x.TextGrid"), read_json(output / "x.json"), read_csv(output / "x.csv")):
         assert segments[0].start == 0 and segments[-1].end == pytest.approx(duration, abs=1e-9)
@@ -87,28 +86,30 @@ def test_predict_writes_all_formats_of_any_audio(model, tmp_path, rate, channels
     assert sorted(file.name for file in output.iterdir()) == ["x.TextGrid", "x.csv", "x.ctm", "x.json"]
 
 
-def test_predict_prints_lines_and_draws(model, tmp_path, capsys):
+def test_predict_prints_lines_and_draws(model_folder, tmp_path, capsys):
     path = noise(tmp_path / "x.wav")
-    main(["predict", str(path), "--model", str(model)])
+    main(["predict", str(path), "--model", str(model_folder)])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert float(rows[0][0]) == 0 and float(rows[-1][1]) == 1
     assert all(len(row) == 4 and 0 <= float(row[3]) <= 1 for row in rows)
-    main(["predict", str(path), "--model", str(model), "--output", str(tmp_path / "out"), "--plot"])
+    main(["predict", str(path), "--model", str(model_folder), "--output", str(tmp_path / "out"), "--plot"])
     assert (tmp_path / "out/x.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_predict_goes_on_after_a_bad_file(model, tmp_path, capsys):
+def test_predict_goes_on_after_a_bad_file(model_folder, tmp_path, capsys):
     good, bad = noise(tmp_path / "good.wav"), tmp_path / "bad.wav"
     bad.write_text("not audio")
-    message = refused(capsys, "predict", bad, good, "--model", model, "--format", "json", "--output", tmp_path / "out")
+    message = refused(
+        capsys, "predict", bad, good, "--model", model_folder, "--format", "json", "--output", tmp_path / "out"
+    )
     assert "bad.wav" in message
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["good.json"]
+    assert [file.name for file in output.iterdir()] == ["good.json"]
 
 
-def test_predict_refuses_two_inputs_of_one_stem_before_any_work(model, tmp_path, capsys):
+def test_predict_refuses_two_inputs_of_one_stem_before_any_work(model_folder, tmp_path, capsys):
     (tmp_path / "b").mkdir()
     paths = noise(tmp_path / "x.wav"), noise(tmp_path / "b/x.flac")
-    message = refused(capsys, "predict", *paths, "--model", model, "--output", tmp_path / "out")
+    message = refused(capsys, "predict", *paths, "--model", model_folder, "--output", tmp_path / "out")
     assert "x.wav" in message and "x.flac" in message
     assert not (tmp_path / "out").exists()
 
@@ -123,18 +124,18 @@ def test_predict_refuses_two_inputs_of_one_stem_before_any_work(model, tmp_path,
         ("100 samples", "less than one frame"),
     ],
 )
-def test_predict_refuses_bad_audio_by_name(model, tmp_path, capsys, content, reason):
+def test_predict_refuses_bad_audio_by_name(model_folder, tmp_path, capsys, content, reason):
     path = tmp_path / "bad.wav"
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content is not None:
         noise(path, seconds=0 if content == "no samples" else 100 / 16000)
-    message = refused(capsys, "predict", path, "--model", model, "--output", tmp_path / "out")
+    message = refused(capsys, "predict", path, "--model", model_folder, "--output", tmp_path / "out")
     assert "bad.wav" in message and reason in message
     assert not (tmp_path / "out").exists()
 
 
-def test_bad_options_are_one_line_each(model, tmp_path, capsys, tone_corpus):
+def test_bad_options_are_one_line_each(model_folder, tmp_path, capsys, tone_corpus):
     audio = noise(tmp_path / "x.wav")
     config = tmp_path / "conf.yaml"
     config.write_text("model:\n  encoder:\n    dmi: 3\n")
@@ -145,9 +146,9 @@ def test_bad_options_are_one_line_each(model, tmp_path, capsys, tone_corpus):
     assert "gone.jsonl" in refused(capsys, "train", "--data.train", "gone.jsonl", "--output", tmp_path / "m")
     assert "gone.yaml" in refused(capsys, "train", "--config", tmp_path / "gone.yaml")
     assert "nosuch" in refused(capsys, "predict", audio, "--model", tmp_path / "nosuch")
-    assert "mp4" in refused(capsys, "predict", audio, "--model", model, "--format", "mp4", "--output", tmp_path)
-    assert "channel" in refused(capsys, "predict", audio, "--model", model, "--channel", "3")
-    assert "gone.jsonl" in refused(capsys, "evaluate", model, "--cuts", tmp_path / "gone.jsonl")
+    assert "mp4" in refused(capsys, "predict", audio, "--model", model_folder, "--format", "mp4", "--output", tmp_path)
+    assert "channel" in refused(capsys, "predict", audio, "--model", model_folder, "--channel", "3")
+    assert "gone.jsonl" in refused(capsys, "evaluate", model_folder, "--cuts", tmp_path / "gone.jsonl")
     assert "esepak" in refused(capsys, "prepare", "esepak", "--output", tmp_path / "o")
     refused(capsys, "no-such-command")
     assert not (tmp_path / "m").exists() and not (tmp_path / "o").exists()
@@ -161,9 +162,9 @@ def test_a_folder_that_is_no_corpus_is_refused(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_evaluate_writes_figures_and_pictures_once(model, tmp_path, capsys, tone_corpus):
+def test_evaluate_writes_figures_and_pictures_once(model_folder, tmp_path, capsys, tone_corpus):
     report = tmp_path / "report"
-    argv = ["evaluate", str(model), "--cuts", str(tone_corpus / "test.jsonl.gz"), "--report", str(report)]
+    argv = ["evaluate", str(model_folder), "--cuts", str(tone_corpus / "test.jsonl.gz"), "--report", str(report)]
     main([*argv, "--json", str(tmp_path / "figures.json")])
     printed = capsys.readouterr().out
     figures = json.loads((tmp_path / "figures.json").read_text())

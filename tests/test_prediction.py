@@ -7,22 +7,11 @@ import json
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from speechattn.alignment_files import read_json
-from speechattn.classifier import ClassifierConfig, FrameClassifier
+from speechattn.classifier import FrameClassifier
 from speechattn.corpora.manifest import read_cuts
-from speechattn.encoder import EncoderConfig
 from speechattn.prediction import by_stem, predict_cuts, predict_files
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model")
-    encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=3)
-    FrameClassifier(ClassifierConfig(encoder=encoder)).save_pretrained(folder)
-    return folder
 
 
 def edited(tone_corpus, tmp_path, edit):

@@ -6,12 +6,10 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
-from speechattn.classifier import ClassifierConfig, FrameClassifier
+from speechattn.classifier import FrameClassifier
 from speechattn.corpora.manifest import read_cuts, save_cuts
 from speechattn.data import cut_labels
-from speechattn.encoder import EncoderConfig
 from speechattn.evaluation import evaluate
 from speechattn.metrics import frame_figures
 from speechattn.plots import plot_confusion, plot_curves, plot_phones, plot_prediction
@@ -19,10 +17,8 @@ from speechattn.report import evaluate_and_report, format_figures
 
 
 @pytest.fixture
-def model():
-    torch.manual_seed(0)
-    encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=3)
-    return FrameClassifier(ClassifierConfig(encoder=encoder)).eval()
+def model(model_folder):
+    return FrameClassifier.from_pretrained(model_folder)
 
 
 def test_an_evaluation_counts_every_labelled_frame_once(model, tone_corpus):
