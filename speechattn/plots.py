@@ -39,19 +39,19 @@ def plot_prediction(
     import librosa
     from librosa import display  # type: ignore[attr-defined]
 
-    figure = _figure(max(6.0, 2.5 * len(samples) / geometry.sample_rate), 8.0)
+    figure = _figure(max(6.0, 4.0 * len(samples) / geometry.sample_rate), 8.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 3])
     power = np.abs(librosa.stft(samples, n_fft=512, win_length=geometry.window, hop_length=geometry.hop)) ** 2
     display.specshow(
         librosa.power_to_db(power, ref=np.max), sr=geometry.sample_rate, hop_length=geometry.hop,
         x_axis="time", y_axis="hz", cmap="magma", vmin=-80, ax=above,
     )  # fmt: skip
-    for segment in segments:
+    for number, segment in enumerate(segments):
         above.axvline(segment.start, color="white", linewidth=0.5)
+        height = (0.97 - 0.05 * (number % 3)) * geometry.sample_rate / 2  # three rows, since some phones are short
         above.text(
-            (segment.start + segment.end) / 2, 0.97 * geometry.sample_rate / 2, segment.phone,
-            ha="center", va="top", color="white", fontsize=8,
-        )  # fmt: skip
+            (segment.start + segment.end) / 2, height, segment.phone, ha="center", va="top", color="white", fontsize=8
+        )
     seen = np.unique(posteriors.argmax(axis=1)).tolist()  # a row for each phone that is decided for somewhere
     owned = (geometry.first_centre - geometry.hop / 2) / geometry.sample_rate
     end = owned + len(posteriors) * geometry.hop / geometry.sample_rate
