@@ -87,9 +87,9 @@ def _add_download(parser: ArgumentParser) -> None:
 
 
 def _download(arguments: Any) -> None:
-    from speechattn.corpora import download
+    from speechattn.corpora import download_corpus
 
-    download(arguments.corpus, _corpus_dir(arguments), arguments.mirror or os.environ.get(MIRROR_VARIABLE))
+    download_corpus(arguments.corpus, _corpus_dir(arguments), arguments.mirror or os.environ.get(MIRROR_VARIABLE))
 
 
 def _corpus_dir(arguments: Any) -> Path:
@@ -104,11 +104,13 @@ def _add_prepare(parser: ArgumentParser) -> None:
 
 
 def _prepare(arguments: Any) -> None:
-    from speechattn.corpora import prepare
+    from speechattn.corpora import prepare_corpus
 
     if arguments.download:
         _download(arguments)
-    prepare(arguments.corpus, Path(arguments.output), corpus_dir=_corpus_dir(arguments), num_jobs=arguments.num_jobs)
+    prepare_corpus(
+        arguments.corpus, Path(arguments.output), corpus_dir=_corpus_dir(arguments), num_jobs=arguments.num_jobs
+    )
 
 
 def _add_align(parser: ArgumentParser) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from speechattn import __version__
 from speechattn.stages import fingerprint, is_done, mark_done
 
-__all__ = ["CORPORA", "download", "prepare"]
+__all__ = ["CORPORA", "download_corpus", "prepare_corpus"]
 
 CORPORA = ("espeak", "timit_sample", "speechocean762")
 STAMP = "prepare.done.json"
 
 
-def download(corpus: str, corpus_dir: Path, mirror: str | None = None) -> None:
+def download_corpus(corpus: str, corpus_dir: Path, mirror: str | None = None) -> None:
     """Fetch and unpack a corpus, or what is missing of it.
 
     Args:
@@ -36,7 +36,7 @@ def download(corpus: str, corpus_dir: Path, mirror: str | None = None) -> None:
         raise ValueError(f"unknown corpus {corpus!r}; there are {', '.join(CORPORA)}")
 
 
-def prepare(corpus: str, output: Path, *, corpus_dir: Path, num_jobs: int = 1) -> None:
+def prepare_corpus(corpus: str, output: Path, *, corpus_dir: Path, num_jobs: int = 1) -> None:
     """Write `output`/{train,dev,test}.jsonl.gz of a corpus. What is prepared already is not prepared again.
 
     Args:

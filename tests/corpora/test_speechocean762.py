@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from lhotse import CutSet
 
-from speechattn.corpora import prepare, speechocean762
+from speechattn.corpora import prepare_corpus, speechocean762
 from speechattn.corpora.manifest import phone_intervals
 from speechattn.corpora.speechocean762 import prepare_speechocean762
 from speechattn.phones import PhoneSet
@@ -112,11 +112,11 @@ def excerpt(tmp_path):
 
 
 def test_real_labels_are_the_same_in_any_order_and_number_of_processes(excerpt, tmp_path):
-    prepare("speechocean762", tmp_path / "one", corpus_dir=excerpt, num_jobs=1)
+    prepare_corpus("speechocean762", tmp_path / "one", corpus_dir=excerpt, num_jobs=1)
     for part in SPEAKERS:
         path = excerpt / part / "wav.scp"
         path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
-    prepare("speechocean762", tmp_path / "two", corpus_dir=excerpt, num_jobs=2)
+    prepare_corpus("speechocean762", tmp_path / "two", corpus_dir=excerpt, num_jobs=2)
     symbols = set(PhoneSet.load("arpabet41").symbols)
     backwards = read(tmp_path / "two")
     for name, cuts in read(tmp_path / "one").items():

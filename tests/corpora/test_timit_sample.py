@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from lhotse import CutSet
 
-from speechattn.corpora import download, prepare
+from speechattn.corpora import download_corpus, prepare_corpus
 from speechattn.corpora.manifest import phone_intervals
 from speechattn.corpora.timit_sample import prepare_timit_sample
 from speechattn.geometry import num_frames
@@ -91,17 +91,17 @@ def test_damaged_corpus_is_refused_by_name(copy, tmp_path, file, content, messag
 
 def test_not_a_corpus(tmp_path):
     with pytest.raises(ValueError, match=r"holds neither timit.zip nor its folder timit/"):
-        prepare("timit_sample", tmp_path / "out", corpus_dir=tmp_path)
+        prepare_corpus("timit_sample", tmp_path / "out", corpus_dir=tmp_path)
     with pytest.raises(ValueError, match=r"unknown corpus 'timid'; there are espeak, timit_sample, speechocean762"):
-        prepare("timid", tmp_path / "out", corpus_dir=tmp_path)
+        prepare_corpus("timid", tmp_path / "out", corpus_dir=tmp_path)
 
 
 def test_real_sample_has_the_expected_frames(tmp_path):
     mirror = os.environ.get("SPEECHATTN_MIRROR")
     if not mirror or not Path(mirror, "nltk_data/packages/corpora/timit.zip").is_file():
         pytest.skip("SPEECHATTN_MIRROR holds no TIMIT sample")
-    download("timit_sample", tmp_path / "corpus", mirror)
-    prepare("timit_sample", tmp_path / "cuts", corpus_dir=tmp_path / "corpus")
+    download_corpus("timit_sample", tmp_path / "corpus", mirror)
+    prepare_corpus("timit_sample", tmp_path / "cuts", corpus_dir=tmp_path / "corpus")
     splits = read(tmp_path / "cuts")
     frames = {name: sum(num_frames(cut.num_samples) for cut in cuts) for name, cuts in splits.items()}
     assert frames == {"train": 29613, "dev": 5612, "test": 9582}
