@@ -44,7 +44,7 @@ def evaluate_and_report(
     )
     if json_file is not None:
         _write_json(json_file, figures)
-    print(format_figures(name, figures))
+    print(format_figures(f"{model_name} on {name}", figures))
 
 
 def _report(model_name: str, cuts: str | Path, name: str, folder: Path) -> dict[str, Any]:
