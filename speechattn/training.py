@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from speechattn.augmentation import SpecAugment, SpecAugmentConfig
-from speechattn.classifier import CONFIG_FILE, WEIGHTS_FILE, ClassifierConfig, FrameClassifier
+from speechattn.classifier import CONFIG_FILE, WEIGHTS_FILE, ClassifierConfig, FrameClassifier, model_files
 from speechattn.data import Batch, Batches, cut_labels, long_enough
 from speechattn.evaluation import count_confusions
 from speechattn.metrics import frame_figures
@@ -222,9 +222,7 @@ def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[st
     for name in ("train", "dev", "num_workers"):
         del options["data"][name]
     inputs = {"train": Path(config.data.train), "dev": Path(config.data.dev)}
-    if init is not None and Path(init).is_dir():
-        inputs |= {name: Path(init) / name for name in (CONFIG_FILE, WEIGHTS_FILE)}
-    return options, inputs
+    return options, inputs | (model_files(init) if init is not None else {})
 
 
 def _batches(config: TrainConfig, model: FrameClassifier, accelerator: Any) -> tuple[Batches, Batches]:
