@@ -253,22 +253,30 @@ def extract(archive: Path, root: Path) -> Path:
     return root
 
 
+def _refuse_outside(archive: Path, name: str) -> None:
+    """Refuse an entry that would be written outside the folder that it is unpacked to."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise DownloadError(f"{archive}: refused: {name!r} lies outside the folder")
+
+
 def _extract_all(archive: Path, folder: Path) -> None:
     """Unpack into `folder`, and nowhere else. Links in a zip file become ordinary files."""
     try:
         if archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as file:
                 for name in file.namelist():
-                    path = PurePosixPath(name.replace("\\", "/"))
-                    if path.is_absolute() or ".." in path.parts:
-                        raise DownloadError(f"{archive}: refused: {name!r} lies outside the folder")
+                    _refuse_outside(archive, name)
                 file.extractall(folder)
         else:
             with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-                tar.extractall(folder, filter="data")  # refuses paths and links to the outside, and devices
+                # tarfile's own filters are not in every Python that we run on (Debian 12's 3.11.2 lacks them).
+                for member in tar:
+                    _refuse_outside(archive, member.name)
+                    if not (member.isfile() or member.isdir()):
+                        raise DownloadError(f"{archive}: refused: {member.name!r} is neither a file nor a folder")
+                    tar.extract(member, folder, set_attrs=False)
                 while stream.read(BLOCK_BYTES):  # to the end, where gzip keeps its checksum
                     pass
-    except tarfile.FilterError as error:
-        raise DownloadError(f"{archive}: refused: {error}") from error
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DownloadError(f"{archive}: damaged or cut short ({error}); remove it and fetch it again") from error

@@ -259,13 +259,14 @@ def test_something_else_is_no_archive(tmp_path, content):
     [
         file_entry("../evil"),
         file_entry("toy/../../evil"),
+        file_entry("/evil"),
         link_entry("toy/link", "/etc"),
         link_entry("toy/link", "../../.."),
         link_entry("toy/link", "../../evil", tarfile.LNKTYPE),
         link_entry("toy/device", "", tarfile.CHRTYPE),
         link_entry("toy/pipe", "", tarfile.FIFOTYPE),
     ],
-    ids=["up", "inside-up", "absolute-link", "link-up", "hard-link", "device", "pipe"],
+    ids=["up", "inside-up", "absolute", "absolute-link", "link-up", "hard-link", "device", "pipe"],
 )
 def test_hostile_tar_is_refused(tmp_path, hostile):
     folder = tmp_path / "a" / "corpus"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import soundfile
 from lhotse import CutSet
 
 from speechattn.corpora import prepare_corpus, speechocean762
+from speechattn.corpora.download import extract
 from speechattn.corpora.manifest import phone_intervals
 from speechattn.corpora.speechocean762 import prepare_speechocean762
 from speechattn.phones import PhoneSet
@@ -101,9 +101,8 @@ def excerpt(tmp_path):
     archive = Path(mirror or "", "openslr/101/speechocean762.tar.gz")
     if not mirror or not archive.is_file():
         pytest.skip("SPEECHATTN_MIRROR holds no speechocean762")
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path / "real", filter="data")
-    root = tmp_path / "real" / "speechocean762"
+    (tmp_path / "real").mkdir()
+    root = extract(archive, tmp_path / "real" / "speechocean762")
     for part, speakers in SPEAKERS.items():
         path = root / part / "wav.scp"
         lines = path.read_text().splitlines(keepends=True)
