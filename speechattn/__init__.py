@@ -15,18 +15,22 @@ if TYPE_CHECKING:
     from speechattn.alignment import frame_labels as frame_labels
     from speechattn.attention import TruncatedSelfAttention as TruncatedSelfAttention
     from speechattn.classifier import FrameClassifier as FrameClassifier
+    from speechattn.frontend import Fbank as Fbank
     from speechattn.frontend import Mfcc as Mfcc
+    from speechattn.frontend import Spectrogram as Spectrogram
     from speechattn.geometry import num_frames as num_frames
     from speechattn.phones import PhoneSet as PhoneSet
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Fbank": "frontend",
     "FrameClassifier": "classifier",
     "Interval": "alignment",
     "Mfcc": "frontend",
     "PhoneSet": "phones",
     "Segment": "alignment",
+    "Spectrogram": "frontend",
     "TruncatedSelfAttention": "attention",
     "frame_labels": "alignment",
     "num_frames": "geometry",

@@ -104,7 +104,12 @@ def warp_frequency(log_mel: Tensor, factors: Tensor, frontend: MfccConfig) -> Te
 
     Returns:
         (B, T, M).
+
+    Raises:
+        ValueError: When the channels lie on another scale, Slaney's.
     """
+    if frontend.mel_filters == "slaney":
+        raise ValueError("spec_augment.warp is for mel scales as Kaldi's and HTK's, not for mel_filters='slaney'")
     channels = log_mel.shape[2]
     lowest, highest = (1127 * math.log1p(freq / 700) for freq in (frontend.low_freq, frontend.highest_freq))
     spacing = (highest - lowest) / (channels + 1)

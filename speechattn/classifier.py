@@ -51,6 +51,8 @@ class ClassifierConfig:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"model.kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.frontend.normalisation == "speaker":
+            raise ValueError("model.frontend.normalisation must not be 'speaker': a model hears unknown speakers")
         object.__setattr__(self, "symbols", tuple(self.symbols))  # a list, when it comes from JSON
 
     @classmethod
@@ -91,10 +93,10 @@ class FrameClassifier(nn.Module):
 
     @property
     def lookahead(self) -> int | None:
-        """Frames to the right that a frame's result depends on, deltas included; None: unlimited."""
-        if self.body.right_context is None or self.config.frontend.normalisation == "utterance":
+        """Frames to the right that a frame's result depends on at most, front end included; None: unlimited."""
+        if self.body.right_context is None or self.frontend.lookahead is None:
             return None
-        return self.body.right_context + self.config.frontend.delta_order * self.config.frontend.delta_window
+        return self.body.right_context + self.frontend.lookahead
 
     @property
     def lookahead_ms(self) -> float | None:

@@ -127,11 +127,14 @@ def _align(arguments: Any) -> None:
 
 
 def _add_train(parser: ArgumentParser) -> None:
+    from speechattn.frontend.config import PRESETS
     from speechattn.training import TrainConfig
 
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     parser.add_argument("--init", type=str, help="model to start from")
     parser.add_class_arguments(TrainConfig, as_group=False)
+    # Left open, so that they follow whichever preset is asked for.
+    parser.set_defaults({f"model.frontend.{name}": None for name in PRESETS["kaldi"]})
 
 
 def _train(arguments: Any) -> None:

@@ -18,30 +18,39 @@ __all__ = ["Geometry", "num_frames"]
 class Geometry:
     """Where the frames of a signal lie, in integer samples.
 
-    Frame t covers samples [t * hop, t * hop + window) and its time is its centre, t * hop + window // 2.
+    Frame t covers samples [t * hop - left, t * hop - left + window) and its time is its centre,
+    t * hop - left + window // 2. There are as many frames as windows fit into the signal lengthened by
+    `left` samples in front and `right` behind; a signal shorter than one window has none.
 
     Args:
         sample_rate: Samples per second.
         window: Samples in a frame (400 = 25 ms at 16 kHz).
         hop: Samples from one frame to the next (160 = 10 ms at 16 kHz).
+        left: Samples that frame 0 reaches before the signal.
+        right: Samples behind the signal that the last frame may reach.
 
     Raises:
-        ValueError: When a field is not positive.
+        ValueError: When sample rate, window or hop is not positive, or a padding is negative.
     """
 
     sample_rate: int = 16000
     window: int = 400
     hop: int = 160
+    left: int = 0
+    right: int = 0
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "window", "hop"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"geometry.{name} must be positive, got {name}={getattr(self, name)}")
+        for name in ("left", "right"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"geometry.{name} must not be negative, got {name}={getattr(self, name)}")
 
     @property
     def first_centre(self) -> int:
         """Sample at the centre of frame 0."""
-        return self.window // 2
+        return self.window // 2 - self.left
 
     def num_frames(self, num_samples: Any) -> Any:
         """Number of frames of a signal.
@@ -50,10 +59,14 @@ class Geometry:
             num_samples: Length in samples: an int, or an integer tensor or array of any shape.
 
         Returns:
-            0 below one window, else 1 + (num_samples - window) // hop; in the type that came in.
+            0 below one window, else 1 + (num_samples + left + right - window) // hop; in the type that came in.
         """
-        frames = 1 + (num_samples - self.window) // self.hop
-        return max(frames, 0) if isinstance(frames, int) else frames.clip(min=0)
+        return self.windows(num_samples) * (num_samples >= self.window)
+
+    def windows(self, num_samples: Any) -> Any:
+        """The same for a signal of at least a window; without padding, 0 or less for a shorter one."""
+        # One hop more and one frame less: ONNX rounds towards 0, and so it does not matter.
+        return (num_samples + (self.left + self.right - self.window + self.hop)) // self.hop
 
     def centres(self, num_samples: int) -> np.ndarray:
         """Centre sample of every frame, (T,) int64."""

@@ -27,6 +27,7 @@ from speechattn.augmentation import SpecAugment, SpecAugmentConfig
 from speechattn.classifier import CONFIG_FILE, WEIGHTS_FILE, ClassifierConfig, FrameClassifier, model_files
 from speechattn.data import Batch, Batches, cut_labels, long_enough
 from speechattn.evaluation import count_confusions
+from speechattn.frontend import FeatureStatistics
 from speechattn.metrics import frame_figures
 from speechattn.phones import IGNORED
 from speechattn.plots import plot_curves, save_figure
@@ -311,17 +312,12 @@ def _parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, A
 @torch.no_grad()
 def _learn_statistics(model: FrameClassifier, batches: Iterator[Batch], accelerator: Any) -> None:
     """Mean and variance of the training features, for `global` normalisation."""
-    dim = model.config.frontend.dim
-    count, total, squares = torch.zeros(1), torch.zeros(dim), torch.zeros(dim)
-    count, total, squares = (part.double().to(accelerator.device) for part in (count, total, squares))
-    for batch in batches:
-        features, frame_lengths = model.frontend(batch.waveforms.to(total.device), batch.lengths.to(total.device))
-        count += frame_lengths.sum()  # the statistics are still 0 and 1, and padded frames are 0
-        total += features.double().sum(dim=(0, 1))
-        squares += features.double().square().sum(dim=(0, 1))
-    count, total, squares = (accelerator.reduce(part) for part in (count, total, squares))
-    mean = total / count
-    model.frontend.set_statistics(mean.float(), (squares / count - mean.square()).float())
+    statistics, device = FeatureStatistics(model.frontend.dim, accelerator.device), accelerator.device
+    for batch in batches:  # the module's own statistics are still 0 and 1
+        statistics.add(*model.frontend(batch.waveforms.to(device), batch.lengths.to(device)))
+    for name in ("count", "total", "squares"):
+        setattr(statistics, name, accelerator.reduce(getattr(statistics, name)))
+    model.frontend.set_statistics(statistics.mean, statistics.variance)
 
 
 class _Progress:

@@ -185,3 +185,13 @@ def test_evaluate_writes_figures_and_pictures_once(model_folder, tmp_path, capsy
 def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(ValueError, match="no model at"):
         main(["--debug", "predict", "x.wav", "--model", str(tmp_path)])
+
+
+def test_a_preset_in_the_configuration_brings_its_own_values(tmp_path, tone_corpus):
+    config, output = tmp_path / "conf.yaml", tmp_path / "model"
+    config.write_text("model:\n  kind: linear\n  frontend:\n    preset: librosa\n    num_mels: 40\n")
+    data = [f"--data.{split}={tone_corpus / split}.jsonl.gz" for split in ("train", "dev")]
+    main(["train", f"--config={config}", "--optim.epochs=1", f"--output={output}", "--data.num_workers=0", *data])
+    frontend = json.loads((output / "config.json").read_text())["frontend"]
+    assert (frontend["preset"], frontend["num_mels"], frontend["mel_filters"]) == ("librosa", 40, "slaney")
+    assert frontend["floor"] == 1e-10 and frontend["scale"] == 1.0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from speechattn.geometry import Geometry, num_frames
 
@@ -40,6 +42,31 @@ def test_other_geometries(window: int, hop: int, num_samples: int) -> None:
     assert geometry.centres(num_samples).tolist() == [start + window // 2 for start, _ in windows]
 
 
+@given(
+    num_samples=st.integers(0, 300),
+    window=st.integers(1, 40),
+    hop=st.integers(1, 60),
+    left=st.integers(0, 50),
+    right=st.integers(0, 50),
+)
+def test_padding_adds_the_windows_that_reach_into_it(
+    num_samples: int, window: int, hop: int, left: int, right: int
+) -> None:
+    geometry = Geometry(window=window, hop=hop, left=left, right=right)
+    fitting = windows_by_loop(left + num_samples + right, window, hop) if num_samples >= window else []
+    assert geometry.num_frames(num_samples) == len(fitting)
+    assert geometry.centres(num_samples).tolist() == [start - left + window // 2 for start, _ in fitting]
+    assert geometry.first_centre == window // 2 - left
+    many = geometry.num_frames(torch.arange(num_samples + 1))
+    assert many.tolist() == [geometry.num_frames(n) for n in range(num_samples + 1)]
+
+
+@pytest.mark.parametrize("num_samples, frames", [(0, 0), (399, 0), (400, 3), (479, 3), (480, 4), (16_000, 101)])
+def test_known_counts_of_centred_frames(num_samples: int, frames: int) -> None:
+    geometry = Geometry(left=200, right=200)  # as librosa's and torchaudio's at 400/160
+    assert geometry.num_frames(num_samples) == frames and geometry.first_centre == 0
+
+
 def test_counts_of_arrays_and_tensors_keep_their_type() -> None:
     lengths = [0, 399, 400, 16_000]
     counts = Geometry().num_frames(torch.tensor(lengths))
@@ -58,3 +85,9 @@ def test_centres_are_int64_and_inside_the_signal() -> None:
 def test_a_field_that_is_not_positive_is_named(field: str) -> None:
     with pytest.raises(ValueError, match=f"geometry.{field} must be positive, got {field}=0"):
         Geometry(**{field: 0})
+
+
+@pytest.mark.parametrize("field", ["left", "right"])
+def test_a_negative_padding_is_named(field: str) -> None:
+    with pytest.raises(ValueError, match=f"geometry.{field} must not be negative, got {field}=-1"):
+        Geometry(**{field: -1})

@@ -1,0 +1,220 @@
+"""Configurations: presets, overrides, what follows from them, and errors that name the field."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from signals import vowels
+
+from speechattn.frontend import Fbank, Mfcc, MfccConfig, Spectrogram
+from speechattn.frontend.config import AS_PRESET, CHOICES, PRESETS
+
+# For each field: two values, and the other fields under which the choice between them shows in the features.
+ENERGY = {"use_energy": True}
+SLIDING = {"normalisation": "sliding", "cmn_window": 5, "min_cmn_window": 2}
+ALTERNATIVES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "preset": ("kaldi", "htk", {}),
+    "sample_rate": (16000, 8000, {}),
+    "window_ms": (25.0, 20.0, {}),
+    "hop_ms": (10.0, 12.5, {}),
+    "n_fft": (512, 1024, {}),
+    "scale": (32768.0, 1.0, {}),
+    "snip_edges": (True, False, {"edge_padding": "mirror"}),
+    "edge_padding": ("zero", "reflect", {"snip_edges": False}),
+    "remove_dc": (True, False, {}),
+    "preemphasis": (0.97, 0.5, {}),
+    "preemphasis_over": ("frame", "signal", {"preemphasis": 0.97}),
+    "window_type": ("hamming", "hann", {}),
+    "power": (1, 2, {"periodogram": False}),
+    "periodogram": (True, False, {"power": 2}),
+    "num_mels": (23, 40, {}),
+    "mel_filters": ("mel", "hertz", {}),
+    "low_freq": (20.0, 300.0, {}),
+    "high_freq": (0.0, -400.0, {}),
+    "decibels": (True, False, {"top_db": 0.0}),
+    "floor": (1e-10, 1e9, {"top_db": 0.0}),
+    "top_db": (80.0, 10.0, {"decibels": True}),
+    "num_ceps": (13, 12, {}),
+    "lifter": (22.0, 0.0, {}),
+    "htk_compat": (True, False, {}),
+    "use_energy": (True, False, {}),
+    "energy_from": ("samples", "spectrum", ENERGY),
+    "energy_floor": (0.0, 1e12, ENERGY),
+    "delta_order": (2, 1, {}),
+    "delta_window": (2, 3, {}),
+    "delta_rule": ("kaldi", "torchaudio", {}),
+    "normalisation": ("none", "utterance", {}),
+    "normalise_variance": (True, False, {"normalisation": "utterance"}),
+    "unbiased": (True, False, {"normalisation": "utterance"}),
+    "cmn_window": (5, 3, SLIDING),
+    "min_cmn_window": (2, 4, SLIDING),
+    "center_cmn": (True, False, SLIDING),
+}
+
+
+def test_there_are_alternatives_for_every_field() -> None:
+    assert list(ALTERNATIVES) == [field.name for field in fields(MfccConfig)]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", [name for name in ALTERNATIVES if name != "preset"])
+def test_every_field_can_be_overridden_and_no_other_changes(name: str, preset: str) -> None:
+    for value in ALTERNATIVES[name][:2]:
+        others = {other: setting for other, setting in ALTERNATIVES[name][2].items() if other != name}
+        base, config = MfccConfig(preset, **others), MfccConfig(preset, **{**others, name: value})
+        assert getattr(config, name) == value and replace(base, **{name: value}) == config
+        for field in fields(MfccConfig):
+            assert field.name == name or getattr(config, field.name) == getattr(base, field.name)
+
+
+@pytest.mark.parametrize("name", ALTERNATIVES)
+def test_every_field_changes_the_features(name: str) -> None:
+    one, other, base = ALTERNATIVES[name]
+    samples = vowels(3000) + np.float32(0.02)
+    features = [Mfcc(**{**base, name: value})(samples) for value in (one, other)]
+    assert features[0].shape != features[1].shape or not np.allclose(*features, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_leave_no_field_open(preset: str) -> None:
+    assert set(PRESETS[preset]) == {field.name for field in fields(MfccConfig) if field.default is AS_PRESET}
+    assert all(getattr(MfccConfig(preset), name) == value for name, value in PRESETS[preset].items())
+
+
+def test_a_configuration_is_frozen_and_equal_to_its_like() -> None:
+    assert MfccConfig() == MfccConfig("kaldi", window_ms=25.0) and hash(MfccConfig()) == hash(MfccConfig("kaldi"))
+    assert MfccConfig() != MfccConfig("htk")
+    with pytest.raises(FrozenInstanceError):
+        MfccConfig().hop_ms = 5.0  # type: ignore[misc]
+
+
+# --------------------------------------------------------------------------------------------- what follows from it
+
+
+@pytest.mark.parametrize(
+    "preset, first_centre, counts",
+    [  # frames of 0, 399, 400, 479, 480, 559, 560, 561 and 16,000 samples
+        ("kaldi", 200, [0, 0, 1, 1, 1, 1, 2, 2, 98]),
+        ("htk", 200, [0, 0, 1, 1, 1, 1, 2, 2, 98]),
+        ("librosa", 0, [0, 0, 3, 3, 4, 4, 4, 4, 101]),
+        ("torchaudio", 0, [0, 0, 3, 3, 4, 4, 4, 4, 101]),
+        ("python_speech_features", 200, [0, 0, 1, 2, 2, 2, 2, 3, 99]),
+        ("libriphone", 200, [0, 0, 1, 1, 1, 1, 2, 2, 98]),
+    ],
+)
+def test_geometry_of_the_presets(preset: str, first_centre: int, counts: list[int]) -> None:
+    geometry = MfccConfig(preset).geometry
+    assert (geometry.sample_rate, geometry.window, geometry.hop) == (16000, 400, 160)
+    assert geometry.first_centre == first_centre
+    assert [geometry.num_frames(n) for n in (0, 399, 400, 479, 480, 559, 560, 561, 16_000)] == counts
+    assert Mfcc(preset).geometry == Fbank(preset).geometry == Spectrogram(preset).geometry == geometry
+
+
+def test_geometry_of_kaldi_without_snipped_edges() -> None:
+    geometry = MfccConfig(snip_edges=False).geometry
+    assert geometry.first_centre == 80  # half a hop
+    assert [geometry.num_frames(n) for n in (0, 399, 400, 479, 559, 560, 16_000)] == [0, 0, 3, 3, 3, 4, 100]
+
+
+@pytest.mark.parametrize(
+    "sample_rate, window, hop, n_fft, rounded",
+    [
+        (8000, 200, 80, 256, (200, 80)),
+        (11025, 275, 110, 512, (276, 110)),
+        (16000, 400, 160, 512, (400, 160)),
+        (22050, 551, 220, 1024, (551, 221)),
+        (44100, 1102, 441, 2048, (1103, 441)),
+        (48000, 1200, 480, 2048, (1200, 480)),
+    ],
+)
+def test_milliseconds_become_samples(
+    sample_rate: int, window: int, hop: int, n_fft: int, rounded: tuple[int, int]
+) -> None:
+    for preset in PRESETS:
+        config = MfccConfig(preset, sample_rate=sample_rate)
+        # python_speech_features rounds half a sample up, the others cut it off
+        expected = rounded if preset == "python_speech_features" else (window, hop)
+        assert (config.window, config.hop) == expected
+        assert config.fft_length == (window if preset == "torchaudio" else n_fft)
+        assert config.highest_freq == sample_rate / 2
+
+
+def test_times_that_are_not_whole_in_binary_lose_no_sample() -> None:
+    for sample_rate in (16000, 22050, 44100):
+        for samples in range(2, 1300):
+            milliseconds = 1000 * samples / sample_rate
+            config = MfccConfig(sample_rate=sample_rate, window_ms=milliseconds, hop_ms=milliseconds)
+            assert (config.window, config.hop) == (samples, samples)
+
+
+def test_length_of_the_transform() -> None:
+    assert MfccConfig(window_ms=32).fft_length == 512 and MfccConfig(window_ms=513 / 16).fft_length == 1024
+    assert MfccConfig(n_fft=-1).fft_length == 400 and MfccConfig(n_fft=777).fft_length == 777
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_features_per_frame(order: int) -> None:
+    assert MfccConfig(delta_order=order, num_ceps=12).dim == 12 * (order + 1)
+    assert Mfcc(delta_order=order, num_ceps=12).dim == 12 * (order + 1)
+    assert Fbank(delta_order=order, num_mels=40).dim == 40 * (order + 1)
+    assert Spectrogram(delta_order=order).dim == 257 * (order + 1)
+
+
+def test_only_what_needs_the_whole_utterance_cannot_stream() -> None:
+    assert {preset for preset in PRESETS if MfccConfig(preset).streams} == {"kaldi", "htk", "python_speech_features"}
+    assert MfccConfig("librosa", top_db=0.0).streams and MfccConfig("libriphone", normalisation="sliding").streams
+    assert not MfccConfig(normalisation="utterance").streams
+
+
+def test_fbank_and_spectrogram_take_a_configuration_or_fields_without_deltas() -> None:
+    for front_end in (Fbank, Spectrogram):
+        assert front_end("htk", num_mels=30).config == MfccConfig("htk", num_mels=30, delta_order=0)
+        assert front_end(config=MfccConfig("htk")).config == MfccConfig("htk")
+    assert Mfcc(config=MfccConfig("htk")).config == Mfcc("htk").config == MfccConfig("htk")
+
+
+# ---------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_something_that_is_no_choice_is_named_with_the_choices(name: str) -> None:
+    listed = ", ".join(str(choice) for choice in CHOICES[name])
+    with pytest.raises(ValueError, match=f"{name} must be one of {listed}, got {name}='mfcc'"):
+        MfccConfig(**{name: "mfcc"})
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"num_ceps": 24}, r"num_ceps must lie in 1\.\.num_mels=23, got num_ceps=24"),
+        ({"num_ceps": 0}, "got num_ceps=0"),
+        ({"delta_order": 3}, "delta_order must be one of 0, 1, 2, got delta_order=3"),
+        *(
+            ({name: value}, f"{name} must be positive, got {name}={value}")
+            for name in ("sample_rate", "window_ms", "hop_ms", "scale", "floor", "delta_window", "cmn_window")
+            for value in (0, -1)
+        ),
+        *(
+            ({name: -0.5}, f"{name} must not be negative, got {name}=-0.5")
+            for name in ("preemphasis", "top_db", "lifter", "energy_floor", "min_cmn_window")
+        ),
+        ({"floor": float("nan")}, "floor must be positive, got floor=nan"),
+        ({"periodogram": True, "power": 1}, "periodogram=True needs power=2, got power=1"),
+        ({"window_ms": 0.1}, "a frame needs 2 samples and a hop 1, got window_ms=0.1 and hop_ms=10 at 16000 Hz"),
+        ({"hop_ms": 0.01}, "a frame needs 2 samples and a hop 1, got window_ms=25 and hop_ms=0.01"),
+        ({"top_db": 80.0}, "top_db needs decibels=True, got top_db=80"),
+        ({"preset": "librosa", "decibels": False}, "top_db needs decibels=True, got top_db=80"),
+        ({"low_freq": -1.0}, "low_freq=-1"),
+        ({"low_freq": 4000.0, "high_freq": 4000.0}, "low_freq < high_freq <= 8000 Hz.*high_freq=4000"),
+        ({"high_freq": 8001.0}, "high_freq=8001"),
+        ({"high_freq": -8000.0}, "high_freq=-8000"),
+        ({"n_fft": 399}, "n_fft must be at least the window, 400, got n_fft=399"),
+    ],
+    ids=str,
+)
+def test_a_setting_out_of_range_is_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MfccConfig(**values)

@@ -1,0 +1,370 @@
+"""Normalisation against loops and torchaudio: any lengths, windows and flags; padding never enters a statistic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchaudio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from speechattn.frontend.masks import frame_mask
+from speechattn.frontend.normalisation import (
+    FeatureStatistics,
+    scale_of,
+    sliding_cmvn,
+    sliding_reach,
+    utterance_cmvn,
+)
+
+EXACT = {"rtol": 1e-9, "atol": 1e-9}
+Normalisation = Callable[[Tensor, Tensor], Tensor]
+
+lengths_of_a_batch = st.lists(st.integers(0, 40), min_size=1, max_size=4)
+
+
+def random_batch(lengths: list[int], extra: int = 0, padding: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Features (B, max(lengths) + extra, 3) float64, far from zero mean, and their lengths.
+
+    No two frames of an utterance are near-equal: over a window of such two, the variance is all rounding error.
+    """
+    features = torch.full((len(lengths), max(lengths) + extra, 3), padding, dtype=torch.float64)
+    for row, length in enumerate(lengths):
+        values = torch.stack([torch.randperm(length) for _ in range(3)], dim=1).double() / 4
+        features[row, :length] = values * torch.tensor([0.5, 2.0, 10.0]) + torch.tensor([-70.0, 0.0, 5.0])
+    return features, torch.tensor(lengths)
+
+
+# ---------------------------------------------------------------------------------------------- references
+
+
+def utterance_by_loops(features: Tensor, variance: bool, ddof: int) -> Tensor:
+    """Every feature by itself: its mean, then the mean square around it; (T, D) -> (T, D)."""
+    output = torch.zeros_like(features)
+    for d in range(features.shape[1]):
+        values = features[:, d].tolist()
+        mean = sum(values) / max(len(values), 1)
+        spread = sum((value - mean) ** 2 for value in values) / max(len(values) - ddof, 1)
+        for t, value in enumerate(values):
+            output[t, d] = (value - mean) / (math.sqrt(max(spread, 1e-3)) if variance else 1.0)
+    return output
+
+
+def kaldi_window(t: int, num_frames: int, window: int, min_window: int, center: bool) -> tuple[int, int]:
+    """First frame of frame t's window and the one after its last: SlidingWindowCmn in feature-functions.cc."""
+    if center:
+        start = t - window // 2
+        end = start + window
+    else:
+        start, end = t - window, t + 1
+    if start < 0:
+        start, end = 0, end - start
+    if not center and end > t:
+        end = max(t + 1, min_window)
+    if end > num_frames:
+        start, end = max(start - (end - num_frames), 0), num_frames
+    return start, end
+
+
+def sliding_by_loops(features: Tensor, window: int, min_window: int, center: bool, variance: bool) -> Tensor:
+    """Every window summed afresh, the variance in two passes; (T, D) -> (T, D)."""
+    output = torch.zeros_like(features)
+    for t in range(len(features)):
+        start, end = kaldi_window(t, len(features), window, min_window, center)
+        for d in range(features.shape[1]):
+            values = features[start:end, d].tolist()
+            mean = sum(values) / len(values)
+            spread = sum((value - mean) ** 2 for value in values) / len(values)
+            output[t, d] = features[t, d] - mean
+            if variance:
+                output[t, d] *= 0.0 if len(values) == 1 else 1 / math.sqrt(max(spread, 1e-10))
+    return output
+
+
+# -------------------------------------------------------------------------------------------- same numbers
+
+
+@settings(max_examples=60)
+@given(
+    lengths=lengths_of_a_batch,
+    extra=st.integers(0, 5),
+    padding=st.sampled_from([0.0, 1e6, math.nan, math.inf]),
+    variance=st.booleans(),
+    ddof=st.sampled_from([0, 1]),
+)
+def test_utterance_cmvn_equals_loops(lengths: list[int], extra: int, padding: float, variance: bool, ddof: int) -> None:
+    features, frame_lengths = random_batch(lengths, extra, padding)
+    normalised = utterance_cmvn(features, frame_lengths, variance=variance, ddof=ddof)
+    assert normalised.shape == features.shape
+    assert not normalised[~frame_mask(frame_lengths, features.shape[1])].any()
+    for row, length in enumerate(lengths):
+        expected = utterance_by_loops(features[row, :length], variance, ddof)
+        torch.testing.assert_close(normalised[row, :length], expected, **EXACT)
+
+
+def test_unbiased_utterance_cmvn_equals_torch_std() -> None:
+    features, frame_lengths = random_batch([5])
+    expected = (features - features.mean(1, keepdim=True)) / features.std(1, keepdim=True)
+    torch.testing.assert_close(utterance_cmvn(features, frame_lengths, variance=True, ddof=1), expected, **EXACT)
+    assert not torch.allclose(utterance_cmvn(features, frame_lengths, variance=True, ddof=0), expected, rtol=1e-2)
+
+
+windows = {"window": st.integers(1, 50), "min_window": st.integers(1, 50), "center": st.booleans()}
+
+
+@settings(max_examples=150)
+@given(
+    lengths=lengths_of_a_batch,
+    extra=st.integers(0, 5),
+    padding=st.sampled_from([0.0, 1e6, math.nan, math.inf]),
+    variance=st.booleans(),
+    **windows,
+)
+def test_sliding_cmvn_equals_loops(
+    lengths: list[int], extra: int, padding: float, variance: bool, window: int, min_window: int, center: bool
+) -> None:
+    features, frame_lengths = random_batch(lengths, extra, padding)
+    normalised = sliding_cmvn(
+        features, frame_lengths, window=window, min_window=min_window, center=center, variance=variance
+    )
+    assert normalised.shape == features.shape
+    assert not normalised[~frame_mask(frame_lengths, features.shape[1])].any()
+    for row, length in enumerate(lengths):
+        expected = sliding_by_loops(features[row, :length], window, min_window, center, variance)
+        torch.testing.assert_close(normalised[row, :length], expected, **EXACT)
+
+
+@settings(max_examples=150)
+@given(length=st.integers(1, 40), variance=st.booleans(), **windows)
+def test_sliding_cmvn_equals_torchaudio(
+    length: int, variance: bool, window: int, min_window: int, center: bool
+) -> None:
+    features, frame_lengths = random_batch([length])
+    normalised = sliding_cmvn(
+        features, frame_lengths, window=window, min_window=min_window, center=center, variance=variance
+    )
+    if center and window == 1 and variance:
+        expected = torch.zeros_like(features)  # windows of one frame: its running sums may leave a negative variance
+    else:
+        expected = torchaudio.functional.sliding_window_cmn(features, window, min_window, center, variance)
+    torch.testing.assert_close(normalised, expected, rtol=1e-8, atol=1e-8)  # its running sums round differently
+
+
+@pytest.mark.parametrize("center", [False, True], ids=["trailing", "centred"])
+def test_sliding_cmvn_defaults_equal_torchaudio(center: bool) -> None:
+    features, frame_lengths = random_batch([1500])
+    expected = torchaudio.functional.sliding_window_cmn(features, center=center, norm_vars=True)
+    normalised = sliding_cmvn(features, frame_lengths, center=center, variance=True)
+    torch.testing.assert_close(normalised, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_sliding_sums_do_not_drift_in_float32() -> None:
+    features = torch.randn(1, 60_000, 2) + 100
+    normalised = sliding_cmvn(features, torch.tensor([60_000]), window=50, center=True, variance=True)
+    assert normalised.dtype == torch.float32
+    last = sliding_by_loops(features[0, -100:].double(), 50, 1, True, True)[50:].float()
+    torch.testing.assert_close(normalised[0, -50:], last, rtol=1e-5, atol=1e-5)
+
+
+def test_sliding_variance_is_floored_at_kaldis_value() -> None:
+    wobble = torch.ones(1, 20, 1, dtype=torch.float64)
+    wobble[:, ::2] = -1
+    for size, expected in ((1e-3, 1.0), (1e-6, 1e-6 / math.sqrt(1e-10))):
+        normalised = sliding_cmvn(size * wobble, torch.tensor([20]), window=4, center=True, variance=True)
+        torch.testing.assert_close(normalised, expected * wobble, **EXACT)
+
+
+def test_sliding_windows_of_a_single_frame_give_zeros() -> None:
+    features = 1e3 * torch.randn(1, 1000, 3, dtype=torch.float64)  # so large that the sums' rounding would show
+    assert not sliding_cmvn(features, torch.tensor([1000]), window=1, center=True, variance=True).any()
+
+
+def test_sliding_sums_bear_a_large_offset() -> None:
+    features, frame_lengths = random_batch([40, 13])
+    features = features + 2.0**20
+    normalised = sliding_cmvn(features, frame_lengths, window=5, min_window=2, variance=True)
+    for row, length in enumerate(frame_lengths.tolist()):
+        expected = sliding_by_loops(features[row, :length] - 2.0**20, 5, 2, False, True)
+        torch.testing.assert_close(normalised[row, :length], expected, rtol=1e-7, atol=1e-7)
+
+
+@given(**windows)
+def test_sliding_reach_is_the_furthest_of_any_window(window: int, min_window: int, center: bool) -> None:
+    left = right = 0
+    for num_frames in range(1, 2 * (window + min_window)):
+        for t in range(num_frames):
+            start, end = kaldi_window(t, num_frames, window, min_window, center)
+            left, right = max(left, t - start), max(right, end - 1 - t)
+    assert sliding_reach(window, min_window, center) == (left, right)
+
+
+# ---------------------------------------------------------------------------------------------- statistics
+
+
+@given(batches=st.lists(lengths_of_a_batch, min_size=1, max_size=4), padding=st.sampled_from([0.0, 1e6, math.nan]))
+def test_statistics_are_those_of_all_real_frames_together(batches: list[list[int]], padding: float) -> None:
+    statistics, frames = FeatureStatistics(3), []
+    for lengths in batches:
+        features, frame_lengths = random_batch(lengths, extra=2, padding=padding)
+        statistics.add(features, frame_lengths)
+        for row, length in enumerate(lengths):
+            frames.extend(features[row, :length].tolist())
+    assert statistics.count.item() == len(frames)
+    if not frames:
+        with pytest.raises(ValueError, match="statistics of no frames"):
+            _ = statistics.mean
+        with pytest.raises(ValueError, match="statistics of no frames"):
+            _ = statistics.variance
+        return
+    for d in range(3):
+        mean = sum(frame[d] for frame in frames) / len(frames)
+        variance = sum((frame[d] - mean) ** 2 for frame in frames) / len(frames)
+        assert statistics.mean[d].item() == pytest.approx(mean, rel=1e-9, abs=1e-9)
+        assert statistics.variance[d].item() == pytest.approx(variance, rel=1e-9, abs=1e-9)
+
+
+def test_statistics_of_several_processes_add_up() -> None:
+    whole, halves = FeatureStatistics(3), [FeatureStatistics(3), FeatureStatistics(3)]
+    for half, lengths in zip(halves, ([10, 4, 7], [25, 1]), strict=True):
+        for _ in range(3):
+            batch = random_batch(lengths)
+            half.add(*batch)
+            whole.add(*batch)
+    reduced = FeatureStatistics(3)
+    reduced.count, reduced.total, reduced.squares = (
+        getattr(halves[0], name) + getattr(halves[1], name) for name in ("count", "total", "squares")
+    )
+    torch.testing.assert_close(reduced.mean, whole.mean, **EXACT)
+    torch.testing.assert_close(reduced.variance, whole.variance, **EXACT)
+    assert not torch.allclose(halves[0].mean, whole.mean)
+
+
+def test_statistics_of_float32_features_are_summed_in_float64() -> None:
+    statistics = FeatureStatistics(3)
+    features = torch.randn(8, 20_000, 3) + 100
+    statistics.add(features.requires_grad_(), torch.full((8,), 20_000))
+    exact = features.detach().double().flatten(0, 1)
+    assert statistics.mean.dtype == torch.float64 and not statistics.mean.requires_grad
+    torch.testing.assert_close(statistics.mean, exact.mean(0), **EXACT)
+    torch.testing.assert_close(statistics.variance, exact.var(0, correction=0), **EXACT)
+
+
+def test_variance_is_not_negative_after_rounding() -> None:
+    statistics = FeatureStatistics(3)
+    statistics.add(torch.full((1, 7, 3), 100.0), torch.tensor([7]))
+    statistics.squares -= 1e-9
+    assert not statistics.variance.any()
+
+
+def test_statistics_normalise_what_they_were_learned_from() -> None:
+    features, frame_lengths = random_batch([400])
+    statistics = FeatureStatistics(3)
+    statistics.add(features, frame_lengths)
+    normalised = (features - statistics.mean) * scale_of(statistics.variance)
+    torch.testing.assert_close(normalised, utterance_cmvn(features, frame_lengths, variance=True, ddof=0), **EXACT)
+
+
+def test_scale_is_one_over_the_floored_deviation() -> None:
+    variance = torch.tensor([4.0, 1e-3, 1e-9, 0.0], dtype=torch.float64)
+    expected = torch.tensor([0.5, 1e3**0.5, 1e3**0.5, 1e3**0.5], dtype=torch.float64)
+    torch.testing.assert_close(scale_of(variance), expected, **EXACT)
+
+
+# ------------------------------------------------------------------------------------ padding and gradients
+
+
+def utterance(variance: bool, ddof: int) -> Normalisation:
+    return lambda features, frame_lengths: utterance_cmvn(features, frame_lengths, variance=variance, ddof=ddof)
+
+
+def sliding(variance: bool, center: bool, window: int = 4, min_window: int = 3) -> Normalisation:
+    return lambda features, frame_lengths: sliding_cmvn(
+        features, frame_lengths, window=window, min_window=min_window, center=center, variance=variance
+    )
+
+
+NORMALISATIONS = {
+    "utterance mean": utterance(False, 0),
+    "utterance, population": utterance(True, 0),
+    "utterance, unbiased": utterance(True, 1),
+    "sliding mean": sliding(False, False),
+    "sliding": sliding(True, False),
+    "sliding, from one frame": sliding(True, False, min_window=1),
+    "sliding, centred": sliding(True, True),
+}
+EACH = pytest.mark.parametrize("name", NORMALISATIONS)
+
+
+@EACH
+@pytest.mark.parametrize("padding", [1e6, math.nan, math.inf])
+def test_padding_leaks_neither_forward_nor_backward(name: str, padding: float) -> None:
+    clean, frame_lengths = random_batch([7, 0, 1, 12], extra=3)
+    mask = frame_mask(frame_lengths, 15)
+    weights = torch.randn(clean.shape, dtype=torch.float64)
+    results = []
+    for features in (clean, clean.masked_fill(~mask[..., None], padding)):
+        features.requires_grad_()
+        normalised = NORMALISATIONS[name](features, frame_lengths)
+        (gradient,) = torch.autograd.grad((normalised * weights).sum(), features)
+        results.append((normalised, gradient))
+    assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
+    assert not results[1][1][~mask].any() and results[1][1][mask].any()
+
+
+@EACH
+def test_gradients_are_those_of_finite_differences(name: str) -> None:
+    features, frame_lengths = random_batch([6, 2, 1, 0], extra=1)
+    features = features - torch.tensor([-70.0, 0.0, 5.0])  # finite differences need small values
+    assert torch.autograd.gradcheck(
+        lambda x: NORMALISATIONS[name](x, frame_lengths), features.requires_grad_(), atol=1e-4
+    )
+
+
+@EACH
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("length", [0, 1, 2, 30])
+def test_constant_features_give_zeros_and_finite_gradients(name: str, dtype: torch.dtype, length: int) -> None:
+    features = torch.full((2, 30, 3), 77.7, dtype=dtype, requires_grad=True)
+    normalised = NORMALISATIONS[name](features, torch.tensor([length, 30]))
+    normalised.square().sum().backward()
+    assert normalised.dtype == dtype and normalised.abs().max() < 1e-2
+    assert features.grad.isfinite().all()
+
+
+@EACH
+@pytest.mark.parametrize("shape", [(2, 0, 3), (0, 5, 3), (0, 0, 3)])
+def test_empty_batches_stay_empty(name: str, shape: tuple[int, int, int]) -> None:
+    normalised = NORMALISATIONS[name](torch.zeros(shape), torch.zeros(shape[0], dtype=torch.int64))
+    assert normalised.shape == shape
+
+
+@EACH
+def test_exports_with_any_batch_and_length(name: str) -> None:
+    class Normalised(torch.nn.Module):
+        def forward(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
+            return NORMALISATIONS[name](features, frame_lengths)
+
+    batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
+    program = torch.export.export(Normalised(), random_batch([20, 9]), dynamic_shapes=({0: batch, 1: time}, {0: batch}))
+    for lengths in ([20, 9], [3, 2, 0], [61, 1, 60, 7, 2]):
+        inputs = random_batch(lengths, extra=2)
+        torch.testing.assert_close(program.module()(*inputs), Normalised()(*inputs), **EXACT)
+
+
+# -------------------------------------------------------------------------------------------------- errors
+
+
+def test_bad_arguments_are_named() -> None:
+    features, frame_lengths = random_batch([4])
+    with pytest.raises(ValueError, match="ddof must be 0 or 1, got ddof=2"):
+        utterance_cmvn(features, frame_lengths, variance=True, ddof=2)
+    with pytest.raises(ValueError, match="window must be at least 1 frame, got window=0"):
+        sliding_cmvn(features, frame_lengths, window=0, variance=True)
+    with pytest.raises(ValueError, match="min_window must be at least 1 frame, got min_window=0"):
+        sliding_reach(5, 0, True)
+    with pytest.raises(ValueError, match=r"features must be \(B, T, 3\), got \(1, 4, 2\)"):
+        FeatureStatistics(3).add(features[..., :2], frame_lengths)
