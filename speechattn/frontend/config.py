@@ -230,8 +230,15 @@ class MfccConfig:
                 f"need 0 <= low_freq < high_freq <= {self.sample_rate / 2:g} Hz, got "
                 f"low_freq={self.low_freq:g} and high_freq={self.high_freq:g}"
             )
-        if self.fft_length < self.geometry.window:
+        if not self.snip_edges and self.edge_padding == "mirror" and self.hop > self.window:
+            raise ValueError(
+                f"edge_padding='mirror' needs hop_ms <= window_ms, got hop_ms={self.hop_ms:g} and "
+                f"window_ms={self.window_ms:g}"
+            )
+        if self.fft_length < self.window:
             raise ValueError(f"n_fft must be at least the window, {self.geometry.window}, got n_fft={self.n_fft}")
+        if self.mel_filters == "mel" and self.fft_length % 2:
+            raise ValueError(f"mel_filters='mel' needs an even n_fft, got {self.fft_length} samples")
 
     @property
     def streams(self) -> bool:

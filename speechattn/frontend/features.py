@@ -18,7 +18,7 @@ from speechattn.frontend.config import MfccConfig
 from speechattn.frontend.deltas import add_deltas, delta_filters
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.normalisation import scale_of, sliding_cmvn, sliding_reach, utterance_cmvn
-from speechattn.frontend.spectrum import BandEnergies
+from speechattn.frontend.spectrum import BandEnergies, as_tensor
 from speechattn.frontend.stream import FeatureStream
 from speechattn.frontend.tables import liftered_dct, mel_filters
 
@@ -81,10 +81,9 @@ class Frontend(nn.Module):
             ValueError: When shapes, dtypes or lengths do not fit, or `statistics` is missing or not asked for.
         """
         if isinstance(waveforms, np.ndarray):
+            waveforms = as_tensor(waveforms, self.mean.device)
             lengths = None if lengths is None else torch.as_tensor(lengths)
-            result = self(
-                torch.as_tensor(waveforms), lengths, log_mel_transform=log_mel_transform, statistics=statistics
-            )
+            result = self(waveforms, lengths, log_mel_transform=log_mel_transform, statistics=statistics)
             if isinstance(result, Tensor):
                 return result.numpy(force=True)
             return tuple(part.numpy(force=True) for part in result)

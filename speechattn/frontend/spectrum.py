@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 import threading
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +21,7 @@ from speechattn.frontend.config import MfccConfig
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.tables import analysis_window, fourier_matrix
 
-__all__ = ["BandEnergies"]
+__all__ = ["BandEnergies", "as_tensor"]
 
 INT16_SCALE = 32768.0
 BLOCK_FRAMES = 768  # frames and spectrum of a block are 3 MB at 16 kHz
@@ -98,7 +100,8 @@ class BandEnergies(nn.Module):
             energies: (T, columns), written.
         """
         geometry = self.geometry
-        buffers = _Buffers.of(geometry.window, self.fft_length, self.num_bands, self.window.dtype)
+        like = self.window
+        buffers = _Buffers.of(geometry.window, self.fft_length, self.num_bands, like.dtype, like.device)
         for first in range(0, len(energies), BLOCK_FRAMES):
             block = energies[first : first + BLOCK_FRAMES]
             size, begin = len(block), start + first * geometry.hop
@@ -114,8 +117,8 @@ class BandEnergies(nn.Module):
         if begin >= over_signal and end <= len(samples):
             signal, before = samples[begin:end], samples[begin - 1 : end - 1] if over_signal else None
         else:
-            positions = torch.arange(begin, end)
-            sources, real = self._sources(positions, torch.tensor(len(samples)))
+            positions = torch.arange(begin, end, device=samples.device)
+            sources, real = self._sources(positions, torch.tensor(len(samples), device=samples.device))
             signal = samples[sources] * real
             before = samples[(sources - 1).clamp(min=0)] * (real & (sources > 0)) if over_signal else None
         signal = self.as_float(signal)
@@ -192,7 +195,7 @@ class BandEnergies(nn.Module):
         waveforms = waveforms.masked_fill(~real, 0.0)
         if config.preemphasis_over == "signal":
             before = nn.functional.pad(waveforms, (1, 0))[:, :-1]
-            waveforms = (waveforms - config.preemphasis * before).masked_fill(~real, 0.0)
+            waveforms = waveforms - config.preemphasis * before
         count = geometry.num_frames(waveforms.shape[1])
         span = (count - 1) * geometry.hop + geometry.window
         if geometry.left or geometry.right:
@@ -241,20 +244,27 @@ class BandEnergies(nn.Module):
         return torch.minimum(sources.clamp(min=0), (lengths - 1).clamp(min=0)), inside
 
 
+def as_tensor(samples: Any, device: torch.device) -> Tensor:
+    """Samples of a tensor or NumPy array; an array that must not be written, as from `np.frombuffer`, is copied."""
+    if isinstance(samples, np.ndarray) and not samples.flags.writeable:
+        samples = samples.copy()
+    return torch.as_tensor(samples, device=device)
+
+
 class _Buffers(threading.local):
-    """What the blocked path works in, one of each for a thread, kept from call to call."""
+    """What the blocked path works in, kept from call to call; each thread that uses one gets tensors of its own."""
 
     @classmethod
     @lru_cache(maxsize=4)
-    def of(cls, window: int, fft_length: int, num_bands: int, dtype: torch.dtype) -> _Buffers:
-        """The thread's buffers for these sizes."""
-        return cls(window, fft_length, num_bands, dtype)
+    def of(cls, window: int, fft_length: int, num_bands: int, dtype: torch.dtype, device: torch.device) -> _Buffers:
+        """The buffers for these sizes; `window` counts, as the zeros begin after it."""
+        return cls(fft_length, num_bands, dtype, device)
 
-    def __init__(self, window: int, fft_length: int, num_bands: int, dtype: torch.dtype) -> None:
+    def __init__(self, fft_length: int, num_bands: int, dtype: torch.dtype, device: torch.device) -> None:
         with torch.inference_mode(False):  # buffers made in inference mode could not be written outside of it
-            self.padded = torch.zeros(BLOCK_FRAMES, fft_length, dtype=dtype)  # frames, and zeros after the window
-            self.spectrum = torch.empty(BLOCK_FRAMES, fft_length // 2 + 1, dtype=dtype.to_complex())
-            self.bands = torch.empty(num_bands, BLOCK_FRAMES, dtype=dtype)
+            self.padded = torch.zeros(BLOCK_FRAMES, fft_length, dtype=dtype, device=device)  # frames, then zeros
+            self.spectrum = torch.empty(BLOCK_FRAMES, fft_length // 2 + 1, dtype=dtype.to_complex(), device=device)
+            self.bands = torch.empty(num_bands, BLOCK_FRAMES, dtype=dtype, device=device)
 
 
 def _groups(filters: Tensor) -> list[tuple[slice, slice]]:

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from speechattn.frontend.spectrum import as_tensor
+
 if TYPE_CHECKING:
     from speechattn.frontend.features import Frontend, Statistics
 
@@ -72,7 +74,7 @@ class FeatureStream:
         if self._flushed:
             raise ValueError("push after flush: the stream has ended; a new one begins with stream()")
         self._numpy = isinstance(samples, np.ndarray)
-        samples = torch.as_tensor(samples, device=self._samples.device)
+        samples = as_tensor(samples, self._samples.device)
         if samples.ndim != 1 or not (samples.is_floating_point() or samples.dtype == torch.int16):
             raise ValueError(
                 f"samples must be (n,) float in [-1, 1] or int16, got {tuple(samples.shape)} {samples.dtype}"
@@ -97,9 +99,9 @@ class FeatureStream:
         energies = frontend.energies.window.new_zeros(max(whole - self._num_frames, 0), frontend.energies.columns)
         frontend.energies.blocked(self._samples, begin - self._first, energies)
         self._num_frames += len(energies)
-        # The next frame's samples stay, and a window before the end, which edges may be mirrored from.
-        begin = min(self._num_frames * geometry.hop - geometry.left, self._first + len(self._samples) - geometry.window)
-        unused = max(begin - 1 - self._first, 0)  # one more, for pre-emphasis
+        # The last window of samples stays: the next frame begins within it, at its second sample at the earliest
+        # (pre-emphasis needs the one before), and edges are mirrored from no further back.
+        unused = max(len(self._samples) - geometry.window, 0)
         self._samples, self._first = self._samples[unused:], self._first + unused
 
         with torch.autocast(energies.device.type, enabled=False):

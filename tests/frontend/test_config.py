@@ -152,7 +152,7 @@ def test_times_that_are_not_whole_in_binary_lose_no_sample() -> None:
 
 def test_length_of_the_transform() -> None:
     assert MfccConfig(window_ms=32).fft_length == 512 and MfccConfig(window_ms=513 / 16).fft_length == 1024
-    assert MfccConfig(n_fft=-1).fft_length == 400 and MfccConfig(n_fft=777).fft_length == 777
+    assert MfccConfig(n_fft=-1).fft_length == 400 and MfccConfig(n_fft=778).fft_length == 778
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
@@ -212,6 +212,8 @@ def test_something_that_is_no_choice_is_named_with_the_choices(name: str) -> Non
         ({"high_freq": 8001.0}, "high_freq=8001"),
         ({"high_freq": -8000.0}, "high_freq=-8000"),
         ({"n_fft": 399}, "n_fft must be at least the window, 400, got n_fft=399"),
+        ({"n_fft": 401}, "mel_filters='mel' needs an even n_fft, got 401 samples"),
+        ({"snip_edges": False, "hop_ms": 26.0}, "edge_padding='mirror' needs hop_ms <= window_ms, got hop_ms=26"),
     ],
     ids=str,
 )
