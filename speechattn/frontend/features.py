@@ -18,7 +18,7 @@ from speechattn.frontend.config import MfccConfig
 from speechattn.frontend.deltas import add_deltas, delta_filters
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.normalisation import scale_of, sliding_cmvn, sliding_reach, utterance_cmvn
-from speechattn.frontend.spectrum import BandEnergies, as_tensor
+from speechattn.frontend.spectrum import BandEnergies, as_tensor, full_precision
 from speechattn.frontend.stream import FeatureStream
 from speechattn.frontend.tables import liftered_dct, mel_filters
 
@@ -95,7 +95,7 @@ class Frontend(nn.Module):
             # A graph must not depend on how many frames there are. With two more there are never 0 or 1.
             count = torch.sym_max(self.geometry.windows(waveforms.shape[1]), 0)
             waveforms = nn.functional.pad(waveforms, (0, self.geometry.window + self.geometry.hop))
-        with torch.autocast(waveforms.device.type, enabled=False):
+        with full_precision(waveforms.device):
             static = self.static(self.energies(waveforms, lengths), frame_lengths, log_mel_transform)
             features = self.with_deltas(static, frame_lengths)
             features = self.normalised(features, frame_lengths, statistics)

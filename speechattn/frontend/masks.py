@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["frame_mask", "take_frames"]
+__all__ = ["frame_mask", "is_padded", "take_frames"]
 
 
 def frame_mask(frame_lengths: Tensor, num_frames: int) -> Tensor:
@@ -19,6 +19,13 @@ def frame_mask(frame_lengths: Tensor, num_frames: int) -> Tensor:
         (B, T) bool, True = real frame.
     """
     return torch.arange(num_frames, device=frame_lengths.device) < frame_lengths[:, None]
+
+
+def is_padded(frame_lengths: Tensor, num_frames: int) -> bool:
+    """Whether any row of a batch of `num_frames` may hold padding: surely so in a graph and on other devices."""
+    if torch.compiler.is_compiling() or frame_lengths.device.type != "cpu":
+        return True
+    return bool((frame_lengths < num_frames).any())
 
 
 def take_frames(features: Tensor, times: Tensor) -> Tensor:

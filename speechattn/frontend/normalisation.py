@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from speechattn.frontend.masks import frame_mask, take_frames
+from speechattn.frontend.masks import frame_mask, is_padded, take_frames
 
 __all__ = ["FeatureStatistics", "scale_of", "sliding_cmvn", "sliding_reach", "utterance_cmvn"]
 
@@ -49,12 +49,13 @@ def utterance_cmvn(features: Tensor, frame_lengths: Tensor, *, variance: bool, d
         raise ValueError(f"ddof must be 0 or 1, got ddof={ddof}")
     mask = frame_mask(frame_lengths, features.shape[1])[..., None]
     count = frame_lengths[:, None, None]
-    features = features.masked_fill(~mask, 0.0)
+    if is_padded(frame_lengths, features.shape[1]):
+        features = features.masked_fill(~mask, 0.0)
     mean = features.sum(dim=1, keepdim=True) / count.clamp(min=1)
     features = torch.addcmul(features, mask.to(features.dtype), mean, value=-1)  # padding stays 0, in a single pass
     if not variance:
         return features
-    squares = features.square().sum(dim=1, keepdim=True)
+    squares = torch.linalg.vector_norm(features, dim=1, keepdim=True).square()  # without a large temporary
     return features * scale_of(squares / (count - ddof).clamp(min=1))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -20,12 +21,13 @@ from torch import Tensor, nn
 from speechattn.frontend.config import MfccConfig
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.tables import analysis_window, fourier_matrix
+from speechattn.geometry import Geometry
 
-__all__ = ["BandEnergies", "as_tensor"]
+__all__ = ["BandEnergies", "as_tensor", "full_precision"]
 
 INT16_SCALE = 32768.0
 BLOCK_FRAMES = 768  # frames and spectrum of a block are 3 MB at 16 kHz
-GROUP_BANDS = 8  # bands summed up in one matrix product, over the bins that any of them needs
+GROUP_BANDS = 12  # bands summed up in one matrix product, over the bins that any of them needs
 
 
 class BandEnergies(nn.Module):
@@ -99,16 +101,15 @@ class BandEnergies(nn.Module):
                 configuration says.
             energies: (T, columns), written.
         """
-        geometry = self.geometry
-        like = self.window
-        buffers = _Buffers.of(geometry.window, self.fft_length, self.num_bands, like.dtype, like.device)
+        geometry, like = self.geometry, self.window
+        buffers = _Buffers.of(geometry, self.fft_length, self.num_bands, like.dtype, like.device)
         for first in range(0, len(energies), BLOCK_FRAMES):
             block = energies[first : first + BLOCK_FRAMES]
             size, begin = len(block), start + first * geometry.hop
-            padded, spectrum = buffers.padded[:size], buffers.spectrum[:size]
+            padded = buffers.padded[:size]
             signal = self._signal(samples, begin, begin + (size - 1) * geometry.hop + geometry.window)
-            self._cut_frames(signal, padded[:, : geometry.window], block)
-            torch.fft.rfft(padded, out=spectrum)
+            self._cut_frames(signal, buffers.emphasised, padded[:, : geometry.window], block)
+            spectrum = torch.fft.rfft(padded)  # with out= it would be computed elsewhere and copied
             self._sum_bands(torch.view_as_real(spectrum), buffers.bands[:, :size], block)
 
     def _signal(self, samples: Tensor, begin: int, end: int) -> Tensor:
@@ -124,7 +125,7 @@ class BandEnergies(nn.Module):
         signal = self.as_float(signal)
         return signal if before is None else signal.sub(self.as_float(before), alpha=self.config.preemphasis)
 
-    def _cut_frames(self, signal: Tensor, frames: Tensor, energies: Tensor) -> None:
+    def _cut_frames(self, signal: Tensor, emphasised: Tensor, frames: Tensor, energies: Tensor) -> None:
         """Write the windowed frames of `signal` into (T, window), and their energy into the last column."""
         config = self.config
         raw = signal.unfold(0, self.geometry.window, self.geometry.hop)
@@ -135,7 +136,7 @@ class BandEnergies(nn.Module):
         emphasis = config.preemphasis if config.preemphasis_over == "frame" else 0.0
         if emphasis:
             # The signal is emphasised once, not frame by frame: (x[i] - m) - p (x[i-1] - m) = x[i] - p x[i-1] - (1-p) m
-            emphasised = signal[1:].sub(signal[:-1], alpha=emphasis)
+            emphasised = torch.sub(signal[1:], signal[:-1], alpha=emphasis, out=emphasised[: len(signal) - 1])
             offset = 0.0 if mean is None else mean.mul_(1 - emphasis)
             torch.sub(emphasised.unfold(0, self.geometry.window - 1, self.geometry.hop), offset, out=frames[:, 1:])
             torch.sub((1 - emphasis) * raw[:, :1], offset, out=frames[:, :1])
@@ -160,7 +161,10 @@ class BandEnergies(nn.Module):
             return
         for rows, columns in self.groups:  # (bands, T): twice as fast as (T, bands)
             torch.mm(self.transposed_filters[rows, columns], spectrum[:, columns].t(), out=bands[rows])
-        energies[:, : self.num_bands] = bands.clamp_(min=self.config.floor).log_().mul_(self.log_unit).t()
+        bands.clamp_(min=self.config.floor).log_()
+        if self.config.decibels:
+            bands.mul_(self.log_unit)
+        energies[:, : self.num_bands] = bands.t()
         if self.frame_energy:
             if self.config.energy_from == "spectrum":
                 torch.sum(spectrum, 1, out=energies[:, -1])
@@ -251,19 +255,31 @@ def as_tensor(samples: Any, device: torch.device) -> Tensor:
     return torch.as_tensor(samples, device=device)
 
 
+def full_precision(device: torch.device) -> AbstractContextManager[None]:
+    """A context without autocast, at no cost where there is none anyway."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
 class _Buffers(threading.local):
     """What the blocked path works in, kept from call to call; each thread that uses one gets tensors of its own."""
 
     @classmethod
     @lru_cache(maxsize=4)
-    def of(cls, window: int, fft_length: int, num_bands: int, dtype: torch.dtype, device: torch.device) -> _Buffers:
-        """The buffers for these sizes; `window` counts, as the zeros begin after it."""
-        return cls(fft_length, num_bands, dtype, device)
+    def of(
+        cls, geometry: Geometry, fft_length: int, num_bands: int, dtype: torch.dtype, device: torch.device
+    ) -> _Buffers:
+        """The buffers for these sizes."""
+        return cls(geometry, fft_length, num_bands, dtype, device)
 
-    def __init__(self, fft_length: int, num_bands: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, geometry: Geometry, fft_length: int, num_bands: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        samples = (BLOCK_FRAMES - 1) * geometry.hop + geometry.window - 1
         with torch.inference_mode(False):  # buffers made in inference mode could not be written outside of it
+            self.emphasised = torch.empty(samples, dtype=dtype, device=device)
             self.padded = torch.zeros(BLOCK_FRAMES, fft_length, dtype=dtype, device=device)  # frames, then zeros
-            self.spectrum = torch.empty(BLOCK_FRAMES, fft_length // 2 + 1, dtype=dtype.to_complex(), device=device)
             self.bands = torch.empty(num_bands, BLOCK_FRAMES, dtype=dtype, device=device)
 
 

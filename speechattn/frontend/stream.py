@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechattn.frontend.spectrum import as_tensor
+from speechattn.frontend.spectrum import as_tensor, full_precision
 
 if TYPE_CHECKING:
     from speechattn.frontend.features import Frontend, Statistics
@@ -104,7 +104,7 @@ class FeatureStream:
         unused = max(len(self._samples) - geometry.window, 0)
         self._samples, self._first = self._samples[unused:], self._first + unused
 
-        with torch.autocast(energies.device.type, enabled=False):
+        with full_precision(energies.device):
             rows = frontend.static(energies[None], _length(energies), None)[0]
             for stage in self._stages:
                 rows = stage.push(rows, last=last)

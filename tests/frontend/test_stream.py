@@ -10,9 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
-
 from signals import vowels
+from torch import Tensor
 
 from speechattn.frontend import Fbank, FeatureStream, Mfcc, MfccConfig, Spectrogram
 
