@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from speechattn.frontend.config import MfccConfig
-from speechattn.frontend.deltas import add_deltas, delta_filters
+from speechattn.frontend.deltas import add_deltas
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.normalisation import scale_of, sliding_cmvn, sliding_reach, utterance_cmvn
 from speechattn.frontend.spectrum import BandEnergies, as_tensor, full_precision
@@ -38,7 +38,6 @@ class Frontend(nn.Module):
         static_dim: Static features of a frame.
     """
 
-    delta_filters: Tensor
     mean: Tensor
     scale: Tensor
 
@@ -49,8 +48,6 @@ class Frontend(nn.Module):
         self.static_dim = static_dim
         self.dim = static_dim * (1 + config.delta_order)
         self.energies = BandEnergies(config, filters, frame_energy=frame_energy)
-        taps = delta_filters(config.delta_order, config.delta_window).float()
-        self.register_buffer("delta_filters", taps, persistent=False)
         # Global normalisation: learned once from training data, so it is saved with the model.
         learned = config.normalisation == "global"
         self.register_buffer("mean", torch.zeros(self.dim), persistent=learned)
@@ -107,7 +104,10 @@ class Frontend(nn.Module):
 
     def with_deltas(self, static: Tensor, frame_lengths: Tensor) -> Tensor:
         """(B, T, static_dim) -> (B, T, D), padded frames 0."""
-        return add_deltas(static, frame_lengths, self.delta_filters, rule=self.config.delta_rule)
+        config = self.config
+        return add_deltas(
+            static, frame_lengths, order=config.delta_order, window=config.delta_window, rule=config.delta_rule
+        )
 
     def normalised(self, features: Tensor, frame_lengths: Tensor, statistics: Statistics | None) -> Tensor:
         """(B, T, D), padded frames 0 -> the same, normalised."""

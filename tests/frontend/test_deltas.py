@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from speechattn.frontend.deltas import DELTA_RULES, add_deltas, delta_filters
+from speechattn.frontend.deltas import DELTA_RULES, add_deltas
 from speechattn.frontend.masks import frame_mask
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
@@ -72,22 +72,24 @@ BY_LOOPS = {"kaldi": kaldi_by_loops, "torchaudio": torchaudio_by_loops}
 # -------------------------------------------------------------------------------------------- same numbers
 
 
-def test_filters_are_the_known_ones() -> None:
-    filters = delta_filters(2, 2)
-    assert filters.dtype == torch.float64
-    first = torch.tensor([0, 0, -2, -1, 0, 1, 2, 0, 0], dtype=torch.float64) / 10
-    second = torch.tensor([4, 4, 1, -4, -10, -4, 1, 4, 4], dtype=torch.float64) / 100
-    torch.testing.assert_close(filters, torch.stack([first, second]), **EXACT)
-    assert delta_filters(0, 2).shape == (0, 1)
+def test_slopes_of_an_impulse_are_the_known_filters() -> None:
+    static, frame_lengths = torch.zeros(1, 17, 1, dtype=torch.float64), torch.tensor([17])
+    static[0, 8] = 1.0
+    _, first, second = add_deltas(static, frame_lengths, order=2, window=2, rule="kaldi")[0].T
+    assert first[6:11].tolist() == pytest.approx([0.2, 0.1, 0.0, -0.1, -0.2])
+    assert second[4:13].tolist() == pytest.approx([0.04, 0.04, 0.01, -0.04, -0.1, -0.04, 0.01, 0.04, 0.04])
 
 
 @given(order=st.integers(1, 4), window=st.integers(1, 4))
-def test_filters_differentiate_polynomials(order: int, window: int) -> None:
-    times = torch.arange(-order * window, order * window + 1, dtype=torch.float64)
-    for i, taps in enumerate(delta_filters(order, window), start=1):
-        for power in range(i + 1):  # the i-th derivative of t^power at 0
+def test_deltas_differentiate_polynomials(order: int, window: int) -> None:
+    reach = order * window
+    times = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    for power in range(order + 1):
+        static = (times**power)[None, :, None]
+        deltas = add_deltas(static, torch.tensor([len(times)]), order=order, window=window, rule="kaldi")[0, reach]
+        for i in range(power, order + 1):  # the i-th derivative of t^power at 0
             expected = float(math.factorial(i)) if power == i else 0.0
-            assert (taps * times**power).sum().item() == pytest.approx(expected, abs=1e-9)
+            assert deltas[i].item() == pytest.approx(expected, abs=1e-9)
 
 
 @settings(max_examples=60)
@@ -100,7 +102,7 @@ def test_filters_differentiate_polynomials(order: int, window: int) -> None:
 )
 def test_any_batch_equals_loops(lengths: list[int], extra: int, order: int, window: int, rule: str) -> None:
     static, frame_lengths = random_batch(lengths, extra)
-    features = add_deltas(static, frame_lengths, delta_filters(order, window), rule=rule)
+    features = add_deltas(static, frame_lengths, order=order, window=window, rule=rule)
     assert features.shape == (*static.shape[:2], 3 * (1 + order))
     assert not features[~frame_mask(frame_lengths, static.shape[1])].any()
     for row, length in enumerate(lengths):
@@ -112,7 +114,7 @@ def test_any_batch_equals_loops(lengths: list[int], extra: int, order: int, wind
 @given(length=st.integers(1, 40), order=st.integers(1, 3), window=st.integers(1, 4))
 def test_torchaudio_rule_equals_torchaudio(length: int, order: int, window: int) -> None:
     static, frame_lengths = random_batch([length])
-    features = add_deltas(static, frame_lengths, delta_filters(order, window), rule="torchaudio")
+    features = add_deltas(static, frame_lengths, order=order, window=window, rule="torchaudio")
     expected = static.transpose(1, 2)
     for i in range(1, order + 1):
         expected = torchaudio.functional.compute_deltas(expected, 2 * window + 1)
@@ -121,7 +123,7 @@ def test_torchaudio_rule_equals_torchaudio(length: int, order: int, window: int)
 
 def test_rules_differ_only_near_the_edges_of_higher_orders() -> None:
     static, frame_lengths = random_batch([30])
-    kaldi, torchaudio_ = (add_deltas(static, frame_lengths, delta_filters(2, 2), rule=rule) for rule in DELTA_RULES)
+    kaldi, torchaudio_ = (add_deltas(static, frame_lengths, order=2, window=2, rule=rule) for rule in DELTA_RULES)
     torch.testing.assert_close(kaldi[..., :6], torchaudio_[..., :6], **EXACT)
     differs = ~torch.isclose(kaldi[0], torchaudio_[0], **EXACT).all(dim=1)
     assert differs.nonzero().flatten().tolist() == [0, 1, 28, 29]
@@ -130,8 +132,8 @@ def test_rules_differ_only_near_the_edges_of_higher_orders() -> None:
 @RULES
 def test_float32_equals_float64(rule: str) -> None:
     static, frame_lengths = random_batch([200])
-    exact = add_deltas(static, frame_lengths, delta_filters(2, 2), rule=rule)
-    features = add_deltas(static.float(), frame_lengths, delta_filters(2, 2).float(), rule=rule)
+    exact = add_deltas(static, frame_lengths, order=2, window=2, rule=rule)
+    features = add_deltas(static.float(), frame_lengths, order=2, window=2, rule=rule)
     assert features.dtype == torch.float32
     torch.testing.assert_close(features.double(), exact, rtol=1e-5, atol=1e-5)
 
@@ -150,7 +152,7 @@ def test_padding_is_never_read(rule: str, order: int, padding: float) -> None:
     results = []
     for static in (clean, dirty):
         static.requires_grad_()
-        features = add_deltas(static, frame_lengths, delta_filters(order, 2), rule=rule)
+        features = add_deltas(static, frame_lengths, order=order, window=2, rule=rule)
         (gradient,) = torch.autograd.grad((features * weights).sum(), static)
         results.append((features, gradient))
     assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
@@ -161,27 +163,23 @@ def test_padding_is_never_read(rule: str, order: int, padding: float) -> None:
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_gradients_are_those_of_finite_differences(rule: str, order: int) -> None:
     static, frame_lengths = random_batch([3, 6, 1, 0])
-    filters = delta_filters(order, 2)
-    assert torch.autograd.gradcheck(lambda x: add_deltas(x, frame_lengths, filters, rule=rule), static.requires_grad_())
+    static.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: add_deltas(x, frame_lengths, order=order, window=2, rule=rule), static)
 
 
 @RULES
 @pytest.mark.parametrize("shape", [(2, 0, 3), (0, 5, 3), (0, 0, 3)])
 def test_empty_batches_stay_empty(rule: str, shape: tuple[int, int, int]) -> None:
     static, frame_lengths = torch.zeros(shape), torch.zeros(shape[0], dtype=torch.int64)
-    features = add_deltas(static, frame_lengths, delta_filters(2, 2).float(), rule=rule)
+    features = add_deltas(static, frame_lengths, order=2, window=2, rule=rule)
     assert features.shape == (*shape[:2], 9)
 
 
 @RULES
 def test_exports_with_any_batch_and_length(rule: str) -> None:
     class Deltas(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("filters", delta_filters(2, 2))
-
         def forward(self, static: Tensor, frame_lengths: Tensor) -> Tensor:
-            return add_deltas(static, frame_lengths, self.filters, rule=rule)
+            return add_deltas(static, frame_lengths, order=2, window=2, rule=rule)
 
     batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
     example = random_batch([20, 9])
@@ -195,9 +193,11 @@ def test_exports_with_any_batch_and_length(rule: str) -> None:
 
 
 def test_bad_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match="order must be at least 0, got order=-1"):
-        delta_filters(-1, 2)
-    with pytest.raises(ValueError, match="window must be at least 1, got window=0"):
-        delta_filters(2, 0)
-    with pytest.raises(ValueError, match="rule must be one of kaldi, torchaudio, got rule='htk'"):
-        add_deltas(torch.zeros(1, 3, 2), torch.tensor([3]), delta_filters(1, 1).float(), rule="htk")
+    arguments = {"order": 2, "window": 2, "rule": "kaldi"}
+    for wrong, message in (
+        ({"order": -1}, "order must be at least 0, got order=-1"),
+        ({"window": 0}, "window must be at least 1, got window=0"),
+        ({"rule": "htk"}, "rule must be one of kaldi, torchaudio, got rule='htk'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            add_deltas(torch.zeros(1, 3, 2), torch.tensor([3]), **{**arguments, **wrong})
