@@ -1,12 +1,11 @@
 """Truncated self-attention: frame t attends to frames t - L ... t + R and to nothing else.
 
-Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1) restricted to a band, as in
-time-restricted self-attention (Povey et al. 2018, sec. 2). Two paths over the same parameters: `dense`
-masks the full score matrix and is the reference; `blocked` touches only the band, in time and memory
-linear in the number of frames.
+Multi-head attention (Vaswani et al. 2017, eq. 1) restricted to a band, as in time-restricted self-attention
+(Povey et al. 2018, sec. 2). Two paths over the same parameters: `dense` masks the full score matrix and is the
+reference; `blocked` touches only the band, in time and memory linear in the number of frames.
 
 Letters: B batch, T frames, D features, H heads, E features of a head, L frames of left context,
-R frames of right context. Masks: True = may attend / real frame.
+R frames of right context, K frames of a block. Masks: True = may attend / real frame.
 """
 
 from __future__ import annotations
@@ -17,12 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speechattn.frontend import frame_mask
+from speechattn.frontend.masks import frame_mask
+from speechattn.positions import Position, position_of
 
-__all__ = ["PATHS", "TruncatedSelfAttention", "band_mask"]
+__all__ = ["NORMALISERS", "PATHS", "SCORES", "TruncatedSelfAttention", "attend", "band_mask", "truncated_attention"]
 
 PATHS = ("auto", "dense", "blocked")
-BLOCK_FRAMES = 64  # queries that share one window of keys: large enough for matmul, small beside L + R
+SCORES = ("dot", "additive")
+NORMALISERS = ("softmax", "relu", "sigmoid")
+BLOCK_FRAMES = 32  # queries that share one window of keys: enough for matmul, few beside L + R
+CHUNK_BLOCKS = 64  # blocks at a time: their scores stay in the cache
 SHORT_FRAMES = 192  # below this the dense score matrix is cheaper than cutting blocks
 
 
@@ -31,9 +34,18 @@ class TruncatedSelfAttention(nn.Module):
 
     For frame t and a head with queries q, keys k and values v,
 
-        y_t = sum_s a_ts v_s,   a_ts = softmax_s(q_t . k_s / sqrt(E)),   s in [t - L, t + R], s a real frame
+        y_t = sum_s a_ts v_s,   s in [t - L, t + R], s a real frame,   n_t of them,
 
-    followed by an output projection of the concatenated heads.
+    followed by an output projection of the concatenated heads. The score of s for t is
+
+        dot        e_ts = q_t . k_s / sqrt(E)           (Vaswani et al. 2017, eq. 1)
+        additive   e_ts = w . tanh(q_t + k_s)           (Bahdanau et al. 2015, app. A.1.2)
+
+    plus what the position adds, and the weights are
+
+        softmax    a_ts = exp(e_ts) / sum_s' exp(e_ts')
+        relu       a_ts = max(e_ts, 0) / n_t            (Wortsman et al. 2023, eq. 3)
+        sigmoid    a_ts = 1 / (1 + exp(log n_t - e_ts)) (Ramapuram et al. 2024, eq. 3)
 
     Args:
         dim: Features D, in and out.
@@ -43,6 +55,9 @@ class TruncatedSelfAttention(nn.Module):
         dropout: Share of attention weights dropped in training, [0, 1).
         path: `dense`, `blocked`, or `auto`: the cheaper one for the length at hand. Never changes the
             result nor the parameters. With unlimited context there is no band, so every path is dense.
+        score: `dot` or `additive`.
+        normaliser: `softmax`, `relu` or `sigmoid`.
+        position: `none`, `relative` (a bias per offset), `rotary`, or a `Position` module.
 
     Raises:
         ValueError: When an argument is out of its range.
@@ -62,6 +77,9 @@ class TruncatedSelfAttention(nn.Module):
         right: int | None = 16,
         dropout: float = 0.0,
         path: str = "auto",
+        score: str = "dot",
+        normaliser: str = "softmax",
+        position: str | Position = "none",
     ) -> None:
         super().__init__()
         if heads < 1 or dim % heads:
@@ -71,10 +89,17 @@ class TruncatedSelfAttention(nn.Module):
                 raise ValueError(f"{name} must be 0 or more frames, or None for all, got {name}={context}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got dropout={dropout}")
-        if path not in PATHS:
-            raise ValueError(f"path must be one of {', '.join(PATHS)}, got path={path!r}")
+        choices = (("path", path, PATHS), ("score", score, SCORES), ("normaliser", normaliser, NORMALISERS))
+        for name, value, known in choices:
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {name}={value!r}")
         self.heads, self.left, self.right, self.dropout, self.path = heads, left, right, dropout, path
+        self.normaliser = normaliser
         self.query_key_value = nn.Linear(dim, 3 * dim)
+        self.position = position_of(position, heads, dim // heads, left, right)
+        self.additive: nn.Parameter | None = None
+        if score == "additive":
+            self.additive = nn.Parameter(torch.randn(heads, dim // heads) / math.sqrt(dim // heads))
         self.output = nn.Linear(dim, dim)
 
     def extra_repr(self) -> str:
@@ -102,18 +127,114 @@ class TruncatedSelfAttention(nn.Module):
             frame_lengths = torch.full((batch,), num_frames, device=x.device)
         real = frame_mask(frame_lengths, num_frames)
         x = x.masked_fill(~real[..., None], 0.0)  # a weight of 0 would not silence a NaN
-        shape = (batch, num_frames, 3, self.heads, dim // self.heads)
-        query, key, value = self.query_key_value(x).view(shape).permute(2, 0, 3, 1, 4)  # three of (B, H, T, E)
-        dropout = self.dropout if self.training else 0.0
-        attend = _blocked if self._takes_blocks(num_frames) else _dense
-        y = attend(query, key, value, real, self.left, self.right, dropout)
+        query, key, value = self.project(x, torch.arange(num_frames, device=x.device))
+        y = truncated_attention(
+            query,
+            key,
+            value,
+            frame_lengths,
+            left=self.left,
+            right=self.right,
+            path=self.path,
+            normaliser=self.normaliser,
+            additive=self.additive,
+            position=self.position,
+            dropout=self.dropout if self.training else 0.0,
+        )
         y = self.output(y.transpose(1, 2).reshape(batch, num_frames, dim))
         return y.masked_fill(~real[..., None], 0.0)
 
-    def _takes_blocks(self, num_frames: int) -> bool:
-        if self.left is None or self.right is None or num_frames == 0:
-            return False
-        return self.path == "blocked" or (self.path == "auto" and num_frames > SHORT_FRAMES + self.left + self.right)
+    def project(self, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of (B, T, D) at times (T,), each (B, H, T, E)."""
+        batch, num_frames, dim = x.shape
+        shape = (batch, num_frames, 3, self.heads, dim // self.heads)
+        query, key, value = self.query_key_value(x).view(shape).permute(2, 0, 3, 1, 4)
+        return self.position.encode(query, times), self.position.encode(key, times), value
+
+
+def truncated_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    frame_lengths: Tensor | None = None,
+    *,
+    left: int | None,
+    right: int | None,
+    path: str = "auto",
+    normaliser: str = "softmax",
+    additive: Tensor | None = None,
+    position: Position | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """The attention itself, between the projections; equations in `TruncatedSelfAttention`.
+
+    Args:
+        query: (B, H, T, E) float.
+        key: (B, H, T, E).
+        value: (B, H, T, E).
+        frame_lengths: (B,) int, real frames of each row; None when all are.
+        left: L, frames; None for all.
+        right: R, frames; None for all.
+        path: `dense`, `blocked` or `auto`.
+        normaliser: `softmax`, `relu` or `sigmoid`.
+        additive: (H, E), the w of the additive score; None for the dot product.
+        position: Adds its bias to the scores.
+        dropout: Share of the weights dropped, [0, 1).
+
+    Returns:
+        (B, H, T, E); rows past an utterance's frames have no meaning.
+    """
+    batch, _, num_frames, _ = query.shape
+    if frame_lengths is None:
+        frame_lengths = torch.full((batch,), num_frames, device=query.device)
+    real = frame_mask(frame_lengths, num_frames)
+    parts = (query, key, value, real, normaliser, additive, position, dropout)
+    if left is None or right is None or path == "dense" or (not torch.compiler.is_compiling() and query.numel() == 0):
+        return _dense(left, right, *parts)
+    if path == "auto" and num_frames <= SHORT_FRAMES + left + right:
+        return _dense(left, right, *parts)
+    return _blocked(left, right, *parts)
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    offset: Tensor,
+    real: Tensor | None = None,
+    *,
+    left: int | None,
+    right: int | None,
+    normaliser: str = "softmax",
+    additive: Tensor | None = None,
+    position: Position | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attention of some frames to some frames, by way of all their scores.
+
+    Args:
+        query: (B, H, T, E) float.
+        key: (B, H, S, E).
+        value: (B, H, S, E).
+        offset: (T, S) int64, each key's time less the query's.
+        real: (B, S) bool, which keys are real frames; None when all are.
+        left: L, frames; None for all.
+        right: R, frames; None for all.
+        normaliser: See `truncated_attention`, as the others.
+        additive: (H, E) or None.
+        position: Adds its bias to the scores.
+        dropout: Share of the weights dropped, [0, 1).
+
+    Returns:
+        (B, H, T, E).
+    """
+    visible = _within(offset, left, right)
+    if real is not None:
+        visible = visible & real[:, None, None, :]
+    weight = None if additive is None else additive[:, None, None, :]
+    score = _score(query, key.transpose(-1, -2), weight)
+    bias = None if position is None else position.bias(offset)
+    return F.dropout(_normalise(score, bias, visible, normaliser), dropout) @ value
 
 
 def band_mask(num_frames: int, left: int | None, right: int | None, device: torch.device | None = None) -> Tensor:
@@ -127,11 +248,11 @@ def band_mask(num_frames: int, left: int | None, right: int | None, device: torc
                 [0, 0, 1, 1]], dtype=torch.int32)
     """
     times = torch.arange(num_frames, device=device)
-    offset = times[None, :] - times[:, None]  # key's time minus query's
-    return _within(offset, left, right)
+    return _within(times[None, :] - times[:, None], left, right)
 
 
 def _within(offset: Tensor, left: int | None, right: int | None) -> Tensor:
+    """Whether a key is in sight, by its time less the query's."""
     visible = torch.ones_like(offset, dtype=torch.bool)
     if left is not None:
         visible &= offset >= -left
@@ -141,33 +262,118 @@ def _within(offset: Tensor, left: int | None, right: int | None) -> Tensor:
 
 
 def _dense(
-    query: Tensor, key: Tensor, value: Tensor, real: Tensor, left: int | None, right: int | None, dropout: float
+    left: int | None,
+    right: int | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    real: Tensor,
+    normaliser: str,
+    additive: Tensor | None,
+    position: Position | None,
+    dropout: float,
 ) -> Tensor:
     """Reference: (B, H, T, E) each, real (B, T) -> (B, H, T, E), by way of the (T, T) scores."""
-    visible = band_mask(query.shape[2], left, right, query.device) & real[:, None, None, :]
-    return _attend(query, key, value, visible, dropout)
+    times = torch.arange(query.shape[2], device=query.device)
+    offset = times[None, :] - times[:, None]
+    return attend(
+        query,
+        key,
+        value,
+        offset,
+        real,
+        left=left,
+        right=right,
+        normaliser=normaliser,
+        additive=additive,
+        position=position,
+        dropout=dropout,
+    )
 
 
 def _blocked(
-    query: Tensor, key: Tensor, value: Tensor, real: Tensor, left: int | None, right: int | None, dropout: float
+    left: int,
+    right: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    real: Tensor,
+    normaliser: str,
+    additive: Tensor | None,
+    position: Position | None,
+    dropout: float,
 ) -> Tensor:
-    """The same by blocks of K queries, each against the K + L + R keys that any of them may see."""
-    assert left is not None and right is not None
-    num_frames = query.shape[2]
+    """The same by blocks of K queries, each against the K + L + R keys that any of them may see.
+
+    All heads of all utterances lie one behind the other in a single sequence, with gaps of max(L, R) frames that nobody
+    attends to; so its blocks and their windows are strided views of one matrix, and chunks of them one batched product.
+    """
+    batch, heads, num_frames, head_dim = query.shape
     block, span = BLOCK_FRAMES, BLOCK_FRAMES + left + right
-    tail = -num_frames % block
-    query = F.pad(query, (0, 0, 0, tail)).unflatten(2, (-1, block))  # (B, H, T/K, K, E)
-    key = F.pad(key, (0, 0, left, right + tail)).unfold(2, span, block).transpose(3, 4)
-    value = F.pad(value, (0, 0, left, right + tail)).unfold(2, span, block).transpose(3, 4)
-    real = F.pad(real, (left, right + tail)).unfold(1, span, block)  # (B, T/K, span)
+    per_head = -(-(num_frames + max(left, right)) // block)  # blocks of one head's frames and gap
+    blocks = batch * heads * per_head
+    # Traced graphs cannot loop over a number of chunks that depends on the length.
+    chunk = blocks if torch.compiler.is_compiling() else min(CHUNK_BLOCKS, blocks)
+    chunks = -(-blocks // chunk)
+
+    def in_line(x: Tensor, before: int, after: int) -> Tensor:
+        """(B, H, T, ...) -> (frames, ...) in a single sequence, each head's shifted by `before`."""
+        line = x.new_empty(chunks * chunk * block + after, *x.shape[3:])
+        rows = line[: blocks * block].view(batch, heads, per_head * block, *x.shape[3:])
+        rows[:, :, before : before + num_frames] = x
+        for gap in (rows[:, :, :before], rows[:, :, before + num_frames :], line[blocks * block :]):
+            gap.zero_()
+        return line
+
+    def in_chunks(line: Tensor) -> tuple[Tensor, ...]:
+        """(frames, ...) -> for every chunk its blocks' windows, (chunk, ..., span) each."""
+        pieces = line.unfold(0, chunk * block + left + right, chunk * block)  # (chunks, ..., frames of a chunk)
+        return tuple(piece.unfold(-1, span, block).movedim(-2, 0) for piece in pieces.unbind())
+
+    queries = in_line(query, 0, 0).view(chunks, chunk, block, head_dim)
+    keys, values = (in_chunks(in_line(x, left, left + right)) for x in (key, value))
+    reals = in_chunks(in_line(real[:, None].expand(-1, heads, -1), left, left + right))
     offset = torch.arange(span, device=query.device) - left - torch.arange(block, device=query.device)[:, None]
-    visible = _within(offset, left, right) & real[:, None, :, None, :]
-    return _attend(query, key, value, visible, dropout).flatten(2, 3)[:, :, :num_frames]
+    band = _within(offset, left, right)
+    bias = None if position is None else position.bias(offset)
+    head = (torch.arange(chunks * chunk, device=query.device) // per_head % heads).view(chunks, chunk)
+
+    y = query.new_empty(chunks, chunk, block, head_dim)
+    differentiate = torch.is_grad_enabled() and any(
+        x.requires_grad for x in (query, key, value, additive, bias) if x is not None
+    )
+    parts = []
+    for number in range(chunks):
+        weight = None if additive is None else additive[head[number], None, None, :]
+        score = _score(queries[number], keys[number], weight)
+        visible = band & reals[number][:, None, :]
+        weights = _normalise(score, None if bias is None else bias[head[number]], visible, normaliser)
+        weights = F.dropout(weights, dropout)
+        if differentiate:
+            parts.append(torch.bmm(weights, values[number].transpose(1, 2)))
+        else:
+            torch.bmm(weights, values[number].transpose(1, 2), out=y[number])
+    y = torch.stack(parts) if parts else y
+    return y.flatten(0, 1)[:blocks].view(batch, heads, per_head * block, head_dim)[:, :, :num_frames]
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, dropout: float) -> Tensor:
-    """Softmax attention over (..., queries, E) and (..., keys, E)."""
-    score = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
-    # Finite, not -inf: a padded query may see no key at all, and its gradient must still not be NaN.
-    score = score.masked_fill(~visible, torch.finfo(score.dtype).min)
-    return F.dropout(score.softmax(dim=-1), dropout) @ value
+def _score(query: Tensor, key: Tensor, additive: Tensor | None) -> Tensor:
+    """(..., queries, E) and (..., E, keys) -> (..., queries, keys); `additive` (..., 1, 1, E) or None."""
+    if additive is None:
+        return (query / math.sqrt(query.shape[-1])) @ key
+    return (torch.tanh(query[..., :, None, :] + key.transpose(-1, -2)[..., None, :, :]) * additive).sum(dim=-1)
+
+
+def _normalise(score: Tensor, bias: Tensor | None, visible: Tensor, normaliser: str) -> Tensor:
+    """Scores, which may be spoilt, -> attention weights, both (..., queries, keys); 0 where a key is not visible.
+
+    Rows that see no key at all, those of padding, are finite.
+    """
+    if bias is not None:
+        score = score + bias
+    if normaliser == "softmax":
+        # Finite, not -inf: a padded query may see no key at all, and its gradient must still not be NaN.
+        return score.masked_fill_(~visible, torch.finfo(score.dtype).min).softmax(dim=-1)
+    count = visible.sum(dim=-1, keepdim=True).clamp(min=1).to(score.dtype)
+    weights = score.relu() / count if normaliser == "relu" else torch.sigmoid(score - count.log())
+    return weights.masked_fill(~visible, 0.0)

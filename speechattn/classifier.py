@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from speechattn.encoder import Encoder, EncoderConfig
 from speechattn.frontend import LogMelTransform, Mfcc, MfccConfig
 from speechattn.phones import PhoneSet
 from speechattn.stages import atomic_path
+
+if TYPE_CHECKING:
+    from speechattn.streaming import ClassifierStream
 
 __all__ = ["ClassifierConfig", "FrameClassifier", "model_files"]
 
@@ -138,6 +141,16 @@ class FrameClassifier(nn.Module):
         device = self.output.weight.device
         logits, _ = self(torch.as_tensor(samples, device=device)[None])
         return logits[0].softmax(dim=1).numpy(force=True)
+
+    def stream(self) -> ClassifierStream:
+        """The same posteriors from samples that come in pieces: `push(samples)`, in the end `flush()`.
+
+        Raises:
+            ValueError: When the model needs the whole recording (`lookahead` is None), or is in training mode.
+        """
+        from speechattn.streaming import ClassifierStream
+
+        return ClassifierStream(self)
 
     def classify(self, source: str | Path | np.ndarray, *, channel: int | None = None) -> list[Segment]:
         """Phones with their times.

@@ -1,13 +1,15 @@
-"""The truncated self-attention encoder: sinusoidal positions and a stack of pre-norm blocks.
+"""The truncated self-attention encoder: positions and a stack of pre-norm blocks.
 
 Blocks follow the Transformer with normalisation in front (Xiong et al. 2020); the optional depthwise
 convolution is the Conformer's module (Gulati et al. 2020, sec. 2.2) with layer instead of batch
-normalisation, so that an utterance never depends on its neighbours in a batch.
+normalisation, so that an utterance never depends on its neighbours in a batch. The feed-forward module may be
+gated (Shazeer 2020), and training may skip branches at random (Huang et al. 2016).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -17,9 +19,11 @@ from torch.nn import functional as F
 from speechattn.attention import TruncatedSelfAttention
 from speechattn.frontend import frame_mask
 
-__all__ = ["Encoder", "EncoderConfig", "SharedDropout", "sinusoidal_positions"]
+__all__ = ["PRESETS", "Encoder", "EncoderConfig", "SharedDropout", "StochasticDepth", "SwiGlu", "sinusoidal_positions"]
 
-POSITIONS = ("sinusoidal", "none")
+INPUT_POSITIONS = ("none", "sinusoidal", "learned")  # added to the encoder's input
+LAYER_POSITIONS = ("relative", "rotary")  # inside each layer's attention
+ACTIVATIONS = ("silu", "gelu", "swiglu")
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,20 @@ class EncoderConfig:
         heads: Attention heads; must divide `dim`.
         left: Frames of left context of each layer's attention; null for all.
         right: Frames of right context of each layer's attention; null for all.
-        feed_forward: Width of the feed-forward module.
+        context: (left, right) of each layer, first layer first, in place of `left` and `right`; empty: those.
+        score: See `TruncatedSelfAttention`.
+        normaliser: See `TruncatedSelfAttention`.
+        position: `none`; `sinusoidal` or `learned`: added to the encoder's input; `relative` or `rotary`: in
+            the attention of each layer, see `TruncatedSelfAttention`.
+        max_positions: Rows of the table of learned positions. Frame t takes row t mod `max_positions`, so that
+            input of any length has positions; beyond that many frames they repeat.
+        feed_forward: Width of the feed-forward module between its two linear maps.
+        activation: `silu`, `gelu`, or `swiglu`, which is gated: half as many parameters again at the same width.
         conv_kernel: Taps of the depthwise convolution, odd; 0 leaves the module out.
-        position: `sinusoidal` or `none`.
         dropout: Share of features dropped in training, [0, 1).
         attention_dropout: Share of attention weights dropped in training, [0, 1).
+        layer_drop: Probability that training skips a branch of the last block for an utterance, [0, 1); in
+            block l of L it is l / L of that. See `StochasticDepth`.
 
     Raises:
         ValueError: When a field is out of its range.
@@ -47,26 +60,77 @@ class EncoderConfig:
     heads: int = 4
     left: int | None = 16
     right: int | None = 16
-    feed_forward: int = 576
-    conv_kernel: int = 15
+    context: tuple[tuple[int | None, int | None], ...] = ()
+    score: str = "dot"
+    normaliser: str = "softmax"
     position: str = "sinusoidal"
+    max_positions: int = 1000
+    feed_forward: int = 576
+    activation: str = "silu"
+    conv_kernel: int = 15
     dropout: float = 0.1
     attention_dropout: float = 0.0
+    layer_drop: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("dim", "layers", "feed_forward"):
+        for name in ("dim", "layers", "max_positions", "feed_forward"):
             if getattr(self, name) < 1:
                 raise ValueError(f"encoder.{name} must be at least 1, got {getattr(self, name)}")
+        object.__setattr__(self, "context", _pairs(self.context))  # lists, when they come from YAML or JSON
+        if self.context and len(self.context) != self.layers:
+            raise ValueError(
+                f"encoder.context must have a pair for each of the {self.layers} layers, got {len(self.context)} pairs"
+            )
         if self.conv_kernel < 0 or (self.conv_kernel and self.conv_kernel % 2 == 0):
             raise ValueError(f"encoder.conv_kernel must be odd, or 0 for none, got {self.conv_kernel}")
-        if self.position not in POSITIONS:
-            raise ValueError(f"encoder.position must be one of {', '.join(POSITIONS)}, got {self.position!r}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"encoder.dropout must lie in [0, 1), got {self.dropout}")
+        for name, choices in (("position", INPUT_POSITIONS + LAYER_POSITIONS), ("activation", ACTIVATIONS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"encoder.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        for name in ("dropout", "layer_drop"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"encoder.{name} must lie in [0, 1), got {getattr(self, name)}")
+
+    @classmethod
+    def preset(cls, name: str) -> EncoderConfig:
+        """A configuration of a usual size; change it with `dataclasses.replace`.
+
+        | name    | dim | layers | heads | feed_forward | parameters with 39 inputs |
+        |---------|-----|--------|-------|--------------|---------------------------|
+        | `tiny`  |  48 |      3 |     4 |          144 |                   96,912 |
+        | `small` |  96 |      4 |     4 |          288 |                  496,704 |
+        | `base`  | 160 |      5 |     4 |          480 |                1,698,720 |
+        | `large` | 256 |      7 |     8 |          768 |                6,037,248 |
+
+        Raises:
+            ValueError: When there is no preset of that name.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"an encoder preset must be one of {', '.join(PRESETS)}, got {name!r}")
+        return PRESETS[name]
+
+    @property
+    def layer_contexts(self) -> tuple[tuple[int | None, int | None], ...]:
+        """(left, right) of each layer's attention."""
+        return self.context or ((self.left, self.right),) * self.layers
+
+
+def _pairs(context: Iterable[Iterable[int | None]]) -> tuple[tuple[int | None, int | None], ...]:
+    try:
+        return tuple((left, right) for left, right in context)
+    except (TypeError, ValueError):
+        raise ValueError(f"encoder.context must be pairs of left and right, got {context!r}") from None
+
+
+PRESETS = {
+    "tiny": EncoderConfig(dim=48, layers=3, heads=4, feed_forward=144),
+    "small": EncoderConfig(dim=96, layers=4, heads=4, feed_forward=288),
+    "base": EncoderConfig(dim=160, layers=5, heads=4, feed_forward=480),
+    "large": EncoderConfig(dim=256, layers=7, heads=8, feed_forward=768),
+}
 
 
 class Encoder(nn.Module):
-    """A linear map to `dim`, sinusoidal positions, a stack of blocks, a last normalisation.
+    """A linear map to `dim`, positions, a stack of blocks, a last normalisation.
 
     Args:
         input_dim: Features of a frame.
@@ -78,62 +142,122 @@ class Encoder(nn.Module):
         self.config = config
         self.output_dim = config.dim
         self.input = nn.Linear(input_dim, config.dim)
-        self.blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.layers))
+        self.positions: nn.Embedding | None = None
+        if config.position == "learned":
+            self.positions = nn.Embedding(config.max_positions, config.dim)
+            nn.init.normal_(self.positions.weight, std=0.02)  # as BERT's: too small to drown the features
+        self.blocks = nn.ModuleList(EncoderBlock(config, layer) for layer in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
 
     @property
     def left_context(self) -> int | None:
         """Frames to the left that an output frame depends on, over all layers; None for all."""
-        return self._context(self.config.left)
+        return self._context(left for left, _ in self.config.layer_contexts)
 
     @property
     def right_context(self) -> int | None:
         """Frames to the right that an output frame depends on, over all layers; None for all."""
-        return self._context(self.config.right)
+        return self._context(right for _, right in self.config.layer_contexts)
 
-    def _context(self, attention: int | None) -> int | None:
-        if attention is None:
+    @property
+    def receptive_field(self) -> int | None:
+        """Input frames that an output frame depends on, itself included; None for all."""
+        if self.left_context is None or self.right_context is None:
             return None
-        return self.config.layers * (attention + self.config.conv_kernel // 2)
+        return self.left_context + 1 + self.right_context
+
+    def _context(self, attention: Iterable[int | None]) -> int | None:
+        total = 0
+        for frames in attention:
+            if frames is None:
+                return None
+            total += frames + self.config.conv_kernel // 2
+        return total
 
     def forward(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
         """(B, T, input_dim) and (B,) frames -> (B, T, dim). Padded frames never reach real ones."""
         if features.shape[1] == 0:  # shorter than one frame: nothing that a convolution would take
             return features.new_zeros(features.shape[0], 0, self.output_dim)
-        x = self.input(features)
-        if self.config.position == "sinusoidal":
-            x = x + sinusoidal_positions(x.shape[1], x.shape[2]).to(x)
+        real = frame_mask(frame_lengths, features.shape[1])
+        # A NaN in the padding would reach the gradients of the weights, though no result.
+        features = features.masked_fill(~real[..., None], 0.0)
+        x = self.embed(features, torch.arange(features.shape[1], device=features.device))
         for block in self.blocks:
             x = block(x, frame_lengths)
         return self.norm(x)
 
+    def embed(self, features: Tensor, times: Tensor) -> Tensor:
+        """What enters the first block: (B, T, input_dim) and the frames' times (T,) int -> (B, T, dim)."""
+        x = self.input(features)
+        if self.positions is not None:
+            return x + self.positions(times % self.config.max_positions)
+        if self.config.position == "sinusoidal":
+            return x + sinusoidal_positions(times, self.output_dim).to(x)
+        return x
+
 
 class EncoderBlock(nn.Module):
-    """x + attention, x + convolution, x + feed-forward, each on normalised input."""
+    """x + attention, x + convolution, x + feed-forward, each on normalised input.
 
-    def __init__(self, config: EncoderConfig) -> None:
+    Args:
+        config: The encoder's shape.
+        layer: Which of its blocks this is, from 0.
+    """
+
+    def __init__(self, config: EncoderConfig, layer: int) -> None:
         super().__init__()
-        dim = config.dim
-        self.attention_norm = nn.LayerNorm(dim)
+        left, right = config.layer_contexts[layer]
+        self.attention_norm = nn.LayerNorm(config.dim)
         self.attention = TruncatedSelfAttention(
-            dim, config.heads, left=config.left, right=config.right, dropout=config.attention_dropout
+            config.dim,
+            config.heads,
+            left=left,
+            right=right,
+            dropout=config.attention_dropout,
+            score=config.score,
+            normaliser=config.normaliser,
+            position=config.position if config.position in LAYER_POSITIONS else "none",
         )
-        self.convolution = ConvolutionModule(dim, config.conv_kernel) if config.conv_kernel else None
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(dim),
-            nn.Linear(dim, config.feed_forward),
-            nn.SiLU(),
-            SharedDropout(config.dropout),
-            nn.Linear(config.feed_forward, dim),
-        )
+        self.convolution = ConvolutionModule(config.dim, config.conv_kernel) if config.conv_kernel else None
+        self.feed_forward = _feed_forward(config)
         self.dropout = SharedDropout(config.dropout)
+        self.layer_drop = StochasticDepth(config.layer_drop * (layer + 1) / config.layers)
 
     def forward(self, x: Tensor, frame_lengths: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), frame_lengths))
+        x = x + self._regularised(self.attention(self.attention_norm(x), frame_lengths))
         if self.convolution is not None:
-            x = x + self.dropout(self.convolution(x, frame_lengths))
-        return x + self.dropout(self.feed_forward(x))
+            x = x + self._regularised(self.convolution(x, frame_lengths))
+        return x + self._regularised(self.feed_forward(x))
+
+    def _regularised(self, branch: Tensor) -> Tensor:
+        return self.layer_drop(self.dropout(branch))
+
+
+def _feed_forward(config: EncoderConfig) -> nn.Sequential:
+    """Normalisation, linear map, activation, dropout, linear map."""
+    width = config.feed_forward
+    activation = {"silu": nn.SiLU(), "gelu": nn.GELU(), "swiglu": SwiGlu()}[config.activation]
+    return nn.Sequential(
+        nn.LayerNorm(config.dim),
+        nn.Linear(config.dim, 2 * width if config.activation == "swiglu" else width),
+        activation,
+        SharedDropout(config.dropout),
+        nn.Linear(width, config.dim),
+    )
+
+
+class SwiGlu(nn.Module):
+    """SiLU(a) * b of the two halves [a, b] of the features.
+
+    With a = xW and b = xV from one linear map in front, and one behind, this is the feed-forward module
+    (SiLU(xW) * xV) W2 of Shazeer (2020), eq. 6, here with biases.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., 2D) -> (..., D)."""
+        gate, value = x.chunk(2, dim=-1)
+        return F.silu(gate) * value
 
 
 class ConvolutionModule(nn.Module):
@@ -172,15 +296,40 @@ class SharedDropout(nn.Module):
         """(B, T, D) -> (B, T, D)."""
         if not self.training or self.share == 0:
             return x
-        mask = torch.empty(x.shape[0], 1, x.shape[2], dtype=x.dtype, device=x.device)
-        return x * mask.bernoulli_(1 - self.share).div_(1 - self.share)
+        return x * _random_scale((x.shape[0], 1, x.shape[2]), self.share, like=x)
 
 
-def sinusoidal_positions(num_frames: int, dim: int) -> Tensor:
-    """Sinusoidal positional encoding, (T, D) float32 (Vaswani et al. 2017, sec. 3.5).
+class StochasticDepth(nn.Module):
+    """Skips a residual branch for some utterances of a batch in training (Huang et al. 2016, sec. 3).
+
+    Each call draws once for an utterance. What is kept is scaled by 1 / (1 - p) in training, where the paper
+    scales by 1 - p at inference: the mean is the same, and inference needs nothing.
+
+    Args:
+        probability: That an utterance goes without the branch, [0, 1).
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """(B, T, D), what the branch would add -> (B, T, D), what it adds."""
+        if not self.training or self.probability == 0:
+            return branch
+        return branch * _random_scale((branch.shape[0], 1, 1), self.probability, like=branch)
+
+
+def _random_scale(shape: tuple[int, ...], share: float, *, like: Tensor) -> Tensor:
+    """0 with probability `share`, else 1 / (1 - share)."""
+    return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - share).div_(1 - share)
+
+
+def sinusoidal_positions(times: Tensor, dim: int) -> Tensor:
+    """Sinusoidal positional encoding of times (T,) int, (T, D) float32 (Vaswani et al. 2017, sec. 3.5).
 
     Column 2i holds sin(t / 10000^(2i/D)), column 2i + 1 the cosine.
     """
-    rate = torch.exp(-math.log(10000.0) / dim * torch.arange(0, dim, 2))
-    angle = torch.arange(num_frames)[:, None] * rate
+    rate = torch.exp(-math.log(10000.0) / dim * torch.arange(0, dim, 2, device=times.device))
+    angle = times[:, None] * rate
     return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :dim]

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from speechattn import attention as module
-from speechattn.attention import PATHS, TruncatedSelfAttention, band_mask
+from speechattn.attention import NORMALISERS, PATHS, SCORES, TruncatedSelfAttention, band_mask
+from speechattn.positions import POSITIONS, Position, RelativeBias, Rotary
 
 DIM, HEADS = 8, 2
 TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.float64: {"rtol": 1e-9, "atol": 1e-9}}
@@ -48,12 +49,50 @@ def by_loops(attention: TruncatedSelfAttention, x: Tensor, lengths: list[int]) -
             heads = []
             for h in range(attention.heads):
                 own = slice(h * size, (h + 1) * size)
-                scores = [query[t, own] @ key[s, own] / math.sqrt(size) for s in range(first, last + 1)]
-                exponentials = [math.exp(score - max(scores)) for score in scores]
-                total = sum(exponentials)
-                heads.append(sum(e / total * value[first + i, own] for i, e in enumerate(exponentials)))
+                scores = [
+                    score_by_loops(attention, weights, h, query[t, own], key[s, own], t, s)
+                    for s in range(first, last + 1)
+                ]
+                shares = weights_by_loops(attention.normaliser, scores)
+                heads.append(sum(share * value[first + i, own] for i, share in enumerate(shares)))
             output[b, t] = weights["output.weight"] @ np.concatenate(heads) + weights["output.bias"]
     return output
+
+
+def score_by_loops(
+    attention: TruncatedSelfAttention, weights: dict, head: int, query: np.ndarray, key: np.ndarray, t: int, s: int
+) -> float:
+    """The score of key s for query t, E features each."""
+    if isinstance(attention.position, Rotary):
+        query, key = rotated(query, t), rotated(key, s)
+    if attention.additive is None:
+        score = sum(q * k for q, k in zip(query, key, strict=True)) / math.sqrt(len(query))
+    else:
+        terms = zip(weights["additive"][head], query, key, strict=True)
+        score = sum(w * math.tanh(q + k) for w, q, k in terms)
+    if isinstance(attention.position, RelativeBias):
+        score += weights["position.offset_bias"][head, s - t + attention.left]
+    return score
+
+
+def rotated(x: np.ndarray, time: int) -> np.ndarray:
+    """Su et al. 2021, eq. 34, pair by pair."""
+    result = x.copy()
+    for i in range(0, len(x), 2):
+        angle = time / 10000 ** (i / len(x))
+        result[i] = x[i] * math.cos(angle) - x[i + 1] * math.sin(angle)
+        result[i + 1] = x[i] * math.sin(angle) + x[i + 1] * math.cos(angle)
+    return result
+
+
+def weights_by_loops(normaliser: str, scores: list[float]) -> list[float]:
+    count = len(scores)
+    if normaliser == "relu":
+        return [max(score, 0.0) / count for score in scores]
+    if normaliser == "sigmoid":
+        return [1 / (1 + math.exp(math.log(count) - score)) for score in scores]
+    exponentials = [math.exp(score - max(scores)) for score in scores]
+    return [e / sum(exponentials) for e in exponentials]
 
 
 def run(attention: nn.Module, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -92,6 +131,86 @@ def test_equals_loops(left: int | None, right: int | None, path: str, dtype: tor
     everything.left = everything.right = None
     if left is not None or right is not None:  # the band is not without effect
         assert not np.allclose(everything(x, torch.tensor(lengths)).detach().numpy(), expected, atol=1e-2)
+
+
+def variant(
+    score: str, normaliser: str, position: str | Position, path: str, left: int = 5, right: int = 3
+) -> nn.Module:
+    """A layer in float64 whose parameters all matter."""
+    torch.manual_seed(3)
+    attention = TruncatedSelfAttention(
+        DIM, HEADS, left=left, right=right, path=path, score=score, normaliser=normaliser, position=position
+    )
+    for name, parameter in attention.named_parameters():
+        if name == "position.offset_bias":
+            nn.init.normal_(parameter)
+    return attention.double()
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("normaliser", NORMALISERS)
+@pytest.mark.parametrize("score", SCORES)
+def test_every_variant_equals_loops_on_both_paths(score: str, normaliser: str, position: str) -> None:
+    x, lengths = torch.randn(2, BLOCK + 9, DIM, dtype=torch.float64), [BLOCK + 9, 17]
+    expected = by_loops(variant(score, normaliser, position, "dense"), x, lengths)
+    for path in ("dense", "blocked"):
+        y = variant(score, normaliser, position, path)(x, torch.tensor(lengths)).detach().numpy()
+        np.testing.assert_allclose(y, expected, **TOLERANCE[torch.float64])
+    plain = variant("dot", "softmax", "none", "dense")
+    if (score, normaliser, position) != ("dot", "softmax", "none"):  # the variant is not without effect
+        assert not np.allclose(plain(x, torch.tensor(lengths)).detach().numpy(), expected, atol=1e-3)
+
+
+@settings(max_examples=60)
+@given(
+    score=st.sampled_from(SCORES),
+    normaliser=st.sampled_from(NORMALISERS),
+    position=st.sampled_from(POSITIONS),
+    left=st.integers(0, 40),
+    right=st.integers(0, 40),
+    lengths=st.lists(st.integers(0, 3 * BLOCK + 7), min_size=1, max_size=3),
+    chunk=st.sampled_from([1, 2, 64]),
+)
+def test_every_variant_and_its_gradients_agree_on_both_paths(
+    score: str, normaliser: str, position: str, left: int, right: int, lengths: list[int], chunk: int
+) -> None:
+    dense, blocked = (variant(score, normaliser, position, path, left, right) for path in ("dense", "blocked"))
+    x = torch.randn(len(lengths), max(lengths), DIM, dtype=torch.float64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK_BLOCKS", chunk)
+        assert_same(dense, blocked, x, torch.tensor(lengths))
+        with torch.no_grad():  # writes its results in place
+            torch.testing.assert_close(
+                blocked(x, torch.tensor(lengths)), dense(x, torch.tensor(lengths)), **TOLERANCE[torch.float64]
+            )
+
+
+@pytest.mark.parametrize("path", ["dense", "blocked"])
+def test_a_position_module_of_ones_own_fits_in(path: str) -> None:
+    class Recent(Position):
+        """Prefers near frames, by ALiBi's slopes (Press et al. 2022)."""
+
+        def bias(self, offsets: Tensor) -> Tensor:
+            slopes = torch.tensor([0.5, 0.25], dtype=torch.float64)
+            return -slopes[:, None, None] * offsets.abs()
+
+    x = torch.randn(1, 70, DIM, dtype=torch.float64)
+    attention = variant("dot", "softmax", Recent(), path)
+    equal = variant("dot", "softmax", "relative", path)
+    equal.position.offset_bias.data = -torch.tensor([[0.5], [0.25]]).double() * torch.arange(-5, 4).abs()
+    torch.testing.assert_close(attention(x), equal(x), **TOLERANCE[torch.float64])
+
+
+def test_rotary_scores_depend_on_the_offset_alone() -> None:
+    rotary = Rotary(8)
+    query, key = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64)
+
+    def score(t: int, s: int) -> float:
+        q, k = rotary.encode(query, torch.tensor([t])), rotary.encode(key, torch.tensor([s]))
+        return float((q * k).sum())
+
+    assert score(10**7 + 5, 10**7 + 2) == pytest.approx(score(5, 2), abs=1e-8)
+    assert score(5, 2) != pytest.approx(score(5, 3), abs=1e-3)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -326,6 +445,11 @@ def test_dropout_is_for_training_only(path: str) -> None:
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got dropout=1.0"),
         ({"dropout": -0.1}, "got dropout=-0.1"),
         ({"path": "sparse"}, "path must be one of auto, dense, blocked, got path='sparse'"),
+        ({"score": "cosine"}, "score must be one of dot, additive, got score='cosine'"),
+        ({"normaliser": "max"}, "normaliser must be one of softmax, relu, sigmoid, got normaliser='max'"),
+        ({"position": "clock"}, "position must be one of none, relative, rotary or a Position module, got 'clock'"),
+        ({"position": "relative", "right": None}, "position 'relative' needs a limited context on both sides"),
+        ({"position": "rotary", "heads": 8}, "rotary positions need an even number of features in a head, got 1"),
     ],
 )
 def test_an_argument_out_of_range_is_named(arguments: dict, message: str) -> None:

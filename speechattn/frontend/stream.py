@@ -18,7 +18,7 @@ from speechattn.frontend.spectrum import as_tensor, full_precision
 if TYPE_CHECKING:
     from speechattn.frontend.features import Frontend, Statistics
 
-__all__ = ["FeatureStream"]
+__all__ = ["FeatureStream", "Stage"]
 
 
 class FeatureStream:
@@ -49,14 +49,14 @@ class FeatureStream:
             return frontend.normalised(features, frame_lengths, statistics)
 
         reach = config.delta_order * config.delta_window
-        self._stages = [_Stage(frontend.with_deltas, reach, reach)]
+        self._stages = [Stage(frontend.with_deltas, reach, reach)]
         window, least = config.cmn_window, config.min_cmn_window
         if config.normalisation == "sliding" and config.center_cmn:  # the first windows are shifted to begin at 0
-            self._stages.append(_Stage(normalise, window, window - window // 2 - 1, least=window))
+            self._stages.append(Stage(normalise, window, window - window // 2 - 1, least=window))
         elif config.normalisation == "sliding":
-            self._stages.append(_Stage(normalise, max(window, least), least=least))
+            self._stages.append(Stage(normalise, max(window, least), least=least))
         elif config.normalisation != "none":
-            self._stages.append(_Stage(normalise))
+            self._stages.append(Stage(normalise))
 
     @torch.no_grad()
     def push(self, samples: Any) -> Any:
@@ -111,7 +111,7 @@ class FeatureStream:
         return rows.numpy(force=True) if self._numpy else rows
 
 
-class _Stage:
+class Stage:
     """A function over a sequence of rows, applied to a sequence that grows.
 
     Args:

@@ -1,0 +1,191 @@
+"""The model over audio that arrives in pieces, with the numbers of the whole.
+
+Attention keeps the keys and values that later frames can see, so that nothing is computed twice; a frame's
+result comes as soon as the frames to its right that it depends on are there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from speechattn.attention import TruncatedSelfAttention, attend
+from speechattn.encoder import Encoder, EncoderBlock
+from speechattn.frontend.stream import Stage
+
+if TYPE_CHECKING:
+    from speechattn.classifier import FrameClassifier
+
+__all__ = ["AttentionStream", "ClassifierStream", "EncoderStream"]
+
+MOST_QUERIES = 256  # attended to at a time: bounds the scores of a large piece
+
+
+class AttentionStream:
+    """`TruncatedSelfAttention` over one sequence that grows.
+
+    Args:
+        attention: The layer, with a limited right context.
+
+    Raises:
+        ValueError: When the right context is unlimited.
+    """
+
+    def __init__(self, attention: TruncatedSelfAttention) -> None:
+        if attention.right is None:
+            raise ValueError(
+                "attention with unlimited right context cannot stream: right=None needs the whole utterance"
+            )
+        self.attention, self.right = attention, attention.right
+        self._first = 0  # time of the first key kept
+        self._given = 0  # frames whose result has been given out
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+        self._queries: Tensor | None = None
+
+    def push(self, x: Tensor, *, last: bool = False) -> Tensor:
+        """New frames (n, D) -> the outputs that became final, (m, D); with `last` all that are left."""
+        attention = self.attention
+        seen = 0 if self._keys is None else self._first + self._keys.shape[2]
+        total = seen + len(x)
+        times = torch.arange(seen, total, device=x.device)
+        query, key, value = attention.project(x[None], times)
+        if self._keys is not None and self._values is not None and self._queries is not None:
+            query, key, value = (
+                torch.cat(pair, dim=2) for pair in ((self._queries, query), (self._keys, key), (self._values, value))
+            )
+        final = total if last else max(total - self.right, self._given)
+        rows = [
+            self._attend(query, key, value, first, min(first + MOST_QUERIES, final), total)
+            for first in range(self._given, final, MOST_QUERIES)
+        ]
+        # What later frames can see stays.
+        kept = self._first if attention.left is None else max(final - attention.left, self._first)
+        self._queries = query[:, :, final - self._given :]
+        self._keys, self._values = key[:, :, kept - self._first :], value[:, :, kept - self._first :]
+        self._first, self._given = kept, final
+        return attention.output(torch.cat([x[:0], *rows]))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, first: int, end: int, total: int) -> Tensor:
+        """Results of frames [first, end), (frames, H * E), by the keys that any of them sees."""
+        left, right = self.attention.left, self.right
+        start = self._first if left is None else max(first - left, self._first)
+        stop = min(end + right, total)
+        queries = query[:, :, first - self._given : end - self._given]
+        keys, values = (x[:, :, start - self._first : stop - self._first] for x in (key, value))
+        device = query.device
+        offset = torch.arange(start, stop, device=device) - torch.arange(first, end, device=device)[:, None]
+        y = attend(
+            queries,
+            keys,
+            values,
+            offset,
+            left=left,
+            right=right,
+            normaliser=self.attention.normaliser,
+            additive=self.attention.additive,
+            position=self.attention.position,
+        )
+        return y[0].transpose(0, 1).flatten(1)
+
+
+class EncoderStream:
+    """`Encoder` over one sequence of features that grows.
+
+    Args:
+        encoder: The encoder, with a limited right context in every layer.
+
+    Raises:
+        ValueError: When a layer's right context is unlimited.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self._seen = 0
+        self._blocks = [_BlockStream(cast(EncoderBlock, block)) for block in encoder.blocks]
+
+    def push(self, features: Tensor, *, last: bool = False) -> Tensor:
+        """New frames (n, input_dim) -> the outputs that became final, (m, dim); with `last` all that are left."""
+        times = torch.arange(self._seen, self._seen + len(features), device=features.device)
+        x = self.encoder.embed(features[None], times)[0]
+        self._seen += len(features)
+        for block in self._blocks:
+            x = block.push(x, last=last)
+        return self.encoder.norm(x)
+
+
+class _BlockStream:
+    """`EncoderBlock` over one sequence that grows."""
+
+    def __init__(self, block: EncoderBlock) -> None:
+        self.block = block
+        self._attention = AttentionStream(block.attention)
+        self._pending: Tensor | None = None  # rows that attention has taken and not yet given
+        self._convolution: Stage | None = None
+        if block.convolution is not None:
+            reach = block.convolution.depthwise.kernel_size[0] // 2
+            # Without any row yet there is nothing that a convolution would take.
+            convolve = block.convolution
+            self._convolution = Stage(lambda x, n: convolve(x, n) if x.shape[1] else x, reach, reach)
+            self._unconvolved: Tensor | None = None
+
+    def push(self, x: Tensor, *, last: bool) -> Tensor:
+        y = self._attention.push(self.block.attention_norm(x), last=last)
+        x = x if self._pending is None else torch.cat([self._pending, x])
+        self._pending, x = x[len(y) :], x[: len(y)] + y
+        if self._convolution is not None:
+            y = self._convolution.push(x, last=last)
+            x = x if self._unconvolved is None else torch.cat([self._unconvolved, x])
+            self._unconvolved, x = x[len(y) :], x[: len(y)] + y
+        return x + self.block.feed_forward(x)
+
+
+class ClassifierStream:
+    """Posteriors of one recording, pushed in pieces of any size; `FrameClassifier.stream` makes one.
+
+    Args:
+        model: The model, in eval mode.
+
+    Raises:
+        ValueError: When the model needs the whole recording before its first frame, or is in training mode.
+    """
+
+    def __init__(self, model: FrameClassifier) -> None:
+        if model.training:
+            raise ValueError("a model streams in eval mode: call model.eval() first")
+        self._features = model.frontend.stream()
+        self.model = model
+        self._encoder = EncoderStream(model.body) if isinstance(model.body, Encoder) else None
+
+    @torch.no_grad()
+    def push(self, samples: Any) -> Any:
+        """Take samples, give the log-posteriors that became final.
+
+        Args:
+            samples: (n,) float in [-1, 1] or int16 at the model's sample rate, tensor or NumPy array.
+
+        Returns:
+            (k, P), k >= 0, in the kind that came in; exp of a row sums to 1.
+
+        Raises:
+            ValueError: When the samples do not fit, or `flush` came before.
+        """
+        return self._classified(self._features.push(samples), last=False)
+
+    @torch.no_grad()
+    def flush(self) -> Any:
+        """End the recording and give the log-posteriors of its last frames, (k, P). Once."""
+        return self._classified(self._features.flush(), last=True)
+
+    def _classified(self, features: Any, *, last: bool) -> Any:
+        model = self.model
+        rows = torch.as_tensor(features, device=model.output.weight.device)
+        if self._encoder is not None:
+            rows = self._encoder.push(rows, last=last)
+        else:  # a body without context
+            rows = model.body(rows[None], torch.full((1,), len(rows), device=rows.device))[0]
+        posteriors = model.output(rows).log_softmax(dim=1)
+        return posteriors.numpy(force=True) if isinstance(features, np.ndarray) else posteriors

@@ -1,0 +1,161 @@
+"""Streams of attention, encoder and model give the offline result, for any pieces, as early as they can."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from speechattn.attention import NORMALISERS, SCORES, TruncatedSelfAttention
+from speechattn.baselines import MlpConfig
+from speechattn.classifier import ClassifierConfig, FrameClassifier
+from speechattn.encoder import Encoder, EncoderConfig
+from speechattn.frontend import MfccConfig
+from speechattn.positions import POSITIONS
+from speechattn.streaming import AttentionStream, EncoderStream
+
+EXACT = {"rtol": 1e-9, "atol": 1e-9}
+SMALL = {"dim": 8, "layers": 2, "heads": 2, "feed_forward": 8}
+pieces = st.lists(st.integers(0, 30), max_size=8)
+
+
+def in_pieces(stream: AttentionStream | EncoderStream, x: Tensor, sizes: list[int]) -> list[Tensor]:
+    """What a stream gives for each piece of (T, D), the rest of the frames coming last."""
+    ends = np.cumsum([0, *sizes]).clip(max=len(x)).tolist()
+    results = [stream.push(x[first:end]) for first, end in zip(ends, ends[1:])]  # noqa: B905 (one shorter)
+    return [*results, stream.push(x[ends[-1] :], last=True)]
+
+
+def randomised(module: torch.nn.Module) -> torch.nn.Module:
+    """Float64, eval mode, and parameters that all matter, also those that begin at 0."""
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return module.double().eval()
+
+
+@settings(max_examples=80)
+@given(
+    num_frames=st.integers(0, 90),
+    sizes=pieces,
+    left=st.none() | st.integers(0, 20),
+    right=st.integers(0, 20),
+    score=st.sampled_from(SCORES),
+    normaliser=st.sampled_from(NORMALISERS),
+    position=st.sampled_from(POSITIONS),
+)
+def test_attention_in_any_pieces_equals_offline(
+    num_frames: int, sizes: list[int], left: int | None, right: int, score: str, normaliser: str, position: str
+) -> None:
+    position = "none" if left is None and position == "relative" else position
+    attention = randomised(
+        TruncatedSelfAttention(8, 2, left=left, right=right, score=score, normaliser=normaliser, position=position)
+    )
+    x = torch.randn(num_frames, 8, dtype=torch.float64)
+    with torch.no_grad():
+        results = in_pieces(AttentionStream(attention), x, sizes)
+        torch.testing.assert_close(torch.cat(results), attention(x[None])[0], **EXACT)
+    seen = np.cumsum([0, *sizes]).clip(max=num_frames)
+    given_out = np.cumsum([len(result) for result in results])[:-1]
+    assert given_out.tolist() == [max(n - right, 0) for n in seen[1:]]  # at once when they are final
+
+
+@settings(max_examples=60)
+@given(
+    num_frames=st.integers(0, 120),
+    sizes=pieces,
+    left=st.integers(0, 9),
+    right=st.integers(0, 5),
+    conv_kernel=st.sampled_from([0, 1, 7]),
+    position=st.sampled_from(["none", "sinusoidal", "learned", "relative", "rotary"]),
+    activation=st.sampled_from(["silu", "gelu", "swiglu"]),
+)
+def test_encoder_in_any_pieces_equals_offline(
+    num_frames: int, sizes: list[int], left: int, right: int, conv_kernel: int, position: str, activation: str
+) -> None:
+    config = EncoderConfig(
+        **SMALL,
+        context=((left, right), (left + 1, 0)),
+        conv_kernel=conv_kernel,
+        position=position,
+        max_positions=50,
+        activation=activation,
+        layer_drop=0.5,
+    )
+    encoder = randomised(Encoder(3, config))
+    features = torch.randn(num_frames, 3, dtype=torch.float64)
+    with torch.no_grad():
+        results = in_pieces(EncoderStream(encoder), features, sizes)
+        expected = encoder(features[None], torch.tensor([num_frames]))[0]
+    torch.testing.assert_close(torch.cat(results), expected, rtol=1e-6, atol=1e-6)  # sinusoids are float32
+    seen = np.cumsum([0, *sizes]).clip(max=num_frames)
+    given_out = np.cumsum([len(result) for result in results])[:-1]
+    assert given_out.tolist() == [max(n - encoder.right_context, 0) for n in seen[1:]]
+
+
+def small_model(kind: str = "encoder", **fields) -> FrameClassifier:
+    encoder = EncoderConfig(**SMALL, left=6, right=2, conv_kernel=5)
+    config = ClassifierConfig(
+        phones="timit39", kind=kind, encoder=encoder, mlp=MlpConfig(width=8, layers=1), frontend=MfccConfig(**fields)
+    )
+    return randomised(FrameClassifier(config))
+
+
+MODELS = {
+    "global": {"normalisation": "global"},
+    "none": {},
+    "sliding": {"normalisation": "sliding", "cmn_window": 20, "min_cmn_window": 5},
+    "python_speech_features": {"preset": "python_speech_features"},
+    "static, edges mirrored": {"delta_order": 0, "snip_edges": False},
+    "mlp": {"kind": "mlp"},
+    "linear": {"kind": "linear"},
+}
+
+
+@pytest.mark.parametrize("fields", MODELS.values(), ids=MODELS)
+def test_model_in_any_pieces_equals_offline(fields: dict, speech: list[np.ndarray]) -> None:
+    model = small_model(**fields)
+    if fields.get("normalisation") == "global":
+        dim = model.frontend.dim
+        model.frontend.set_statistics(torch.randn(dim).double(), torch.rand(dim).double() + 0.5)
+    samples = speech[0][:20000]
+    expected = np.log(model.posteriors(samples))
+    for size in (1601, 7000, len(samples)):
+        stream = model.stream()
+        results = [stream.push(samples[first : first + size]) for first in range(0, len(samples), size)]
+        results.append(stream.flush())
+        assert all(isinstance(result, np.ndarray) for result in results)
+        np.testing.assert_allclose(np.concatenate(results), expected, atol=1e-6)
+
+
+def test_a_frame_comes_when_its_look_ahead_is_there_and_no_sooner() -> None:
+    model = small_model()
+    assert model.lookahead == 2 * (2 + 2) + 4
+    for frame in (0, 1, 17):
+        needed = 160 * (frame + model.lookahead) + 400  # up to the end of the last frame that it depends on
+        assert model.lookahead_ms == pytest.approx(1000 * (needed - 160 * frame - 200) / 16000)
+        stream = model.stream()
+        assert len(stream.push(torch.zeros(needed - 1))) == frame
+        assert len(stream.push(torch.zeros(1))) == 1
+
+
+def test_what_needs_the_whole_recording_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="normalisation='utterance' needs the whole utterance"):
+        small_model(normalisation="utterance").stream()
+    with pytest.raises(ValueError, match="call model.eval"):
+        small_model().train().stream()
+    encoder = EncoderConfig(**SMALL, right=None)
+    with pytest.raises(ValueError, match="right=None"):
+        FrameClassifier(ClassifierConfig(phones="timit39", encoder=encoder)).eval().stream()
+
+
+def test_memory_of_a_stream_stays_bounded() -> None:
+    model = small_model()
+    stream = model.stream()
+    for _ in range(50):
+        stream.push(torch.randn(1600))
+    for block in stream._encoder._blocks:
+        assert block._attention._keys.shape[2] <= 6 + 2 + 1 and block._attention._queries.shape[2] <= 3
+        assert len(block._pending) <= 3 and len(block._unconvolved) <= 3
