@@ -144,6 +144,29 @@ class TruncatedSelfAttention(nn.Module):
         y = self.output(y.transpose(1, 2).reshape(batch, num_frames, dim))
         return y.masked_fill(~real[..., None], 0.0)
 
+    def weights(self, x: Tensor, frame_lengths: Tensor) -> Tensor:
+        """What every frame listens to: (B, T, D) and (B,) frames -> (B, H, T, T), row t the weights of frame t.
+
+        Rows and columns past an utterance's frames are 0.
+        """
+        real = frame_mask(frame_lengths, x.shape[1])
+        num_frames = x.shape[1]
+        times = torch.arange(num_frames, device=x.device)
+        query, key, _ = self.project(x, times)
+        weights = attend(
+            query,
+            key,
+            torch.eye(num_frames, dtype=x.dtype, device=x.device).expand(len(x), self.heads, -1, -1),
+            times[None, :] - times[:, None],
+            real,
+            left=self.left,
+            right=self.right,
+            normaliser=self.normaliser,
+            additive=self.additive,
+            position=self.position,
+        )
+        return weights.masked_fill(~real[:, None, :, None], 0.0)
+
     def project(self, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of (B, T, D) at times (T,), each (B, H, T, E)."""
         batch, num_frames, dim = x.shape

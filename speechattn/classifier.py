@@ -142,6 +142,30 @@ class FrameClassifier(nn.Module):
         logits, _ = self(torch.as_tensor(samples, device=device)[None])
         return logits[0].softmax(dim=1).numpy(force=True)
 
+    @torch.inference_mode()
+    def attention_weights(self, source: str | Path | np.ndarray, *, layer: int = -1) -> np.ndarray:
+        """What each frame of a recording listens to; `plots.plot_attention` draws it.
+
+        Args:
+            source: An audio file at any sample rate, or (N,) samples at the model's rate.
+            layer: Which layer's attention, from 0; negative: from the last.
+
+        Returns:
+            (H, T, T) float32: of each head, row t the weights with which frame t attends to the others.
+
+        Raises:
+            ValueError: When the model's body is not an encoder or has no such layer, or the recording is not
+                audio or shorter than one frame.
+        """
+        if not isinstance(self.body, Encoder):
+            raise ValueError(f"a model of kind {self.config.kind!r} has no attention")
+        layers = len(self.body.blocks)
+        if not -layers <= layer < layers:
+            raise ValueError(f"layer must lie in {-layers}..{layers - 1}, got layer={layer}")
+        samples = torch.as_tensor(self.samples(source), device=self.output.weight.device)
+        features, frame_lengths = self.frontend(samples[None])  # as a batch, for its frame lengths
+        return self.body.attention_weights(features, frame_lengths, layer)[0].numpy(force=True)
+
     def stream(self) -> ClassifierStream:
         """The same posteriors from samples that come in pieces: `push(samples)`, in the end `flush()`.
 

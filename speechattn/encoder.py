@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -185,6 +186,14 @@ class Encoder(nn.Module):
         for block in self.blocks:
             x = block(x, frame_lengths)
         return self.norm(x)
+
+    def attention_weights(self, features: Tensor, frame_lengths: Tensor, layer: int) -> Tensor:
+        """What every frame listens to in one layer: (B, T, input_dim) and (B,) frames -> (B, H, T, T)."""
+        x = self.embed(features, torch.arange(features.shape[1], device=features.device))
+        blocks = [cast(EncoderBlock, block) for block in self.blocks][: range(len(self.blocks))[layer] + 1]
+        for block in blocks[:-1]:
+            x = block(x, frame_lengths)
+        return blocks[-1].attention.weights(blocks[-1].attention_norm(x), frame_lengths)
 
     def embed(self, features: Tensor, times: Tensor) -> Tensor:
         """What enters the first block: (B, T, input_dim) and the frames' times (T,) int -> (B, T, dim)."""

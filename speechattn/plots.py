@@ -15,7 +15,7 @@ from speechattn.stages import atomic_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot_confusion", "plot_curves", "plot_phones", "plot_prediction", "save_figure"]
+__all__ = ["plot_attention", "plot_confusion", "plot_curves", "plot_phones", "plot_prediction", "save_figure"]
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
@@ -62,6 +62,25 @@ def plot_prediction(
     below.set_yticks(range(len(seen)), [symbols[index] for index in seen], fontsize=7)
     below.set(xlabel="time, s", ylabel="posterior of the phone")
     above.set(xlabel="", ylabel="frequency, Hz", xlim=(0, len(samples) / geometry.sample_rate))
+    return figure
+
+
+def plot_attention(weights: np.ndarray, geometry: Geometry) -> Figure:
+    """Attention maps, one for each head: bright where the frame of the row listens to the frame of the column.
+
+    Args:
+        weights: (H, T, T), what `FrameClassifier.attention_weights` gives.
+        geometry: Where the frames lie.
+    """
+    heads = len(weights)
+    figure = _figure(4.0 * heads, 4.0)
+    hop, first = geometry.hop / geometry.sample_rate, geometry.first_centre / geometry.sample_rate
+    edges = first - hop / 2, first + (weights.shape[1] - 0.5) * hop
+    for head, axes in enumerate(np.atleast_1d(figure.subplots(1, heads, sharey=True))):
+        axes.imshow(weights[head], cmap="magma", vmin=0, extent=(*edges, *edges[::-1]), interpolation="nearest")
+        axes.set(title=f"head {head}", xlabel="listens to, s")
+        if head == 0:
+            axes.set_ylabel("frame at, s")
     return figure
 
 

@@ -339,3 +339,23 @@ def test_real_speech_through_a_fresh_model(speech: list[np.ndarray]) -> None:
             alone, _ = model(torch.from_numpy(samples))
             torch.testing.assert_close(logits[row, : frame_lengths[row]], alone[0], rtol=0, atol=1e-4)
             assert len(model.classify(samples)) > 10
+
+
+def test_attention_to_look_at(tmp_path: Path) -> None:
+    from speechattn.plots import plot_attention, save_figure
+
+    encoder = EncoderConfig(dim=8, layers=2, heads=2, feed_forward=8, left=4, right=1)
+    model = FrameClassifier(ClassifierConfig(phones="timit39", encoder=encoder)).eval()
+    samples = np.random.default_rng(0).normal(0, 0.1, 4000).astype(np.float32)
+    weights = model.attention_weights(samples, layer=0)
+    assert weights.shape == (2, 23, 23) and weights.dtype == np.float32
+    np.testing.assert_allclose(weights.sum(axis=2), 1, rtol=1e-5)
+    assert not np.array_equal(weights, model.attention_weights(samples))  # the last layer
+    figure = plot_attention(weights, model.frontend.geometry)
+    assert [axes.get_title() for axes in figure.axes] == ["head 0", "head 1"]
+    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), weights[1])
+    save_figure(figure, tmp_path / "attention.png")
+    with pytest.raises(ValueError, match=r"layer must lie in -2\.\.1, got layer=2"):
+        model.attention_weights(samples, layer=2)
+    with pytest.raises(ValueError, match="kind 'linear' has no attention"):
+        FrameClassifier(ClassifierConfig(phones="timit39", kind="linear")).attention_weights(samples)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from speechattn.attention import TruncatedSelfAttention
 from speechattn.encoder import PRESETS, Encoder, EncoderConfig, SharedDropout, StochasticDepth, sinusoidal_positions
+from speechattn.frontend import frame_mask
 
 SMALL = EncoderConfig(dim=12, layers=2, heads=3, left=3, right=1, feed_forward=16, conv_kernel=5)
 INPUT_DIM = 7
@@ -445,3 +446,22 @@ def test_float64_stays_float64() -> None:
 def test_a_setting_out_of_range_is_named(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         encoder(**changes)
+
+
+def test_attention_weights_are_those_of_the_layer_asked_for() -> None:
+    encoder = Encoder(3, EncoderConfig(dim=8, layers=2, heads=2, feed_forward=8, left=4, right=1)).double().eval()
+    features, frame_lengths = torch.randn(2, 20, 3, dtype=torch.float64), torch.tensor([20, 13])
+    seen = []
+    for block in encoder.blocks:
+        block.attention.register_forward_pre_hook(lambda module, arguments: seen.append((module, arguments[0])))
+    encoder(features, frame_lengths)
+    for layer, (attention, x) in enumerate(list(seen)):
+        weights = encoder.attention_weights(features, frame_lengths, layer)
+        assert torch.equal(weights, encoder.attention_weights(features, frame_lengths, layer - 2))
+        expected = frame_mask(frame_lengths, 20)[:, None].expand(-1, 2, -1).double()
+        torch.testing.assert_close(weights.sum(dim=-1), expected)
+        offset = torch.arange(20)[None, :] - torch.arange(20)[:, None]
+        assert not weights[..., (offset < -4) | (offset > 1)].any() and not weights[1, :, :13, 13:].any()
+        query, key, _ = attention.project(x, torch.arange(20))
+        score = (query[0, 1, 10] @ key[0, 1, 6:12].T) / 2  # sqrt of 4 features in a head
+        torch.testing.assert_close(weights[0, 1, 10, 6:12], score.softmax(dim=0))

@@ -159,3 +159,14 @@ def test_memory_of_a_stream_stays_bounded() -> None:
     for block in stream._encoder._blocks:
         assert block._attention._keys.shape[2] <= 6 + 2 + 1 and block._attention._queries.shape[2] <= 3
         assert len(block._pending) <= 3 and len(block._unconvolved) <= 3
+
+
+def test_samples_of_any_kind_and_nothing_after_flush(speech: list[np.ndarray]) -> None:
+    model, samples = small_model(), np.round(32767 * speech[1][:5000]).astype(np.int16)
+    stream, other = model.stream(), model.stream()
+    one = torch.cat([stream.push(torch.from_numpy(samples)), stream.flush()])
+    two = np.concatenate([other.push(samples[:77]), other.push(samples[77:]), other.flush()])
+    np.testing.assert_allclose(one.numpy(), two, atol=1e-6)
+    assert one.exp().sum(dim=1).numpy() == pytest.approx(1)
+    with pytest.raises(ValueError, match="push after flush"):
+        stream.push(torch.zeros(10))
