@@ -286,7 +286,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
         ticks = [frames for frames in LENGTHS if frames != FLEX_LENGTH]
         axes.set_xticks(ticks, [f"{frames // 1000}k" for frames in ticks])
         axes.set_xticks([], minor=True)
-        axes.set_title(unit, fontsize=10)
+        axes.set(title=unit, ylim=(1, None))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=8, frameon=False)
