@@ -353,7 +353,8 @@ def _blocked(
         pieces = line.unfold(0, chunk * block + left + right, chunk * block)  # (chunks, ..., frames of a chunk)
         return tuple(piece.unfold(-1, span, block).movedim(-2, 0) for piece in pieces.unbind())
 
-    queries = in_line(query, 0, 0).view(chunks, chunk, block, head_dim)
+    # Unbound, not indexed: each index would fill a gradient of the whole length.
+    queries = in_line(query, 0, 0).view(chunks, chunk, block, head_dim).unbind()
     keys, values = (in_chunks(in_line(x, left, left + right)) for x in (key, value))
     reals = in_chunks(in_line(real[:, None].expand(-1, heads, -1), left, left + right))
     offset = torch.arange(span, device=query.device) - left - torch.arange(block, device=query.device)[:, None]
