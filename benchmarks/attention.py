@@ -12,31 +12,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
-import resource
 import statistics
-import sys
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import date
 from functools import partial
-from importlib.metadata import version
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import psutil
 import torch
+from harness import Job, circumstances, cpu_name, in_process, peak_of, take_turns
 from local_attention import LocalAttention
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from speechattn.attention import band_mask, truncated_attention
+from speechattn.attention import Weighting, band_mask, truncated_attention
 
 HEADS, HEAD_DIM, CONTEXT = 4, 64, 32
 FLEX_LENGTH = 4096
@@ -46,17 +36,15 @@ FIT_FROM = 16_000  # slopes are fitted from here on
 SHORT, TOLERANCE = 500, 1e-4  # for the check that all agree, at a length that no block divides
 MATMUL_SIZE = 2048
 PACKAGES = ("torch", "local-attention")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # query, key, value -> output, (B, H, T, E) each
-Job = Callable[[], tuple[Tensor, ...]]  # computes it once, and returns all that is asked for
 
 # ------------------------------------------------------ the contenders: frames -> attention, with its mask in place
 
 
 def speechattn(frames: int) -> Attend:
     """This package's path that is linear in the number of frames."""
-    return partial(truncated_attention, left=CONTEXT, right=CONTEXT, path="blocked")
+    return partial(truncated_attention, weighting=Weighting(CONTEXT, CONTEXT), path="blocked")
 
 
 def dense(frames: int) -> Attend:
@@ -105,11 +93,7 @@ def main() -> None:
 
     results = [result for threads in args.threads for result in measure(threads, args.repeats)]
     report = {
-        "date": date.today().isoformat(),
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
+        **circumstances(PACKAGES),
         "repeats": args.repeats,
         "shape": {"heads": HEADS, "head_dim": HEAD_DIM, "left": CONTEXT, "right": CONTEXT},
         "results": [asdict(result) for result in results],
@@ -151,13 +135,6 @@ def measure(threads: int, repeats: int) -> list[Result]:
     return results
 
 
-def in_process(threads: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a fresh process that has this many threads."""
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        return pool.submit(function, *arguments).result()
-
-
 def check_agreement() -> bool:
     """Raise unless all that attend to the band give one result; False where FlexAttention cannot be compiled."""
     query, key, value, _ = inputs(SHORT)
@@ -174,27 +151,20 @@ def check_agreement() -> bool:
 
 
 def medians(names: Sequence[str], frames: int, mode: str, repeats: int) -> dict[str, float]:
-    """Median milliseconds of each, and of the matmul; they take turns, so that a noisy machine hits all alike."""
+    """Median milliseconds of each, and of the matmul."""
     tensors = inputs(frames)
     jobs: dict[str, Job] = {name: make_job(BUILDERS[name](frames), *tensors, mode) for name in names}
     square = torch.randn(MATMUL_SIZE, MATMUL_SIZE)
     jobs[MATMUL] = lambda: (square @ square,)
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(1 + repeats):
-        for name, job in jobs.items():
-            times[name].append(milliseconds(job))
-    return {name: statistics.median(values[1:]) for name, values in times.items()}  # the first is the warm-up
+    return take_turns(jobs, repeats)
 
 
 def peak(name: str, frames: int, mode: str) -> float:
     """Peak of memory in MB above inputs and outputs (with backward, the gradients too); masks count."""
     make_job(BUILDERS[name](SHORT), *inputs(SHORT), mode)()  # what libraries load at the first call
     tensors = inputs(frames)
-    before = psutil.Process().memory_info().rss
-    outputs = make_job(BUILDERS[name](frames), *tensors, mode)()
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return max(0, after - before - sum(output.nbytes for output in outputs)) / 1e6
+    risen, outputs = peak_of(lambda: make_job(BUILDERS[name](frames), *tensors, mode)())
+    return max(0, risen - sum(output.nbytes for output in outputs)) / 1e6
 
 
 def inputs(frames: int) -> list[Tensor]:
@@ -215,20 +185,6 @@ def make_job(attend: Attend, query: Tensor, key: Tensor, value: Tensor, gradient
         return (output, *torch.autograd.grad(output, leaves, gradient))
 
     return forward if mode == FORWARD else forward_backward
-
-
-def milliseconds(job: Job) -> float:
-    """The time that one call takes."""
-    start = time.perf_counter()
-    job()
-    return 1e3 * (time.perf_counter() - start)
-
-
-def cpu_name() -> str:
-    """The processor's name, as Linux tells it; elsewhere the architecture."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 # ------------------------------------------------------------------------------------------------ presentation

@@ -11,31 +11,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import resource
 import statistics
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import date
 from functools import partial
-from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import kaldi_native_fbank
 import librosa
 import numpy as np
-import psutil
 import python_speech_features
 import soundfile
 import torch
 import torchaudio
+from harness import Job, circumstances, cpu_name, in_process, milliseconds, peak_of, take_turns
 from numpy.typing import NDArray
 
 from speechattn.audio import SAMPLE_RATE, load_audio
@@ -46,10 +37,8 @@ INT16_SCALE = np.float32(32768)
 MINUTE = 60 * SAMPLE_RATE
 CHUNK = SAMPLE_RATE // 10
 PACKAGES = ("torch", "torchaudio", "librosa", "kaldi-native-fbank", "python_speech_features", "numpy", "soundfile")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 Waveforms = NDArray[np.float32]  # (B, N) in [-1, 1]
-Job = Callable[[], object]  # computes the features once
 
 # -------------------------------------------------------- the contenders: waveforms -> a job, ready to be timed
 
@@ -192,11 +181,7 @@ def main() -> None:
     audio = np.concatenate([load_audio(file) for file in args.files])
     results = [run for threads in args.threads for run in measure(audio, threads, args.repeats)]
     report = {
-        "date": date.today().isoformat(),
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
+        **circumstances(PACKAGES),
         "repeats": args.repeats,
         "results": [asdict(run) for run in results],
     }
@@ -246,21 +231,10 @@ def measure(audio: NDArray[np.float32], threads: int, repeats: int) -> list[Run]
     return [*runs, Run("1 h from a file", 3600.0, threads, times, peaks)]
 
 
-def in_process(threads: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a fresh process that has this many threads."""
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        return pool.submit(function, *arguments).result()
-
-
 def medians(builders: dict[str, Callable[[Waveforms], Job]], waveforms: Waveforms, repeats: int) -> dict[str, float]:
-    """Median milliseconds of each contender; they take turns, so that a noisy machine hits all alike."""
+    """Median milliseconds of each contender."""
     jobs = {name: build(waveforms) for name, build in builders.items()}
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(1 + repeats):
-        for name, job in jobs.items():
-            times[name].append(milliseconds(job))
-    return {name: statistics.median(values[1:]) for name, values in times.items()}  # the first is the warm-up
+    return take_turns(jobs, repeats)
 
 
 def hour(build: Callable[[Waveforms], Job], path: Path, repeats: int) -> tuple[float, float]:
@@ -268,25 +242,8 @@ def hour(build: Callable[[Waveforms], Job], path: Path, repeats: int) -> tuple[f
     samples, _ = soundfile.read(path, dtype="float32")
     build(samples[None, :SAMPLE_RATE])()  # what libraries load at their first call
     job = build(samples[None])
-    before = psutil.Process().memory_info().rss
-    job()
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, bytes
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before
+    peak, _ = peak_of(job)
     return statistics.median(milliseconds(job) for _ in range(repeats)), peak / 1e6
-
-
-def milliseconds(job: Job) -> float:
-    """The time that one call takes."""
-    start = time.perf_counter()
-    job()
-    return 1e3 * (time.perf_counter() - start)
-
-
-def cpu_name() -> str:
-    """The processor's name, as Linux tells it; elsewhere the architecture."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 # ------------------------------------------------------------------------------------------------ presentation

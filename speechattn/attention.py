@@ -11,6 +11,7 @@ R frames of right context, K frames of a block. Masks: True = may attend / real 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,16 @@ from torch.nn import functional as F
 from speechattn.frontend.masks import frame_mask
 from speechattn.positions import Position, position_of
 
-__all__ = ["NORMALISERS", "PATHS", "SCORES", "TruncatedSelfAttention", "attend", "band_mask", "truncated_attention"]
+__all__ = [
+    "NORMALISERS",
+    "PATHS",
+    "SCORES",
+    "TruncatedSelfAttention",
+    "Weighting",
+    "attend",
+    "band_mask",
+    "truncated_attention",
+]
 
 PATHS = ("auto", "dense", "blocked")
 SCORES = ("dot", "additive")
@@ -106,6 +116,12 @@ class TruncatedSelfAttention(nn.Module):
         """What print() shows beside the submodules."""
         return f"heads={self.heads}, left={self.left}, right={self.right}, path={self.path}"
 
+    @property
+    def weighting(self) -> Weighting:
+        """How this layer weighs frames, in training or not."""
+        dropout = self.dropout if self.training else 0.0
+        return Weighting(self.left, self.right, self.normaliser, self.additive, self.position, dropout)
+
     def forward(self, x: Tensor, frame_lengths: Tensor | None = None) -> Tensor:
         """Attend.
 
@@ -128,19 +144,7 @@ class TruncatedSelfAttention(nn.Module):
         real = frame_mask(frame_lengths, num_frames)
         x = x.masked_fill(~real[..., None], 0.0)  # a weight of 0 would not silence a NaN
         query, key, value = self.project(x, torch.arange(num_frames, device=x.device))
-        y = truncated_attention(
-            query,
-            key,
-            value,
-            frame_lengths,
-            left=self.left,
-            right=self.right,
-            path=self.path,
-            normaliser=self.normaliser,
-            additive=self.additive,
-            position=self.position,
-            dropout=self.dropout if self.training else 0.0,
-        )
+        y = truncated_attention(query, key, value, self.weighting, frame_lengths, path=self.path)
         y = self.output(y.transpose(1, 2).reshape(batch, num_frames, dim))
         return y.masked_fill(~real[..., None], 0.0)
 
@@ -149,22 +153,11 @@ class TruncatedSelfAttention(nn.Module):
 
         Rows and columns past an utterance's frames are 0.
         """
-        real = frame_mask(frame_lengths, x.shape[1])
         num_frames = x.shape[1]
-        times = torch.arange(num_frames, device=x.device)
-        query, key, _ = self.project(x, times)
-        weights = attend(
-            query,
-            key,
-            torch.eye(num_frames, dtype=x.dtype, device=x.device).expand(len(x), self.heads, -1, -1),
-            times[None, :] - times[:, None],
-            real,
-            left=self.left,
-            right=self.right,
-            normaliser=self.normaliser,
-            additive=self.additive,
-            position=self.position,
-        )
+        real = frame_mask(frame_lengths, num_frames)
+        query, key, _ = self.project(x, torch.arange(num_frames, device=x.device))
+        each = torch.eye(num_frames, dtype=x.dtype, device=x.device).expand(len(x), self.heads, -1, -1)
+        weights = _dense(query, key, each, real, self.weighting)
         return weights.masked_fill(~real[:, None, :, None], 0.0)
 
     def project(self, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -175,34 +168,54 @@ class TruncatedSelfAttention(nn.Module):
         return self.position.encode(query, times), self.position.encode(key, times), value
 
 
+@dataclass(frozen=True)
+class Weighting:
+    """Which frames a frame sees, and how it weighs them; equations in `TruncatedSelfAttention`.
+
+    Args:
+        left: L, frames; None for all.
+        right: R, frames; None for all.
+        normaliser: `softmax`, `relu` or `sigmoid`.
+        additive: (H, E), the w of the additive score; None for the dot product.
+        position: Adds its bias to the scores.
+        dropout: Share of the weights dropped, [0, 1).
+    """
+
+    left: int | None
+    right: int | None
+    normaliser: str = "softmax"
+    additive: Tensor | None = None
+    position: Position = field(default_factory=Position)
+    dropout: float = 0.0
+
+    def sees(self, offset: Tensor) -> Tensor:
+        """Whether a key is in sight, bool, by its time less the query's."""
+        visible = torch.ones_like(offset, dtype=torch.bool)
+        if self.left is not None:
+            visible &= offset >= -self.left
+        if self.right is not None:
+            visible &= offset <= self.right
+        return visible
+
+
 def truncated_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    weighting: Weighting,
     frame_lengths: Tensor | None = None,
     *,
-    left: int | None,
-    right: int | None,
     path: str = "auto",
-    normaliser: str = "softmax",
-    additive: Tensor | None = None,
-    position: Position | None = None,
-    dropout: float = 0.0,
 ) -> Tensor:
-    """The attention itself, between the projections; equations in `TruncatedSelfAttention`.
+    """The attention itself, between the projections.
 
     Args:
         query: (B, H, T, E) float.
         key: (B, H, T, E).
         value: (B, H, T, E).
+        weighting: Which frames are seen, and how they are weighed.
         frame_lengths: (B,) int, real frames of each row; None when all are.
-        left: L, frames; None for all.
-        right: R, frames; None for all.
         path: `dense`, `blocked` or `auto`.
-        normaliser: `softmax`, `relu` or `sigmoid`.
-        additive: (H, E), the w of the additive score; None for the dot product.
-        position: Adds its bias to the scores.
-        dropout: Share of the weights dropped, [0, 1).
 
     Returns:
         (B, H, T, E); rows past an utterance's frames have no meaning.
@@ -211,53 +224,32 @@ def truncated_attention(
     if frame_lengths is None:
         frame_lengths = torch.full((batch,), num_frames, device=query.device)
     real = frame_mask(frame_lengths, num_frames)
-    parts = (query, key, value, real, normaliser, additive, position, dropout)
-    if left is None or right is None or path == "dense" or (not torch.compiler.is_compiling() and query.numel() == 0):
-        return _dense(left, right, *parts)
-    if path == "auto" and num_frames <= SHORT_FRAMES + left + right:
-        return _dense(left, right, *parts)
-    return _blocked(left, right, *parts)
+    if weighting.left is None or weighting.right is None or path == "dense":
+        return _dense(query, key, value, real, weighting)
+    short = path == "auto" and num_frames <= SHORT_FRAMES + weighting.left + weighting.right
+    empty = not torch.compiler.is_compiling() and query.numel() == 0
+    return (_dense if short or empty else _blocked)(query, key, value, real, weighting)
 
 
-def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    offset: Tensor,
-    real: Tensor | None = None,
-    *,
-    left: int | None,
-    right: int | None,
-    normaliser: str = "softmax",
-    additive: Tensor | None = None,
-    position: Position | None = None,
-    dropout: float = 0.0,
-) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, offset: Tensor, weighting: Weighting, real: Tensor) -> Tensor:
     """Attention of some frames to some frames, by way of all their scores.
 
     Args:
         query: (B, H, T, E) float.
         key: (B, H, S, E).
-        value: (B, H, S, E).
+        value: (B, H, S, F).
         offset: (T, S) int64, each key's time less the query's.
-        real: (B, S) bool, which keys are real frames; None when all are.
-        left: L, frames; None for all.
-        right: R, frames; None for all.
-        normaliser: See `truncated_attention`, as the others.
-        additive: (H, E) or None.
-        position: Adds its bias to the scores.
-        dropout: Share of the weights dropped, [0, 1).
+        weighting: Which frames are seen, and how they are weighed.
+        real: (B, S) bool, which keys are real frames.
 
     Returns:
-        (B, H, T, E).
+        (B, H, T, F).
     """
-    visible = _within(offset, left, right)
-    if real is not None:
-        visible = visible & real[:, None, None, :]
-    weight = None if additive is None else additive[:, None, None, :]
-    score = _score(query, key.transpose(-1, -2), weight)
-    bias = None if position is None else position.bias(offset)
-    return F.dropout(_normalise(score, bias, visible, normaliser), dropout) @ value
+    visible = weighting.sees(offset) & real[:, None, None, :]
+    additive = None if weighting.additive is None else weighting.additive[:, None, None, :]
+    score = _score(query, key.transpose(-1, -2), additive)
+    weights = _normalise(score, weighting.position.bias(offset), visible, weighting.normaliser)
+    return F.dropout(weights, weighting.dropout) @ value
 
 
 def band_mask(num_frames: int, left: int | None, right: int | None, device: torch.device | None = None) -> Tensor:
@@ -270,67 +262,28 @@ def band_mask(num_frames: int, left: int | None, right: int | None, device: torc
                 [0, 1, 1, 0],
                 [0, 0, 1, 1]], dtype=torch.int32)
     """
+    return Weighting(left, right).sees(_offsets(num_frames, device))
+
+
+def _offsets(num_frames: int, device: torch.device | None) -> Tensor:
+    """(T, T): the time of the column's frame less that of the row's."""
     times = torch.arange(num_frames, device=device)
-    return _within(times[None, :] - times[:, None], left, right)
+    return times[None, :] - times[:, None]
 
 
-def _within(offset: Tensor, left: int | None, right: int | None) -> Tensor:
-    """Whether a key is in sight, by its time less the query's."""
-    visible = torch.ones_like(offset, dtype=torch.bool)
-    if left is not None:
-        visible &= offset >= -left
-    if right is not None:
-        visible &= offset <= right
-    return visible
-
-
-def _dense(
-    left: int | None,
-    right: int | None,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    real: Tensor,
-    normaliser: str,
-    additive: Tensor | None,
-    position: Position | None,
-    dropout: float,
-) -> Tensor:
+def _dense(query: Tensor, key: Tensor, value: Tensor, real: Tensor, weighting: Weighting) -> Tensor:
     """Reference: (B, H, T, E) each, real (B, T) -> (B, H, T, E), by way of the (T, T) scores."""
-    times = torch.arange(query.shape[2], device=query.device)
-    offset = times[None, :] - times[:, None]
-    return attend(
-        query,
-        key,
-        value,
-        offset,
-        real,
-        left=left,
-        right=right,
-        normaliser=normaliser,
-        additive=additive,
-        position=position,
-        dropout=dropout,
-    )
+    return attend(query, key, value, _offsets(query.shape[2], query.device), weighting, real)
 
 
-def _blocked(
-    left: int,
-    right: int,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    real: Tensor,
-    normaliser: str,
-    additive: Tensor | None,
-    position: Position | None,
-    dropout: float,
-) -> Tensor:
+def _blocked(query: Tensor, key: Tensor, value: Tensor, real: Tensor, weighting: Weighting) -> Tensor:
     """The same by blocks of K queries, each against the K + L + R keys that any of them may see.
 
     All heads of all utterances lie one behind the other in a single sequence, with gaps of max(L, R) frames that nobody
     attends to; so its blocks and their windows are strided views of one matrix, and chunks of them one batched product.
     """
+    left, right, additive = weighting.left, weighting.right, weighting.additive
+    assert left is not None and right is not None
     batch, heads, num_frames, head_dim = query.shape
     block, span = BLOCK_FRAMES, BLOCK_FRAMES + left + right
     per_head = -(-(num_frames + max(left, right)) // block)  # blocks of one head's frames and gap
@@ -358,8 +311,7 @@ def _blocked(
     keys, values = (in_chunks(in_line(x, left, left + right)) for x in (key, value))
     reals = in_chunks(in_line(real[:, None].expand(-1, heads, -1), left, left + right))
     offset = torch.arange(span, device=query.device) - left - torch.arange(block, device=query.device)[:, None]
-    band = _within(offset, left, right)
-    bias = None if position is None else position.bias(offset)
+    band, bias = weighting.sees(offset), weighting.position.bias(offset)
     head = (torch.arange(chunks * chunk, device=query.device) // per_head % heads).view(chunks, chunk)
 
     y = query.new_empty(chunks, chunk, block, head_dim)
@@ -368,11 +320,11 @@ def _blocked(
     )
     parts = []
     for number in range(chunks):
-        weight = None if additive is None else additive[head[number], None, None, :]
-        score = _score(queries[number], keys[number], weight)
+        own = None if additive is None else additive[head[number], None, None, :]
+        score = _score(queries[number], keys[number], own)
         visible = band & reals[number][:, None, :]
-        weights = _normalise(score, None if bias is None else bias[head[number]], visible, normaliser)
-        weights = F.dropout(weights, dropout)
+        weights = _normalise(score, None if bias is None else bias[head[number]], visible, weighting.normaliser)
+        weights = F.dropout(weights, weighting.dropout)
         if differentiate:
             parts.append(torch.bmm(weights, values[number].transpose(1, 2)))
         else:

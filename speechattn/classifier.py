@@ -87,11 +87,11 @@ class FrameClassifier(nn.Module):
         self.frontend = Mfcc(config=config.frontend)
         self.body: Encoder | Mlp | Linear
         if config.kind == "encoder":
-            self.body = Encoder(config.frontend.dim, config.encoder)
+            self.body = Encoder(self.frontend.dim, config.encoder)
         elif config.kind == "mlp":
-            self.body = Mlp(config.frontend.dim, config.mlp)
+            self.body = Mlp(self.frontend.dim, config.mlp)
         else:
-            self.body = Linear(config.frontend.dim)
+            self.body = Linear(self.frontend.dim)
         self.output = nn.Linear(self.body.output_dim, len(self.phones))
 
     @property

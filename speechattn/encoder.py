@@ -19,11 +19,11 @@ from torch.nn import functional as F
 
 from speechattn.attention import TruncatedSelfAttention
 from speechattn.frontend import frame_mask
+from speechattn.positions import POSITIONS
 
 __all__ = ["PRESETS", "Encoder", "EncoderConfig", "SharedDropout", "StochasticDepth", "SwiGlu", "sinusoidal_positions"]
 
-INPUT_POSITIONS = ("none", "sinusoidal", "learned")  # added to the encoder's input
-LAYER_POSITIONS = ("relative", "rotary")  # inside each layer's attention
+INPUT_POSITIONS = ("sinusoidal", "learned")  # added to the encoder's input; the others are each layer's own
 ACTIVATIONS = ("silu", "gelu", "swiglu")
 
 
@@ -84,7 +84,7 @@ class EncoderConfig:
             )
         if self.conv_kernel < 0 or (self.conv_kernel and self.conv_kernel % 2 == 0):
             raise ValueError(f"encoder.conv_kernel must be odd, or 0 for none, got {self.conv_kernel}")
-        for name, choices in (("position", INPUT_POSITIONS + LAYER_POSITIONS), ("activation", ACTIVATIONS)):
+        for name, choices in (("position", POSITIONS + INPUT_POSITIONS), ("activation", ACTIVATIONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"encoder.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         for name in ("dropout", "layer_drop"):
@@ -225,7 +225,7 @@ class EncoderBlock(nn.Module):
             dropout=config.attention_dropout,
             score=config.score,
             normaliser=config.normaliser,
-            position=config.position if config.position in LAYER_POSITIONS else "none",
+            position=config.position if config.position in POSITIONS else "none",
         )
         self.convolution = ConvolutionModule(config.dim, config.conv_kernel) if config.conv_kernel else None
         self.feed_forward = _feed_forward(config)

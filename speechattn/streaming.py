@@ -78,17 +78,8 @@ class AttentionStream:
         keys, values = (x[:, :, start - self._first : stop - self._first] for x in (key, value))
         device = query.device
         offset = torch.arange(start, stop, device=device) - torch.arange(first, end, device=device)[:, None]
-        y = attend(
-            queries,
-            keys,
-            values,
-            offset,
-            left=left,
-            right=right,
-            normaliser=self.attention.normaliser,
-            additive=self.attention.additive,
-            position=self.attention.position,
-        )
+        real = torch.ones(1, stop - start, dtype=torch.bool, device=device)
+        y = attend(queries, keys, values, offset, self.attention.weighting, real)
         return y[0].transpose(0, 1).flatten(1)
 
 

@@ -345,15 +345,17 @@ def test_auto_takes_blocks_for_long_input_only(monkeypatch: pytest.MonkeyPatch) 
     assert taken == ["_dense", "_dense", "_blocked", "_dense"]
 
 
-class LargestTensor(TorchDispatchMode):
-    """Notes the largest tensor that is made."""
+class MadeTensors(TorchDispatchMode):
+    """Notes the largest tensor that is made, and how large all of them are together."""
 
-    numel = 0
+    largest = 0
+    together = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
-            self.numel = max(self.numel, result.untyped_storage().nbytes() // result.itemsize)
+            self.largest = max(self.largest, result.untyped_storage().nbytes() // result.itemsize)
+            self.together += result.numel()
         return result
 
 
@@ -362,11 +364,24 @@ def test_memory_of_the_blocked_path_grows_linearly() -> None:
     for attention in pair(16, 16):
         largest = []
         for num_frames in (10 * BLOCK, 20 * BLOCK):
-            with torch.no_grad(), LargestTensor() as mode:
+            with torch.no_grad(), MadeTensors() as made:
                 attention(torch.randn(1, num_frames, DIM))
-            largest.append(mode.numel)
+            largest.append(made.largest)
         growth[attention.path] = largest[1] / largest[0]
     assert growth == {"dense": 4.0, "blocked": pytest.approx(2.0, rel=0.05)}
+
+
+def test_work_of_the_blocked_path_grows_linearly_forward_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK_BLOCKS", 1)  # many chunks, none of which may touch the whole length
+    for position in ("none", "relative"):
+        attention = TruncatedSelfAttention(DIM, HEADS, left=16, right=16, path="blocked", position=position)
+        work = []
+        for num_frames in (100 * BLOCK, 200 * BLOCK):
+            x = torch.randn(1, num_frames, DIM, requires_grad=True)
+            with MadeTensors() as made:
+                attention(x).sum().backward()
+            work.append(made.together)
+        assert work[1] / work[0] == pytest.approx(2.0, rel=0.05)
 
 
 # ------------------------------------------------------------------------------------------------- padding

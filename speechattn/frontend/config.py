@@ -7,7 +7,7 @@ from typing import Any
 
 from speechattn.geometry import Geometry
 
-__all__ = ["PRESETS", "MfccConfig"]
+__all__ = ["DELTA_RULES", "PRESETS", "MfccConfig"]
 
 FLOAT32_EPS = 2.0**-23
 FLOAT64_EPS = 2.0**-52
@@ -93,6 +93,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "unbiased": True,
     },
 }
+DELTA_RULES = ("kaldi", "torchaudio")
 CHOICES = {
     "preset": tuple(PRESETS),
     "edge_padding": ("mirror", "zero", "reflect", "tail"),
@@ -102,7 +103,7 @@ CHOICES = {
     "mel_filters": ("mel", "hertz", "slaney", "bins"),
     "energy_from": ("samples", "spectrum"),
     "delta_order": (0, 1, 2),
-    "delta_rule": ("kaldi", "torchaudio"),
+    "delta_rule": DELTA_RULES,
     "normalisation": ("none", "utterance", "sliding", "speaker", "global"),
 }
 AS_PRESET: Any = None  # a field left at this takes its preset's value
@@ -282,11 +283,6 @@ class MfccConfig:
     def highest_freq(self) -> float:
         """Upper edge of the highest filter, Hz."""
         return self.high_freq if self.high_freq > 0 else self.sample_rate / 2 + self.high_freq
-
-    @property
-    def dim(self) -> int:
-        """Features per frame of an `Mfcc`."""
-        return self.num_ceps * (1 + self.delta_order)
 
     def _samples(self, milliseconds: float) -> int:
         """Whole samples of a time, rounded as the preset's tool does: Kaldi cuts, others do not say."""

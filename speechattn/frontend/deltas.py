@@ -10,11 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from speechattn.frontend.config import DELTA_RULES
 from speechattn.frontend.masks import frame_mask, is_padded, take_frames
 
-__all__ = ["DELTA_RULES", "add_deltas"]
-
-DELTA_RULES = ("kaldi", "torchaudio")
+__all__ = ["add_deltas"]
 
 
 def add_deltas(static: Tensor, frame_lengths: Tensor, *, order: int, window: int, rule: str) -> Tensor:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from speechattn.frontend.config import MfccConfig
 from speechattn.frontend.deltas import add_deltas
+from speechattn.frontend.inputs import as_tensor, full_precision
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.normalisation import scale_of, sliding_cmvn, sliding_reach, utterance_cmvn
-from speechattn.frontend.spectrum import BandEnergies, as_tensor, full_precision
+from speechattn.frontend.spectrum import BandEnergies
 from speechattn.frontend.stream import FeatureStream
 from speechattn.frontend.tables import liftered_dct, mel_filters
 

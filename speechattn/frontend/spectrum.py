@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import math
 import threading
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +20,7 @@ from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.tables import analysis_window, fourier_matrix
 from speechattn.geometry import Geometry
 
-__all__ = ["BandEnergies", "as_tensor", "full_precision"]
+__all__ = ["BandEnergies"]
 
 INT16_SCALE = 32768.0
 BLOCK_FRAMES = 768  # frames and spectrum of a block are 3 MB at 16 kHz
@@ -246,20 +243,6 @@ class BandEnergies(nn.Module):
             sources = torch.where(sources < lengths, sources, 2 * lengths - 2 - sources)
             inside = torch.ones_like(inside)
         return torch.minimum(sources.clamp(min=0), (lengths - 1).clamp(min=0)), inside
-
-
-def as_tensor(samples: Any, device: torch.device) -> Tensor:
-    """Samples of a tensor or NumPy array; an array that must not be written, as from `np.frombuffer`, is copied."""
-    if isinstance(samples, np.ndarray) and not samples.flags.writeable:
-        samples = samples.copy()
-    return torch.as_tensor(samples, device=device)
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """A context without autocast, at no cost where there is none anyway."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
 
 
 class _Buffers(threading.local):

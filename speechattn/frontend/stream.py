@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechattn.frontend.spectrum import as_tensor, full_precision
+from speechattn.frontend.inputs import as_tensor, full_precision
 
 if TYPE_CHECKING:
     from speechattn.frontend.features import Frontend, Statistics

@@ -157,7 +157,6 @@ def test_length_of_the_transform() -> None:
 
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_features_per_frame(order: int) -> None:
-    assert MfccConfig(delta_order=order, num_ceps=12).dim == 12 * (order + 1)
     assert Mfcc(delta_order=order, num_ceps=12).dim == 12 * (order + 1)
     assert Fbank(delta_order=order, num_mels=40).dim == 40 * (order + 1)
     assert Spectrogram(delta_order=order).dim == 257 * (order + 1)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from speechattn.frontend.deltas import DELTA_RULES, add_deltas
+from speechattn.frontend.config import DELTA_RULES
+from speechattn.frontend.deltas import add_deltas
 from speechattn.frontend.masks import frame_mask
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
