@@ -3,9 +3,9 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 corpus_dir=$root/data/$corpus exp_dir=$root/exp/$recipe conf=$root/recipes/$recipe/conf/base.yaml
-mirror=${SPEECHATTN_MIRROR:-} stage=1 stop_stage=4
+mirror=${SPEECHATTN_MIRROR:-} stage=1 stop_stage=4 jobs=1
 
-usage="options: --corpus-dir DIR, --exp-dir DIR, --mirror BASE, --conf FILE, --stage N, --stop-stage N"
+usage="options: --corpus-dir DIR, --exp-dir DIR, --mirror BASE, --conf FILE, --stage N, --stop-stage N, --jobs N (of ablation.sh)"
 refuse() {
   echo "run.sh: error: $1" >&2
   exit 2
@@ -15,7 +15,7 @@ while [ $# -gt 0 ]; do
     --help | -h)
       echo "$usage"
       exit ;;
-    --corpus-dir | --exp-dir | --mirror | --conf | --stage | --stop-stage)
+    --corpus-dir | --exp-dir | --mirror | --conf | --stage | --stop-stage | --jobs)
       [ $# -ge 2 ] || refuse "$1 needs a value"
       name=${1#--}
       declare "${name//-/_}=$2"
@@ -25,6 +25,7 @@ while [ $# -gt 0 ]; do
 done
 [[ $stage$stop_stage =~ ^[1-4][1-4]$ && $stage -le $stop_stage ]] ||
   refuse "--stage and --stop-stage must be 1 to 4 and in order, got $stage and $stop_stage"
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || refuse "--jobs must be 1 or more, got $jobs"
 
 if ! command -v speechattn > /dev/null; then
   make -C "$root" install
@@ -37,9 +38,9 @@ runs() {
   echo "Stage $1: $2"
 }
 
-# Train by the configuration $1 into the folder $2.
+# Train by the configuration $1 into the folder $2; further arguments are options of `speechattn train`.
 train() {
-  speechattn train --config "$1" --output "$2" \
+  speechattn train --config "$1" "${@:3}" --output "$2" \
     --data.train "$exp_dir/data/train.jsonl.gz" --data.dev "$exp_dir/data/dev.jsonl.gz"
 }
 
@@ -67,4 +68,20 @@ train_and_evaluate() {
     evaluate "$exp_dir" dev test
     speechattn predict --cuts "$exp_dir/data/test.jsonl.gz" --model "$exp_dir/model" --output "$exp_dir/textgrid"
   fi
+}
+
+# Train $conf, with conf/ablation.yaml over it and each of the settings $2 ... over that, once for every seed in $1; as
+# many at a time as --jobs says, one thread each. Then the table of the dev figures, and a plot of them over look-ahead.
+ablate() {
+  local overlay=$root/recipes/$recipe/conf/ablation.yaml seed setting folders=()
+  export OMP_NUM_THREADS=1
+  for seed in $1; do
+    for setting in "${@:2}"; do
+      folders+=("$exp_dir/ablation/$(basename "$setting" .yaml)/seed-$seed")
+      while [ "$(jobs -pr | wc -l)" -ge "$jobs" ]; do wait -n; done
+      train "$conf" "${folders[-1]}" --config "$overlay" --config "$setting" --seed "$seed" &
+    done
+  done
+  while [ "$(jobs -pr | wc -l)" -ge 1 ]; do wait -n; done
+  python "$root/recipes/ablation.py" "$exp_dir/ablation"
 }

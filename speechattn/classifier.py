@@ -1,4 +1,7 @@
-"""The whole model, waveform in and a phone per frame out: front end, body, output layer."""
+"""The whole model, waveform in and a phone per frame out: front end, body, output layer.
+
+With pooling between body and output layer it is one label per utterance.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from speechattn.baselines import Linear, Mlp, MlpConfig
 from speechattn.encoder import Encoder, EncoderConfig
 from speechattn.frontend import LogMelTransform, Mfcc, MfccConfig
 from speechattn.phones import PhoneSet
+from speechattn.pooling import AttentionPooling, MeanPooling
 from speechattn.stages import atomic_path
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["ClassifierConfig", "FrameClassifier", "model_files"]
 
 KINDS = ("encoder", "mlp", "linear")
+POOLINGS = ("none", "mean", "attention")
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 
@@ -33,12 +38,13 @@ class ClassifierConfig:
     """Everything that makes a `FrameClassifier` but its weights.
 
     Args:
-        phones: Name of the phone set, see `PhoneSet.load`.
-        symbols: The phones, index = class; empty: those of the named set.
+        phones: Name of the phone set, see `PhoneSet.load`; not used with pooling.
+        symbols: The phones, index = class; empty: those of the named set. With pooling: the labels.
         kind: The body: `encoder` (truncated self-attention), `mlp` or `linear` (no context).
         frontend: The features.
         encoder: Shape of the encoder, if that is the body.
         mlp: Shape of the MLP, if that is the body.
+        pooling: `none`: a phone for every frame; `mean` or `attention` over the frames: one label for the utterance.
 
     Raises:
         ValueError: When a field is out of its range.
@@ -50,10 +56,15 @@ class ClassifierConfig:
     frontend: MfccConfig = field(default_factory=MfccConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     mlp: MlpConfig = field(default_factory=MlpConfig)
+    pooling: str = "none"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"model.kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"model.pooling must be one of {', '.join(POOLINGS)}, got {self.pooling!r}")
+        if self.pooling != "none" and not self.symbols:
+            raise ValueError(f"model.pooling {self.pooling!r} needs the labels of utterances in model.symbols")
         if self.frontend.normalisation == "speaker":
             raise ValueError("model.frontend.normalisation must not be 'speaker': a model hears unknown speakers")
         object.__setattr__(self, "symbols", tuple(self.symbols))  # a list, when it comes from JSON
@@ -68,7 +79,7 @@ class ClassifierConfig:
 
 
 class FrameClassifier(nn.Module):
-    """Predicts a phone for every 10 ms of speech.
+    """Predicts a phone for every 10 ms of speech or, with pooling, one label for an utterance.
 
     Args:
         config: The model's shape; fresh weights come from PyTorch's random state.
@@ -82,7 +93,10 @@ class FrameClassifier(nn.Module):
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
-        self.phones = PhoneSet.of(config.symbols or PhoneSet.load(config.phones).symbols, config.phones)
+        if config.pooling == "none":
+            self.phones = PhoneSet.of(config.symbols or PhoneSet.load(config.phones).symbols, config.phones)
+        else:
+            self.phones = PhoneSet.of(config.symbols, "labels")
         self.config = replace(config, symbols=self.phones.symbols)
         self.frontend = Mfcc(config=config.frontend)
         self.body: Encoder | Mlp | Linear
@@ -92,12 +106,17 @@ class FrameClassifier(nn.Module):
             self.body = Mlp(self.frontend.dim, config.mlp)
         else:
             self.body = Linear(self.frontend.dim)
+        self.pooling: MeanPooling | AttentionPooling | None = None
+        if config.pooling == "mean":
+            self.pooling = MeanPooling()
+        elif config.pooling == "attention":
+            self.pooling = AttentionPooling(self.body.output_dim)
         self.output = nn.Linear(self.body.output_dim, len(self.phones))
 
     @property
     def lookahead(self) -> int | None:
         """Frames to the right that a frame's result depends on at most, front end included; None: unlimited."""
-        if self.body.right_context is None or self.frontend.lookahead is None:
+        if self.pooling is not None or self.body.right_context is None or self.frontend.lookahead is None:
             return None
         return self.body.right_context + self.frontend.lookahead
 
@@ -112,7 +131,7 @@ class FrameClassifier(nn.Module):
     def forward(
         self, waveforms: Tensor, lengths: Tensor | None = None, *, log_mel_transform: LogMelTransform | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Score every phone for every frame.
+        """Score every phone for every frame or, with pooling, every label for every utterance.
 
         Args:
             waveforms: (B, N) float in [-1, 1], or int16.
@@ -121,12 +140,15 @@ class FrameClassifier(nn.Module):
 
         Returns:
             (logits, frame_lengths): (B, T, P) float, in the front end's precision, and (B,) int64. What stands
-            past an utterance's frames has no meaning.
+            past an utterance's frames has no meaning. With pooling, logits are (B, P).
         """
         features, frame_lengths = self.frontend(
             torch.atleast_2d(waveforms), lengths, log_mel_transform=log_mel_transform
         )
-        return self.output(self.body(features, frame_lengths)).to(features.dtype), frame_lengths
+        hidden = self.body(features, frame_lengths)
+        if self.pooling is not None:
+            hidden = self.pooling(hidden, frame_lengths)
+        return self.output(hidden).to(features.dtype), frame_lengths
 
     @torch.inference_mode()
     def posteriors(self, samples: np.ndarray) -> np.ndarray:
@@ -136,11 +158,11 @@ class FrameClassifier(nn.Module):
             samples: (N,) float32 in [-1, 1] at the model's sample rate.
 
         Returns:
-            (T, P) float32, rows sum to 1.
+            (T, P) float32, rows sum to 1; with pooling (P,).
         """
         device = self.output.weight.device
         logits, _ = self(torch.as_tensor(samples, device=device)[None])
-        return logits[0].softmax(dim=1).numpy(force=True)
+        return logits[0].softmax(dim=-1).numpy(force=True)
 
     @torch.inference_mode()
     def attention_weights(self, source: str | Path | np.ndarray, *, layer: int = -1) -> np.ndarray:
@@ -177,7 +199,7 @@ class FrameClassifier(nn.Module):
         return ClassifierStream(self)
 
     def classify(self, source: str | Path | np.ndarray, *, channel: int | None = None) -> list[Segment]:
-        """Phones with their times.
+        """Phones with their times; with pooling the label, over the whole recording.
 
         Args:
             source: An audio file at any sample rate, or (N,) samples at the model's rate.
@@ -213,7 +235,8 @@ class FrameClassifier(nn.Module):
         return samples
 
     def segments(self, posteriors: np.ndarray, duration: float) -> list[Segment]:
-        """The likeliest phone of each frame, (T, P) -> segments from 0 to `duration` seconds."""
+        """The likeliest phone of each frame, (T, P) -> segments from 0 to `duration` seconds; (P,) -> one segment."""
+        posteriors = np.atleast_2d(posteriors)
         return frames_to_segments(
             posteriors.argmax(axis=1),
             posteriors.max(axis=1),

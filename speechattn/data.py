@@ -1,4 +1,4 @@
-"""Lhotse cuts -> batches of waveforms and frame labels."""
+"""Lhotse cuts -> batches of waveforms and labels, of frames or of utterances."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from speechattn.geometry import Geometry
 from speechattn.phones import IGNORED, PhoneSet
 from speechattn.torch_pair import import_torchaudio
 
-__all__ = ["Batch", "Batches", "at_speed", "cut_labels", "cut_waveform", "long_enough"]
+__all__ = ["Batch", "Batches", "at_speed", "cut_label", "cut_labels", "cut_waveform", "long_enough"]
 
 log = logging.getLogger("speechattn")
 MAX_BUCKETS = 8
@@ -37,7 +37,7 @@ class Batch:
         ids: The cuts' ids.
         waveforms: (B, N) float32 in [-1, 1].
         lengths: (B,) int64, samples.
-        labels: (B, T) int64, -100 where a frame is not scored or is padding.
+        labels: (B, T) int64, -100 where a frame is not scored or is padding; (B,) when utterances have one label.
         seeds: For whatever is random about each utterance in this epoch.
     """
 
@@ -84,6 +84,21 @@ def cut_labels(
         raise ValueError(f"cut {cut.id}: {error}") from error
 
 
+def cut_label(cut: Any, symbols: Sequence[str]) -> int:
+    """The class of a whole cut: the index of its supervision's `custom["label"]` among the symbols.
+
+    Raises:
+        ValueError: When the cut has not exactly one supervision with a label, or the label is no symbol; names the cut.
+    """
+    labels = [(supervision.custom or {}).get("label") for supervision in cut.supervisions]
+    if len(labels) != 1 or labels[0] is None:
+        raise ValueError(f"cut {cut.id}: expected one supervision with a label in custom['label']")
+    if labels[0] not in symbols:
+        shown = " ".join(symbols[:6]) + (" ..." if len(symbols) > 6 else "")
+        raise ValueError(f"cut {cut.id}: label {labels[0]!r} is not among the model's {len(symbols)} symbols: {shown}")
+    return symbols.index(labels[0])
+
+
 def long_enough(path: str | Path, geometry: Geometry) -> Any:
     """The cuts of a file that have at least one frame; the others are counted and listed.
 
@@ -114,7 +129,7 @@ class Batches:
     are then not among `ids`.
 
     Args:
-        cuts: Lhotse cuts with phone alignments, each at least one frame long.
+        cuts: Lhotse cuts with phone alignments, or with a label each; each at least one frame long.
         phones: The inventory of the labels.
         geometry: Where the frames lie.
         batch_seconds: Cap of longest x count, padding included. Lhotse closes a batch when another utterance as
@@ -123,6 +138,7 @@ class Batches:
         seed: Of the order and of the utterances' seeds.
         speeds: Each utterance is played at one of these speeds, drawn anew in every epoch; its labels follow. The
             cap counts it at speed 1.
+        per_utterance: Whether to take one label for each utterance, see `cut_label`, instead of one for each frame.
         num_workers: Data-loading processes, 0 to load in this one.
         rank: Index of this process among `world_size` that share the cuts.
         world_size: Number of such processes.
@@ -138,6 +154,7 @@ class Batches:
         shuffle: bool,
         seed: int = 0,
         speeds: Sequence[float] = (1.0,),
+        per_utterance: bool = False,
         num_workers: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -154,7 +171,7 @@ class Batches:
             else:
                 self.sampler = DynamicCutSampler(cuts, **order)
         self.loader = DataLoader(
-            _Utterances(phones, geometry, seed, speeds),
+            _Utterances(phones, geometry, seed, speeds, per_utterance),
             sampler=_WithEpoch(self.sampler),
             batch_size=None,
             num_workers=num_workers,
@@ -183,30 +200,37 @@ class _WithEpoch:
 class _Utterances(Dataset):
     """A map from an epoch and a Lhotse CutSet (one batch of the sampler) to a `Batch`."""
 
-    def __init__(self, phones: PhoneSet, geometry: Geometry, seed: int, speeds: Sequence[float]) -> None:
+    def __init__(
+        self, phones: PhoneSet, geometry: Geometry, seed: int, speeds: Sequence[float], per_utterance: bool
+    ) -> None:
         self.phones = phones
         self.geometry = geometry
         self.seed = seed
         self.speeds = speeds
+        self.per_utterance = per_utterance
 
     def __getitem__(self, batch: tuple[int, Any]) -> Batch:
         epoch, cuts = batch
         seeds = [cut_seed(self.seed, epoch, cut.id) for cut in cuts]
         pairs = [self._utterance(cut, seed) for cut, seed in zip(cuts, seeds, strict=True)]
-        waveforms, labels = ([torch.from_numpy(part) for part in parts] for parts in zip(*pairs, strict=True))
+        waveforms, labels = ([torch.as_tensor(part) for part in parts] for parts in zip(*pairs, strict=True))
         return Batch(
             ids=[cut.id for cut in cuts],
             waveforms=pad_sequence(waveforms, batch_first=True),
             lengths=torch.tensor([len(waveform) for waveform in waveforms]),
-            labels=pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+            labels=torch.stack(labels)
+            if self.per_utterance
+            else pad_sequence(labels, batch_first=True, padding_value=IGNORED),
             seeds=seeds,
         )
 
-    def _utterance(self, cut: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def _utterance(self, cut: Any, seed: int) -> tuple[np.ndarray, np.ndarray | int]:
         speed = self.speeds[seed % len(self.speeds)]
         waveform = cut_waveform(cut)
         if speed != 1:
             waveform = at_speed(waveform, speed)
+        if self.per_utterance:
+            return waveform, cut_label(cut, self.phones.symbols)
         return waveform, cut_labels(cut, self.phones, self.geometry, speed=speed, num_samples=len(waveform))
 
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechattn.attention import TruncatedSelfAttention
+from speechattn.attention.positions import POSITIONS
 from speechattn.frontend import frame_mask
-from speechattn.positions import POSITIONS
 
 __all__ = ["PRESETS", "Encoder", "EncoderConfig", "SharedDropout", "StochasticDepth", "SwiGlu", "sinusoidal_positions"]
 

@@ -1,7 +1,7 @@
 """Figures from counts: everything here is a pure function of a confusion matrix.
 
-A confusion matrix is (P, P) int64, row = reference class, column = predicted class, in frames. Frames without
-a reference label never get in.
+A confusion matrix is (P, P) int64, row = reference class, column = predicted class, in frames or in utterances.
+Frames without a reference label never get in.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["confusion_matrix", "frame_figures"]
+__all__ = ["confusion_matrix", "frame_figures", "utterance_figures"]
 
 
 def confusion_matrix(reference: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count frames by reference and prediction.
+    """Count frames, or utterances, by reference and prediction.
 
     Args:
-        reference: (T,) int, negative where a frame is not scored.
-        predicted: (T,) int in [0, P).
+        reference: (...) int, negative where a frame is not scored.
+        predicted: (...) int in [0, P).
         num_classes: P.
 
     Returns:
         (P, P) int64.
 
     Raises:
-        ValueError: When the two are not of one length.
+        ValueError: When the two are not of one shape.
     """
     if reference.shape != predicted.shape:
         raise ValueError(f"{reference.shape} reference labels but {predicted.shape} predictions")
@@ -65,6 +65,32 @@ def frame_figures(confusion: np.ndarray, symbols: Sequence[str], silences: Colle
         },
         "phones": {
             symbol: {"accuracy": _share(correct[index], total[index]), "num_frames": int(total[index])}
+            for index, symbol in enumerate(symbols)
+            if total[index]
+        },
+    }
+
+
+def utterance_figures(confusion: np.ndarray, symbols: Sequence[str]) -> dict[str, Any]:
+    """Accuracies over utterances as fractions of 1.
+
+    Args:
+        confusion: (P, P) counts of utterances.
+        symbols: Name of each class.
+
+    Returns:
+        `accuracy` over the `num_utterances`; `majority`: the commonest label and what always answering it would
+        score; `labels`: per label that occurs, `accuracy` (recall) and `num_utterances`. An accuracy over no
+        utterances is None.
+    """
+    correct, total = confusion.diagonal(), confusion.sum(axis=1)
+    majority = int(total.argmax())
+    return {
+        "accuracy": _share(correct.sum(), total.sum()),
+        "num_utterances": int(total.sum()),
+        "majority": {"label": symbols[majority], "accuracy": _share(total[majority], total.sum())},
+        "labels": {
+            symbol: {"accuracy": _share(correct[index], total[index]), "num_utterances": int(total[index])}
             for index, symbol in enumerate(symbols)
             if total[index]
         },

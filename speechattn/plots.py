@@ -96,7 +96,7 @@ def plot_confusion(confusion: np.ndarray, symbols: Sequence[str]) -> Figure:
     axes.set_xticks(range(len(used)), names, rotation=90, fontsize=7)
     axes.set_yticks(range(len(used)), names, fontsize=7)
     axes.set(xlabel="predicted", ylabel="reference")
-    figure.colorbar(image, label="share of the reference phone's frames")
+    figure.colorbar(image, label="share of the reference class")
     return figure
 
 
@@ -119,11 +119,11 @@ def plot_curves(rows: Sequence[dict[str, str]]) -> Figure:
     axes = figure.subplots()
     epochs = [int(row["epoch"]) for row in rows]
     axes.plot(epochs, [float(row["train_loss"]) for row in rows], color="C1")
-    axes.set(xlabel="epoch", ylabel="training loss per frame")
+    axes.set(xlabel="epoch", ylabel="training loss")
     axes.yaxis.label.set_color("C1")
     right = axes.twinx()
     right.plot(epochs, [float(row["dev_accuracy"]) for row in rows], color="C0")
-    right.set(ylabel="dev frame accuracy")
+    right.set(ylabel="dev accuracy")
     right.yaxis.label.set_color("C0")
     return figure
 

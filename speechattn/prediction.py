@@ -44,19 +44,22 @@ def predict_files(
         output: Folder for <stem>.TextGrid, .ctm, .json, .csv and, with `plot`, .png; None: lines
             `start end phone confidence` on standard output.
         channel: Which channel to take, counted from 0; None: the mean of all.
-        plot: Whether to draw spectrogram, segments and posteriors.
+        plot: Whether to draw spectrogram, segments and posteriors; of a model without pooling.
 
     Returns:
         One line for each file that could not be done; the others are.
 
     Raises:
-        ValueError: Before any work, when a format does not exist or a picture is wanted without a folder.
+        ValueError: Before any work, when a format does not exist, or a picture is wanted without a folder or of a
+            model with pooling.
     """
     for name in formats:
         if name not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
     if output is None and plot:
         raise ValueError("--plot needs --output: a folder for the picture")
+    if plot and model.pooling is not None:
+        raise ValueError("--plot draws the posteriors of frames, and a model with pooling has none")
     failures = []
     for stem, path in tqdm(recordings.items(), unit="file", leave=False, disable=None if output else True):
         try:

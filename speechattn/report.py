@@ -57,7 +57,8 @@ def _report(model_name: str, cuts: str | Path, name: str, folder: Path) -> dict[
     figures, confusion = evaluate(model, cuts)
     stamp.unlink(missing_ok=True)
     outputs = write_report(folder, name, figures, confusion, model.phones.symbols)
-    outputs.append(_write_example(folder, name, model, cuts))
+    if model.pooling is None:
+        outputs.append(_write_example(folder, name, model, cuts))
     mark_done(stamp, options, inputs, outputs)
     return figures
 
@@ -65,7 +66,7 @@ def _report(model_name: str, cuts: str | Path, name: str, folder: Path) -> dict[
 def write_report(
     folder: str | Path, name: str, figures: dict[str, Any], confusion: np.ndarray, symbols: Sequence[str]
 ) -> list[Path]:
-    """Write `<name>.json`, `<name>_confusion.png` and `<name>_phones.png`.
+    """Write `<name>.json`, `<name>_confusion.png` and, where there are frames, `<name>_phones.png`.
 
     Args:
         folder: Where to; made when missing.
@@ -77,11 +78,15 @@ def write_report(
     Returns:
         The files.
     """
-    paths = [Path(folder) / f"{name}{suffix}" for suffix in ("_confusion.png", "_phones.png", ".json")]
-    save_figure(plot_confusion(confusion, symbols), paths[0])
-    save_figure(plot_phones(figures), paths[1])
-    _write_json(paths[2], figures)
-    return paths
+    pictures = {"confusion": plot_confusion(confusion, symbols)}
+    if "phones" in figures:
+        pictures["phones"] = plot_phones(figures)
+    paths = [Path(folder) / f"{name}_{kind}.png" for kind in pictures]
+    for path, picture in zip(paths, pictures.values(), strict=True):
+        save_figure(picture, path)
+    json_path = Path(folder) / f"{name}.json"
+    _write_json(json_path, figures)
+    return [*paths, json_path]
 
 
 def _write_example(folder: str | Path, name: str, model: FrameClassifier, cuts: str | Path) -> Path:
@@ -104,6 +109,12 @@ def _write_json(path: str | Path, figures: dict[str, Any]) -> None:
 def format_figures(name: str, figures: dict[str, Any]) -> str:
     """The figures that matter, for a terminal."""
     majority = figures["majority"]
+    if "accuracy" in figures:  # over utterances
+        lines = [
+            f"  {row:<16}{_percent(score['accuracy']):>12}"
+            for row, score in (("model", figures), ("majority class", majority))
+        ]
+        return "\n".join([f"{name}: accuracy over {figures['num_utterances']:,} utterances", *lines])
     rows = [
         ("", "all frames", "without silence"),
         ("model", figures["frame_accuracy"], figures["frame_accuracy_no_silence"]),

@@ -147,6 +147,10 @@ class ClassifierStream:
     def __init__(self, model: FrameClassifier) -> None:
         if model.training:
             raise ValueError("a model streams in eval mode: call model.eval() first")
+        if model.pooling is not None:
+            raise ValueError(
+                f"a model with pooling {model.config.pooling!r} cannot stream: it needs the whole utterance"
+            )
         self._features = model.frontend.stream()
         self.model = model
         self._encoder = EncoderStream(model.body) if isinstance(model.body, Encoder) else None

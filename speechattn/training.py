@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,10 +26,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from speechattn.augmentation import SpecAugment, SpecAugmentConfig
 from speechattn.classifier import CONFIG_FILE, WEIGHTS_FILE, ClassifierConfig, FrameClassifier, model_files
-from speechattn.data import Batch, Batches, cut_labels, long_enough
+from speechattn.data import Batch, Batches, cut_label, cut_labels, long_enough
 from speechattn.evaluation import count_confusions
 from speechattn.frontend import FeatureStatistics
-from speechattn.metrics import frame_figures
+from speechattn.metrics import frame_figures, utterance_figures
 from speechattn.phones import IGNORED
 from speechattn.plots import plot_curves, save_figure
 from speechattn.stages import is_done, mark_done
@@ -79,7 +80,7 @@ class OptimConfig:
         warmup: Share of the training in which the learning rate rises from 0; then it falls as a cosine.
         weight_decay: AdamW's, on matrices only.
         clip: Greatest norm of the gradient.
-        label_smoothing: Share of the target spread over all phones, [0, 1).
+        label_smoothing: Share of the target spread over all classes, [0, 1).
         average: Decay per step of the exponential moving average of the weights, which is what is scored
             and kept; 0 for none.
         mixed_precision: `no`, `bf16` or `fp16`; front end and loss stay in float32.
@@ -191,8 +192,8 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
             scored: FrameClassifier = average.module.eval()  # type: ignore[assignment]
             confusion = count_confusions(scored, dev, accelerator.device)
             confusion = accelerator.reduce(torch.from_numpy(confusion).to(accelerator.device)).cpu().numpy()
-            figures = frame_figures(confusion, model.phones.symbols, model.phones.silences)
-            accuracy = figures["frame_accuracy"]
+            scores = _dev_scores(model, confusion)
+            accuracy = scores["dev_accuracy"]
             if accuracy is None:
                 raise ValueError(f"{config.data.dev}: no frame has a label that can be scored")
             if accelerator.is_main_process and accuracy > best:
@@ -201,8 +202,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
             table.write(
                 epoch=epoch + 1,
                 train_loss=round(average_loss, 5),
-                dev_accuracy=round(accuracy, 5),
-                dev_accuracy_no_silence=round(figures["frame_accuracy_no_silence"] or 0.0, 5),
+                **{name: round(score or 0.0, 5) for name, score in scores.items()},
                 seconds=round(time.monotonic() - started, 1),
             )
     if accelerator.is_main_process:
@@ -227,19 +227,36 @@ def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[st
 
 
 def _batches(config: TrainConfig, model: FrameClassifier, accelerator: Any) -> tuple[Batches, Batches]:
-    phones, geometry = model.phones, model.frontend.geometry
+    phones, geometry, per_utterance = model.phones, model.frontend.geometry, model.pooling is not None
     training, dev = long_enough(config.data.train, geometry), long_enough(config.data.dev, geometry)
-    for cut in (*training, *dev):
-        cut_labels(cut, phones, geometry)  # a label that does not fit should stop us now, not in an hour
-    share = dict(rank=accelerator.process_index, world_size=accelerator.num_processes)
+    for cut in (*training, *dev):  # a label that does not fit should stop us now, not in an hour
+        if per_utterance:
+            cut_label(cut, phones.symbols)
+        else:
+            cut_labels(cut, phones, geometry)
+    share = dict(
+        batch_seconds=config.data.batch_seconds, per_utterance=per_utterance,
+        rank=accelerator.process_index, world_size=accelerator.num_processes,
+    )  # fmt: skip
     return (
         Batches(
             training, phones, geometry,
-            batch_seconds=config.data.batch_seconds, shuffle=True, seed=config.seed,
+            shuffle=True, seed=config.seed,
             speeds=config.data.speeds, num_workers=config.data.num_workers, **share,
         ),
-        Batches(dev, phones, geometry, batch_seconds=config.data.batch_seconds, shuffle=False, **share),
+        Batches(dev, phones, geometry, shuffle=False, **share),
     )  # fmt: skip
+
+
+def _dev_scores(model: FrameClassifier, confusion: np.ndarray) -> dict[str, float | None]:
+    """What the log says of an epoch's model; the best `dev_accuracy` is kept."""
+    if model.pooling is not None:
+        return {"dev_accuracy": utterance_figures(confusion, model.phones.symbols)["accuracy"]}
+    figures = frame_figures(confusion, model.phones.symbols, model.phones.silences)
+    return {
+        "dev_accuracy": figures["frame_accuracy"],
+        "dev_accuracy_no_silence": figures["frame_accuracy_no_silence"],
+    }
 
 
 def _train_epoch(
@@ -252,10 +269,10 @@ def _train_epoch(
     config: TrainConfig,
     progress: _Progress,
 ) -> float:
-    """One pass over the data; returns the loss per frame."""
+    """One pass over the data; returns the loss per label."""
     model.train()
     frontend = accelerator.unwrap_model(model).config.frontend
-    loss_sum, frame_sum = 0.0, 0
+    loss_sum, label_sum = 0.0, 0
     for batch in progress.over(batches.epoch(epoch), epoch, accelerator):
         batch = batch.to(accelerator.device)
         for group in optimizer.param_groups:
@@ -265,9 +282,9 @@ def _train_epoch(
             batch.waveforms, batch.lengths, log_mel_transform=SpecAugment(config.spec_augment, batch.seeds, frontend)
         )
         loss = frame_loss(logits, batch.labels, config.optim.label_smoothing)
-        frames = (batch.labels != IGNORED).sum()
-        # Processes hold different numbers of frames and their gradients are averaged: normalise globally.
-        everywhere = accelerator.reduce(frames).clamp(min=1)
+        labels = (batch.labels != IGNORED).sum()
+        # Processes hold different numbers of labels and their gradients are averaged: normalise globally.
+        everywhere = accelerator.reduce(labels).clamp(min=1)
         if not torch.isfinite(loss):
             raise ValueError(f"the loss is {loss.item()} in epoch {epoch + 1} on cuts {' '.join(batch.ids)}")
         accelerator.backward(loss * accelerator.num_processes / everywhere)
@@ -275,9 +292,9 @@ def _train_epoch(
         optimizer.step()
         optimizer.zero_grad()
         average.update_parameters(accelerator.unwrap_model(model))
-        loss_sum, frame_sum = loss_sum + loss.item(), frame_sum + int(frames)
-        progress.advance(len(batch.ids) * accelerator.num_processes, loss_sum / max(frame_sum, 1))
-    return loss_sum / max(frame_sum, 1)
+        loss_sum, label_sum = loss_sum + loss.item(), label_sum + int(labels)
+        progress.advance(len(batch.ids) * accelerator.num_processes, loss_sum / max(label_sum, 1))
+    return loss_sum / max(label_sum, 1)
 
 
 @torch.no_grad()
@@ -288,9 +305,9 @@ def _average(decay: float, averaged: list[Tensor], current: list[Tensor], num_av
 
 
 def frame_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy summed over the labelled frames: (B, T, P) and (B, T) with -100 for none -> scalar."""
+    """Cross-entropy summed over the labels: (B, T, P) and (B, T) with -100 for none, or (B, P) and (B,) -> scalar."""
     return F.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum",
+        logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum",
         label_smoothing=label_smoothing,
     )  # fmt: skip
 

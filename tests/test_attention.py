@@ -15,15 +15,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from speechattn import attention as module
-from speechattn.attention import NORMALISERS, PATHS, SCORES, TruncatedSelfAttention, band_mask
-from speechattn.positions import POSITIONS, Position, RelativeBias, Rotary
+from speechattn.attention import (
+    NORMALISERS,
+    POSITIONS,
+    SCORES,
+    Position,
+    RelativeBias,
+    Rotary,
+    TruncatedSelfAttention,
+    band_mask,
+    paths,
+)
+from speechattn.attention import blocked as blocks
 
 DIM, HEADS = 8, 2
+PATHS = ("auto", "dense", "blocked")  # those that run everywhere, forward and backward
 TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.float64: {"rtol": 1e-9, "atol": 1e-9}}
 CONTEXTS = [(0, 0), (1, 0), (0, 1), (2, 5), (5, 2), (16, 16), (40, 3)]
 UNLIMITED = [(None, None), (None, 0), (None, 2), (3, None), (0, None)]
-BLOCK = module.BLOCK_FRAMES
+BLOCK = blocks.BLOCK_FRAMES
 
 
 def pair(left: int | None, right: int | None, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, nn.Module]:
@@ -169,20 +179,16 @@ def test_every_variant_equals_loops_on_both_paths(score: str, normaliser: str, p
     left=st.integers(0, 40),
     right=st.integers(0, 40),
     lengths=st.lists(st.integers(0, 3 * BLOCK + 7), min_size=1, max_size=3),
-    chunk=st.sampled_from([1, 2, 64]),
+    piece=st.sampled_from([BLOCK, 2 * BLOCK, 2048]),
 )
 def test_every_variant_and_its_gradients_agree_on_both_paths(
-    score: str, normaliser: str, position: str, left: int, right: int, lengths: list[int], chunk: int
+    score: str, normaliser: str, position: str, left: int, right: int, lengths: list[int], piece: int
 ) -> None:
     dense, blocked = (variant(score, normaliser, position, path, left, right) for path in ("dense", "blocked"))
     x = torch.randn(len(lengths), max(lengths), DIM, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK_BLOCKS", chunk)
+        patch.setattr(blocks, "PIECE_FRAMES", piece)
         assert_same(dense, blocked, x, torch.tensor(lengths))
-        with torch.no_grad():  # writes its results in place
-            torch.testing.assert_close(
-                blocked(x, torch.tensor(lengths)), dense(x, torch.tensor(lengths)), **TOLERANCE[torch.float64]
-            )
 
 
 @pytest.mark.parametrize("path", ["dense", "blocked"])
@@ -270,7 +276,7 @@ def test_every_query_reaches_exactly_its_context(
 @pytest.mark.parametrize("left, right", [(0, 0), (2, 5), (5, 2), (30, 1)])
 @pytest.mark.parametrize("path", ["dense", "blocked"])
 def test_gradients_reach_exactly_the_context(left: int, right: int, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK_FRAMES", 8)
+    monkeypatch.setattr(blocks, "BLOCK_FRAMES", 8)
     attention = TruncatedSelfAttention(DIM, HEADS, left=left, right=right, path=path).double()
     x = torch.randn(1, 29, DIM, dtype=torch.float64, requires_grad=True)
     y = attention(x)
@@ -300,7 +306,7 @@ def test_shifting_the_input_shifts_the_output() -> None:
 def test_blocked_equals_dense_for_every_length(
     left: int, right: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BLOCK_FRAMES", 8)
+    monkeypatch.setattr(blocks, "BLOCK_FRAMES", 8)
     dense, blocked = pair(left, right, dtype)
     for num_frames in range(1, 3 * 8 + 2):
         assert_same(dense, blocked, torch.randn(2, num_frames, DIM, dtype=dtype))
@@ -335,25 +341,25 @@ def test_blocked_equals_dense_anywhere(
 
 def test_auto_takes_blocks_for_long_input_only(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
-    for name in ("_dense", "_blocked"):
-        original = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *args, name=name, f=original: taken.append(name) or f(*args))
+    for name in ("dense", "blocked"):
+        original = getattr(paths, name)
+        monkeypatch.setattr(paths, name, lambda *args, name=name, f=original: taken.append(name) or f(*args))
     attention = TruncatedSelfAttention(DIM, HEADS, left=2, right=2)
     for num_frames in (1, 50, 2000):
         attention(torch.randn(1, num_frames, DIM))
     TruncatedSelfAttention(DIM, HEADS, left=None, right=2)(torch.randn(1, 1000, DIM))
-    assert taken == ["_dense", "_dense", "_blocked", "_dense"]
+    assert taken == ["dense", "dense", "blocked", "dense"]
 
 
 class MadeTensors(TorchDispatchMode):
-    """Notes the largest tensor that is made, and how large all of them are together."""
+    """Notes the largest tensor that is made, and how large all made or written to are together; views are not."""
 
     largest = 0
     together = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor):
+        if isinstance(result, Tensor) and not func.is_view:
             self.largest = max(self.largest, result.untyped_storage().nbytes() // result.itemsize)
             self.together += result.numel()
         return result
@@ -372,7 +378,7 @@ def test_memory_of_the_blocked_path_grows_linearly() -> None:
 
 
 def test_work_of_the_blocked_path_grows_linearly_forward_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK_BLOCKS", 1)  # many chunks, none of which may touch the whole length
+    monkeypatch.setattr(blocks, "PIECE_FRAMES", BLOCK)  # many pieces, none of which may touch the whole length
     for position in ("none", "relative"):
         attention = TruncatedSelfAttention(DIM, HEADS, left=16, right=16, path="blocked", position=position)
         work = []
@@ -382,6 +388,43 @@ def test_work_of_the_blocked_path_grows_linearly_forward_and_backward(monkeypatc
                 attention(x).sum().backward()
             work.append(made.together)
         assert work[1] / work[0] == pytest.approx(2.0, rel=0.05)
+
+
+# ------------------------------------------------------------------------------------------------ FlexAttention
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"))]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("left, right", [(0, 0), (5, 2), (40, 3), (None, 2), (None, None)])
+def test_flex_equals_dense(left: int | None, right: int | None, position: str, device: str) -> None:
+    if position == "relative" and None in (left, right):
+        position = "none"
+    dense, flex = (
+        TruncatedSelfAttention(32, 2, left=left, right=right, path=path, position=position).to(device)
+        for path in ("dense", "flex")
+    )
+    if position == "relative":
+        nn.init.normal_(dense.position.offset_bias)
+    flex.load_state_dict(dense.state_dict())
+    for lengths in ([70, 33, 1, 0], [1], [128, 200]):
+        x, frame_lengths = (
+            torch.randn(len(lengths), max(lengths), 32, device=device),
+            torch.tensor(lengths, device=device),
+        )
+        if device == "cuda":
+            assert_same(dense, flex, x, frame_lengths)
+        with torch.inference_mode():
+            torch.testing.assert_close(flex(x, frame_lengths), dense(x, frame_lengths), **TOLERANCE[torch.float32])
+    with torch.inference_mode():
+        assert flex(x[:, :0]).shape == (2, 0, 32)
+
+
+def test_flex_has_no_gradient_on_a_cpu() -> None:
+    with pytest.raises(ValueError, match="path 'flex' has no gradient on a CPU; take 'auto' there"):
+        TruncatedSelfAttention(DIM, HEADS, path="flex")(torch.zeros(1, 5, DIM))
 
 
 # ------------------------------------------------------------------------------------------------- padding
@@ -450,6 +493,48 @@ def test_dropout_is_for_training_only(path: str) -> None:
     torch.testing.assert_close(attention(x), plain)
 
 
+def test_dropout_and_its_gradient_drop_the_same_weights() -> None:
+    """The blocked path makes its scores again for the gradient: the slope of the result, by differences."""
+    attention = TruncatedSelfAttention(DIM, HEADS, left=9, right=4, dropout=0.3, path="blocked").double()
+    x = torch.randn(2, 3 * BLOCK + 5, DIM, dtype=torch.float64, requires_grad=True)
+
+    def result(x: Tensor) -> Tensor:
+        torch.manual_seed(5)
+        return (attention(x) ** 2).sum()
+
+    (gradient,) = torch.autograd.grad(result(x), x)
+    for _ in range(3):
+        step = 1e-6 * torch.randn_like(x)
+        difference = (result(x + step) - result(x - step)).item() / 2
+        assert difference == pytest.approx((gradient * step).sum().item(), rel=1e-5)
+    torch.manual_seed(6)
+    assert abs((attention(x) ** 2).sum() - result(x)) > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_reaches_the_gradient(dtype: torch.dtype) -> None:
+    dense, blocked = pair(9, 4)
+    x = torch.randn(1, 3 * BLOCK + 5, DIM)
+    slopes = {}
+    for attention in (dense, blocked):
+        with torch.autocast("cpu", dtype):
+            y = attention(x)
+        assert y.dtype == dtype
+        (slopes[attention.path],) = torch.autograd.grad(y.float().sum(), attention.query_key_value.weight)
+        exact = torch.autograd.grad(attention(x).sum(), attention.query_key_value.weight)[0]
+        torch.testing.assert_close(slopes[attention.path], exact, rtol=0.1, atol=0.1 * float(exact.abs().max()))
+    with torch.inference_mode(), torch.autocast("cpu", dtype):
+        assert blocked(x).dtype == dtype
+
+
+def test_the_blocked_path_is_not_differentiated_twice() -> None:
+    x = torch.randn(1, 100, DIM, requires_grad=True)
+    attention = TruncatedSelfAttention(DIM, HEADS, left=3, right=3, path="blocked")
+    (gradient,) = torch.autograd.grad((attention(x) ** 2).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -459,7 +544,10 @@ def test_dropout_is_for_training_only(path: str) -> None:
         ({"right": -2}, "right must be .*got right=-2"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got dropout=1.0"),
         ({"dropout": -0.1}, "got dropout=-0.1"),
-        ({"path": "sparse"}, "path must be one of auto, dense, blocked, got path='sparse'"),
+        ({"path": "sparse"}, "path must be one of auto, dense, blocked, flex, got path='sparse'"),
+        ({"path": "flex", "score": "additive"}, "path 'flex' has the dot product and softmax only, and no dropout"),
+        ({"path": "flex", "normaliser": "relu"}, "path 'flex' has the dot product"),
+        ({"path": "flex", "dropout": 0.1}, "path 'flex' has the dot product"),
         ({"score": "cosine"}, "score must be one of dot, additive, got score='cosine'"),
         ({"normaliser": "max"}, "normaliser must be one of softmax, relu, sigmoid, got normaliser='max'"),
         ({"position": "clock"}, "position must be one of none, relative, rotary or a Position module, got 'clock'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechattn.metrics import confusion_matrix, frame_figures
+from speechattn.metrics import confusion_matrix, frame_figures, utterance_figures
 
 SYMBOLS = ("AA", "SIL", "B", "SPN")
 SILENCES = {"SIL", "SPN"}
@@ -54,6 +55,31 @@ def test_figures_equal_counting(pairs: list[tuple[int, int]], silences: set[str]
             assert counts[majority[f"phone{suffix}"]] == max(counts.values())
         always = [r == majority[f"phone{suffix}"] for r, _ in kept]
         assert majority[f"frame_accuracy{suffix}"] == pytest.approx(share(always))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=20))
+def test_utterance_figures_equal_counting(pairs: list[tuple[int, int]]) -> None:
+    reference, predicted = (np.array([pair[i] for pair in pairs], dtype=np.int64) for i in (0, 1))
+    result = utterance_figures(confusion_matrix(reference, predicted, 4), SYMBOLS)
+    assert result["num_utterances"] == len(pairs)
+    assert result["accuracy"] == pytest.approx(share([r == p for r, p in pairs]))
+    counts, majority = Counter(SYMBOLS[r] for r, _ in pairs), result["majority"]
+    assert counts[majority["label"]] == max(counts.values(), default=0)
+    assert majority["accuracy"] == pytest.approx(share([SYMBOLS[r] == majority["label"] for r, _ in pairs]))
+    assert set(result["labels"]) == set(counts)
+    for label, figure in result["labels"].items():
+        own = [SYMBOLS[p] == label for r, p in pairs if SYMBOLS[r] == label]
+        assert figure == {"accuracy": pytest.approx(share(own)), "num_utterances": len(own)}
+    json.dumps(result)  # plain numbers
+
+
+def test_counting_takes_any_shape_and_refuses_two() -> None:
+    reference = np.array([[0, 1, -100], [2, 1, 0]])
+    predicted = np.array([[0, 2, 2], [2, 1, 1]])
+    expected = confusion_matrix(reference.ravel(), predicted.ravel(), 3)
+    assert (confusion_matrix(reference, predicted, 3) == expected).all() and expected.sum() == 5
+    with pytest.raises(ValueError, match=r"\(2, 3\) reference labels but \(2,\) predictions"):
+        confusion_matrix(reference, predicted[:, 0], 3)
 
 
 def test_a_case_by_hand() -> None:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from speechattn.attention import NORMALISERS, SCORES, TruncatedSelfAttention
+from speechattn.attention.positions import POSITIONS
 from speechattn.baselines import MlpConfig
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.encoder import Encoder, EncoderConfig
 from speechattn.frontend import MfccConfig
-from speechattn.positions import POSITIONS
 from speechattn.streaming import AttentionStream, EncoderStream
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}

@@ -189,6 +189,12 @@ def test_loss_is_the_sum_over_labelled_frames_by_hand():
     assert frame_loss(logits, torch.full((2, 3), -100)).item() == 0
 
 
+def test_loss_over_utterances_by_hand():
+    logits, labels = torch.randn(3, 5), torch.tensor([4, 0, 2])
+    by_hand = -sum(F.log_softmax(logits[row], dim=0)[label].item() for row, label in enumerate(labels))
+    assert frame_loss(logits, labels).item() == pytest.approx(by_hand, rel=1e-5)
+
+
 def test_schedule_rises_falls_and_ends_at_zero():
     assert schedule(0.0, 0.1) == 0
     assert schedule(0.05, 0.1) == pytest.approx(0.5)
