@@ -83,5 +83,5 @@ ablate() {
     done
   done
   while [ "$(jobs -pr | wc -l)" -ge 1 ]; do wait -n; done
-  python "$root/recipes/ablation.py" "$exp_dir/ablation"
+  python -m speechattn.ablation "$exp_dir/ablation"
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recipes.ablation import Setting, ablation_plot, ablation_table, main, read_settings
+from speechattn.ablation import Setting, ablation_plot, ablation_table, main, read_settings
 from speechattn.classifier import ClassifierConfig
 from speechattn.encoder import EncoderConfig
 
@@ -151,12 +151,12 @@ def test_what_cannot_be_summed_up_is_one_line_and_exit_code_2(
 ) -> None:
     assert main([str(tmp_path / "nothing")]) == 2
     assert capsys.readouterr().err == (
-        f"ablation.py: error: {tmp_path}/nothing holds no finished training: SETTING/seed-N/train.done.json is needed\n"
+        f"ablation: error: {tmp_path}/nothing holds no finished training: SETTING/seed-N/train.done.json is needed\n"
     )
     made(tmp_path, "a", 0, [(0.5, 0.4, 1.0)])
     made(tmp_path, "a", 1, [(0.5, 0.4, 1.0)], left=3)
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"ablation.py: error: {tmp_path}/a: the seeds trained different models, see config.json of each\n"
+        f"ablation: error: {tmp_path}/a: the seeds trained different models, see config.json of each\n"
     )
     assert not (tmp_path / "ablation.md").exists()

@@ -24,14 +24,14 @@ BLOCK_FRAMES = 32  # queries that share one window of keys: enough for matmul, f
 PIECE_FRAMES = 2048  # queries of all heads and utterances in a piece
 
 
-def blocked(query: Tensor, key: Tensor, value: Tensor, real: Tensor, weighting: Weighting) -> Tensor:
+def blocked(query: Tensor, key: Tensor, value: Tensor, real: Tensor | None, weighting: Weighting) -> Tensor:
     """Truncated attention with limited context on both sides.
 
     Args:
         query: (B, H, T, E) float, with at least one element.
         key: (B, H, T, E).
         value: (B, H, T, E).
-        real: (B, T) bool.
+        real: (B, T) bool; None when all frames are real.
         weighting: Which frames are seen, and how they are weighed.
 
     Returns:
@@ -47,7 +47,11 @@ def blocked(query: Tensor, key: Tensor, value: Tensor, real: Tensor, weighting: 
     if (own := weighting.position.bias(offset)) is not None:
         bias = bias + own
     tensors = (query, key, value, weighting.additive, bias)
-    if torch.compiler.is_compiling():  # a graph cannot loop over a number of pieces that depends on the length
+    # Long recordings come alone: there is no padding to hide, but a graph cannot look, and a GPU would be waited for.
+    compiling = torch.compiler.is_compiling()
+    if not compiling and real is not None and real.device.type == "cpu" and bool(real.all()):
+        real = None
+    if compiling:  # a graph cannot loop over a number of pieces that depends on the length
         return _attend(*tensors, real, 0, visible, weighting, None)
     y: Tensor = _InPieces.apply(*tensors, real, visible, weighting)
     return y
@@ -75,7 +79,7 @@ class _InPieces(torch.autograd.Function):
         y = torch.empty_like(query)
         for piece in _pieces(weighting, *query.shape[:3]):
             own = piece.of(tensors)  # query, key, value, additive, bias
-            y[piece.queries] = _attend(*own, real[piece.real], piece.before, visible, weighting, random)
+            y[piece.queries] = _attend(*own, piece.real_of(real), piece.before, visible, weighting, random)
         return y
 
     @staticmethod
@@ -91,7 +95,7 @@ class _InPieces(torch.autograd.Function):
             own = piece.of(tensors)  # leaves of a graph of their own
             leaves = [x.requires_grad_() for x, want in zip(own, wanted, strict=True) if want]
             with torch.enable_grad(), autocast:
-                y = _attend(*own, real[piece.real], piece.before, visible, ctx.weighting, random)
+                y = _attend(*own, piece.real_of(real), piece.before, visible, ctx.weighting, random)
             slopes = torch.autograd.grad(y, leaves, gradient[piece.queries].to(y.dtype))
             for total, slope in zip((x for x in piece.of(totals) if x is not None), slopes, strict=True):
                 total += slope
@@ -109,10 +113,9 @@ class _Piece(NamedTuple):
         """Frames from the first key to the first query."""
         return self.queries[2].start - self.keys[2].start
 
-    @property
-    def real(self) -> tuple[slice, slice]:
-        """The piece's keys in (B, T)."""
-        return self.keys[0], self.keys[2]
+    def real_of(self, real: Tensor | None) -> Tensor | None:
+        """Which of the piece's keys are real, of (B, T) bool; None, if all are, stays None."""
+        return None if real is None else real[self.keys[0], self.keys[2]]
 
     def of(self, tensors: Sequence[Any]) -> tuple[Any, Any, Any, Any, Any]:
         """The piece's part of query, key, value, additive (H, E) and bias (H or 1, K, S), as views; of None, None."""
@@ -154,7 +157,7 @@ def _attend(
     value: Tensor,
     additive: Tensor | None,
     bias: Tensor,
-    real: Tensor,
+    real: Tensor | None,
     before: int,
     visible: Tensor,
     weighting: Weighting,
@@ -189,18 +192,19 @@ def _attend(
         return line.unfold(0, span, block).transpose(1, 2) if compiling else _Windows.apply(line, span, block)
 
     queries = in_line(query, 0, 0).view(blocks, block, head_dim)
-    real = in_line(real[:, None].expand(-1, heads, -1), left - before, left + right).unfold(0, span, block)
-    head = torch.arange(blocks, device=query.device) // per_row % heads
-    scores = score(
-        queries,
-        windows(key).transpose(1, 2),
-        None if additive is None else additive[head, None, None, :],
-        bias if len(bias) == 1 else bias[head],
-    )
-    # To look is cheaper than to hide nothing; but a graph cannot, and a GPU would have to be waited for.
-    if compiling or real.device.type != "cpu" or not real.all():
+    if not alone:  # each block's own head
+        head = torch.arange(blocks, device=query.device) // per_row % heads
+        additive = None if additive is None else additive[head]
+        bias = bias if len(bias) == 1 else bias[head]
+    scores = score(queries, windows(key).transpose(1, 2), None if additive is None else additive[:, None, None], bias)
+    if real is None and alone and key.shape[2] == blocks * block + left + right:  # there are no frames to hide
+        seen = visible
+    else:
+        real = key.new_ones(batch, key.shape[2], dtype=torch.bool) if real is None else real
+        real = in_line(real[:, None].expand(-1, heads, -1), left - before, left + right).unfold(0, span, block)
         scores = scores.masked_fill_(~real[:, None, :], hidden_score(scores.dtype))
-    count = None if weighting.normaliser == "softmax" else (visible & real[:, None, :]).sum(dim=-1, keepdim=True)
+        seen = visible & real[:, None, :]
+    count = None if weighting.normaliser == "softmax" else seen.sum(dim=-1, keepdim=True)
     weights = _drop(normalise(scores, weighting.normaliser, count), weighting.dropout, random)
     y = torch.bmm(weights, windows(value))
     return y.view(batch, heads, per_row * block, head_dim)[:, :, :num_frames]

@@ -61,10 +61,12 @@ def score(query: Tensor, key: Tensor, additive: Tensor | None, bias: Tensor | No
     if additive is not None:
         scores = (torch.tanh(query[..., :, None, :] + key.transpose(-1, -2)[..., None, :, :]) * additive).sum(dim=-1)
     else:
-        query = query / math.sqrt(query.shape[-1])
-        if query.ndim == 3 and bias is not None:
-            return torch.baddbmm(bias.to(query.dtype), query, key)  # in one pass
-        scores = query @ key
+        scale = 1 / math.sqrt(query.shape[-1])
+        if query.ndim == 3 and bias is not None:  # bias and scale in the product's own pass
+            if not torch.is_grad_enabled():
+                return torch.baddbmm(bias.to(query.dtype), query, key, alpha=scale)
+            return torch.baddbmm(bias.to(query.dtype), query * scale, key)  # here the scale of the gradients costs more
+        scores = (query * scale) @ key
     return scores if bias is None else scores + bias
 
 

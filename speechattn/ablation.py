@@ -1,6 +1,6 @@
 """The table and the plot of an ablation: what each setting changes, and what becomes of accuracy on dev.
 
-    python recipes/ablation.py FOLDER [--output DIR]
+    python -m speechattn.ablation FOLDER [--output DIR]
 
 FOLDER holds SETTING/seed-N/ with the files of a training, as `ablate` in stages.sh leaves them; ablation.md and
 ablation.png go there, too, or to DIR.
@@ -227,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings(options.folder)
     except (OSError, ValueError) as error:
-        print(f"ablation.py: error: {error}", file=sys.stderr)
+        print(f"ablation: error: {error}", file=sys.stderr)
         return 2
     table = ablation_table(settings)
     print(table, end="")
