@@ -1,11 +1,13 @@
 # The stages that all recipes share: 1 download, 2 prepare, 3 train, 4 evaluate. Sourced by recipes/*/run.sh, which sets
 # `corpus` and `recipe` first. A stage that has ended is not run again, unless its options or inputs changed.
 set -euo pipefail
+evaluate_options+=() inspect_options+=()  # of `speechattn evaluate` and `inspect`; a recipe may set them, too
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 corpus_dir=$root/data/$corpus exp_dir=$root/exp/$recipe conf=$root/recipes/$recipe/conf/base.yaml
 mirror=${SPEECHATTN_MIRROR:-} stage=1 stop_stage=4 jobs=1
+corpus_options=()  # of `speechattn download` and `prepare`: what follows --
 
-usage="options: --corpus-dir DIR, --exp-dir DIR, --mirror BASE, --conf FILE, --stage N, --stop-stage N, --jobs N (of ablation.sh)"
+usage="options: --corpus-dir DIR, --exp-dir DIR, --mirror BASE, --conf FILE, --stage N, --stop-stage N, --jobs N (of ablation.sh), -- OPTIONS (of the corpus)"
 refuse() {
   echo "run.sh: error: $1" >&2
   exit 2
@@ -20,6 +22,9 @@ while [ $# -gt 0 ]; do
       name=${1#--}
       declare "${name//-/_}=$2"
       shift 2 ;;
+    --)
+      corpus_options=("${@:2}")
+      break ;;
     *) refuse "unknown option $1; $usage" ;;
   esac
 done
@@ -47,16 +52,18 @@ train() {
 # Score the model in the folder $1/model on the splits $2 ...
 evaluate() {
   for split in "${@:2}"; do
-    speechattn evaluate "$1/model" --cuts "$exp_dir/data/$split.jsonl.gz" --report "$1/report"
+    speechattn evaluate "$1/model" --cuts "$exp_dir/data/$split.jsonl.gz" --report "$1/report" "${evaluate_options[@]}"
   done
 }
 
 download_and_prepare() {
   if runs 1 download; then
-    speechattn download "$corpus" --corpus-dir "$corpus_dir" ${mirror:+--mirror "$mirror"}
+    speechattn download "$corpus" --corpus-dir "$corpus_dir" ${mirror:+--mirror "$mirror"} "${corpus_options[@]}"
   fi
   if runs 2 prepare; then
-    speechattn prepare "$corpus" --corpus-dir "$corpus_dir" --output "$exp_dir/data"
+    speechattn prepare "$corpus" --corpus-dir "$corpus_dir" --output "$exp_dir/data" "${corpus_options[@]}"
+    # Stops here, with what is wrong, on a missing split, shared speakers, or a class that swallows the others.
+    speechattn inspect "$exp_dir"/data/{train,dev,test}.jsonl.gz --strict "${inspect_options[@]}"
   fi
 }
 

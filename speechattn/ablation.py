@@ -73,7 +73,8 @@ class Setting:
             if right is None:
                 return None
             total += right
-        return total * self.config.frontend.hop_ms
+        geometry = self.config.geometry
+        return total * 1000 * geometry.hop / geometry.sample_rate
 
 
 def read_settings(folder: Path) -> list[Setting]:
@@ -213,7 +214,7 @@ def _errorbars(
         )
         for setting in settings
     )
-    x, middle, low, high = np.transpose(points)
+    x, middle, low, high = np.array(points, dtype=float).T
     axes.errorbar(x, middle, [middle - low, high - middle], label=label, fmt=fmt, color=color, capsize=3)
 
 

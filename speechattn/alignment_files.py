@@ -1,4 +1,4 @@
-"""Phone segments in the files of other tools: TextGrid (Praat), CTM (NIST, Kaldi), .phn (TIMIT), JSON, CSV.
+"""Phone segments in the files of other tools: TextGrid, CTM, .phn, .lab, Audacity's labels, JSON, CSV.
 
 Times are written so that they come back exactly: the last segment ends at the file's own end, and every
 segment begins where the one before it ended. Files appear whole or not at all; errors name file and line.
@@ -12,13 +12,30 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechattn.alignment import Interval, Segment
-from speechattn.stages import atomic_path
+from speechattn.alignment import Segment
+from speechattn.audio import SAMPLE_RATE
+from speechattn.label_files import (
+    Line,
+    check_segments,
+    in_order,
+    read_audacity,
+    read_ctm,
+    read_lab,
+    read_phn,
+    read_text,
+    write_ctm,
+    write_text,
+)
+from speechattn.textgrid import TIER, read_textgrid, write_textgrid
 
 __all__ = [
+    "SUFFIXES",
+    "read_alignments",
+    "read_audacity",
     "read_csv",
     "read_ctm",
     "read_json",
+    "read_lab",
     "read_phn",
     "read_textgrid",
     "write_csv",
@@ -27,45 +44,38 @@ __all__ = [
     "write_textgrid",
 ]
 
-TIER = "phones"
+SUFFIXES = (".textgrid", ".ctm", ".phn", ".lab", ".txt", ".json", ".csv")  # in any case; .txt: Audacity's labels
 
 
-def write_textgrid(path: str | Path, segments: Sequence[Segment]) -> None:
-    """Write a Praat TextGrid with one interval tier, `phones`; gaps become empty intervals.
+def read_alignments(path: str | Path, *, tier: str = TIER, sample_rate: int = SAMPLE_RATE) -> dict[str, list[Segment]]:
+    """The phones in a file of any of these formats, which its suffix tells.
 
-    Raises:
-        ValueError: When there are no segments, or they are empty, overlap or are out of order.
-    """
-    from praatio import textgrid
+    Args:
+        path: The file; its suffix is one of SUFFIXES.
+        tier: Of a TextGrid: the interval tier that holds the phones.
+        sample_rate: Of a .phn file: the rate of its audio, in Hz.
 
-    _check(path, segments)
-    duration = segments[-1].end
-    grid = textgrid.Textgrid(0, duration)
-    entries = [(segment.start, segment.end, segment.phone) for segment in segments]
-    grid.addTier(textgrid.IntervalTier(TIER, entries, 0, duration))
-    with atomic_path(path) as temporary:
-        grid.save(str(temporary), format="long_textgrid", includeBlankSpaces=True)
-
-
-def write_ctm(path: str | Path, segments: Sequence[Segment]) -> None:
-    """Write lines `utterance channel start duration phone confidence`.
-
-    The utterance is the file's stem, with `_` for white space, which separates CTM's fields.
+    Returns:
+        Utterance -> its segments in order of time, in seconds. Only a CTM names utterances; any other file is of
+        one, which has the file's stem for its name.
 
     Raises:
-        ValueError: As for `write_textgrid`, and when a phone is empty or holds white space.
+        ValueError: When the suffix is another one, or the file cannot be read; names file and line.
     """
-    # 7 decimals: samples at 16 kHz are exact (62.5 microseconds), others to a few thousandths of one.
-    _check(path, segments)
-    utterance = "_".join(Path(path).stem.split())
-    lines = []
-    for phone, start, end, confidence in segments:
-        if len(phone.split()) != 1:
-            raise ValueError(f"{path}: {phone!r} is empty or has white space: CTM cannot hold it")
-        # Both rounded before the difference is taken, so that start + duration is the next start.
-        duration = round(end, 7) - round(start, 7)
-        lines.append(f"{utterance} 1 {start:.7f} {duration:.7f} {phone} {confidence:.4f}\n")
-    _write(path, "".join(lines))
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".ctm":
+        return read_ctm(path)
+    if suffix == ".textgrid":
+        segments = read_textgrid(path, tier)
+    elif suffix == ".phn":
+        segments = [Segment(phone, start / sample_rate, end / sample_rate) for start, end, phone in read_phn(path)]
+    elif suffix in (".lab", ".txt", ".json", ".csv"):
+        readers = {".lab": read_lab, ".txt": read_audacity, ".json": read_json, ".csv": read_csv}
+        segments = readers[suffix](path)
+    else:
+        raise ValueError(f"{path}: not a file of phones: its suffix is none of {' '.join(SUFFIXES)}")
+    return {path.stem: segments}
 
 
 def write_json(path: str | Path, segments: Sequence[Segment]) -> None:
@@ -74,9 +84,9 @@ def write_json(path: str | Path, segments: Sequence[Segment]) -> None:
     Raises:
         ValueError: As for `write_textgrid`.
     """
-    _check(path, segments)
+    check_segments(path, segments)
     rows = ",\n".join(json.dumps(segment._asdict(), ensure_ascii=False) for segment in segments)
-    _write(path, f"[\n{rows}\n]\n")
+    write_text(path, f"[\n{rows}\n]\n")
 
 
 def write_csv(path: str | Path, segments: Sequence[Segment]) -> None:
@@ -85,82 +95,12 @@ def write_csv(path: str | Path, segments: Sequence[Segment]) -> None:
     Raises:
         ValueError: As for `write_textgrid`.
     """
-    _check(path, segments)
+    check_segments(path, segments)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("start", "end", "phone", "confidence"))
     writer.writerows((start, end, phone, confidence) for phone, start, end, confidence in segments)
-    _write(path, text.getvalue())
-
-
-def read_textgrid(path: str | Path, tier: str = TIER) -> list[Segment]:
-    """Read an interval tier of a TextGrid, long or short, in UTF-8 or UTF-16.
-
-    Args:
-        path: The file.
-        tier: Name of the tier.
-
-    Returns:
-        All intervals of the tier in order, those with an empty label too.
-
-    Raises:
-        ValueError: When it is not a TextGrid, or has no such interval tier.
-    """
-    from praatio import textgrid
-    from praatio.utilities.errors import PraatioException
-
-    _exists(path)
-    try:
-        grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=True)
-    except (PraatioException, ValueError, IndexError) as error:
-        raise ValueError(f"{path}: not a TextGrid ({' '.join(str(error).split())})") from error
-    tiers = [name for name in grid.tierNames if isinstance(grid.getTier(name), textgrid.IntervalTier)]
-    if tier not in tiers:
-        raise ValueError(f"{path}: no interval tier {tier!r}; its interval tiers: {', '.join(tiers)}")
-    return [Segment(label, start, end) for start, end, label in grid.getTier(tier).entries]
-
-
-def read_ctm(path: str | Path) -> dict[str, list[Segment]]:
-    """Read a CTM file, its fifth field being phones; confidence is 1 where it is not given.
-
-    Returns:
-        Utterance -> segments in the file's order.
-
-    Raises:
-        ValueError: When a line is not `utterance channel start duration phone [confidence]`.
-    """
-    utterances: dict[str, list[Segment]] = {}
-    for number, line in enumerate(_read(path).splitlines(), 1):
-        fields = line.split()
-        if not fields or line.startswith(";;"):
-            continue
-        try:
-            utterance, _, start, duration, phone = fields[:5]
-            confidence = float(fields[5]) if len(fields) > 5 else 1.0
-            end = round(float(start) + float(duration), 7)
-            utterances.setdefault(utterance, []).append(Segment(phone, float(start), end, confidence))
-        except ValueError:
-            expected = "utterance channel start duration phone [confidence]"
-            raise ValueError(f"{path}:{number}: expected `{expected}`, got {line!r}") from None
-    return utterances
-
-
-def read_phn(path: str | Path) -> list[Interval]:
-    """Read a TIMIT .phn file: lines `start end phone`, in samples, the end exclusive.
-
-    Raises:
-        ValueError: When a line is something else.
-    """
-    intervals = []
-    for number, line in enumerate(_read(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            start, end, symbol = line.split()
-            intervals.append(Interval(int(start), int(end), symbol))
-        except ValueError:
-            raise ValueError(f"{path}:{number}: expected samples `start end phone`, got {line!r}") from None
-    return intervals
+    write_text(path, text.getvalue())
 
 
 def read_json(path: str | Path) -> list[Segment]:
@@ -170,10 +110,11 @@ def read_json(path: str | Path) -> list[Segment]:
         ValueError: When it is something else.
     """
     try:
-        rows = json.loads(_read(path))
-        return [Segment(str(row["phone"]), *_times(row)) for row in rows]
+        rows = json.loads(read_text(path))
+        lines = [Line(number, Segment(str(row["phone"]), *_times(row))) for number, row in enumerate(rows, 2)]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected a list of phone, start, end, confidence: {error!r}") from error
+    return in_order(path, lines)
 
 
 def read_csv(path: str | Path) -> list[Segment]:
@@ -183,43 +124,12 @@ def read_csv(path: str | Path) -> list[Segment]:
         ValueError: When it is something else.
     """
     try:
-        rows = csv.DictReader(io.StringIO(_read(path)), strict=True)
-        return [Segment(row["phone"], *_times(row)) for row in rows]
+        rows = csv.DictReader(io.StringIO(read_text(path)), strict=True)
+        lines = [Line(rows.line_num, Segment(row["phone"], *_times(row))) for row in rows]
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(f"{path}: expected columns start, end, phone, confidence: {error!r}") from error
+    return in_order(path, lines)
 
 
 def _times(row: dict) -> tuple[float, float, float]:
     return float(row["start"]), float(row["end"]), float(row["confidence"])
-
-
-def _check(path: str | Path, segments: Sequence[Segment]) -> None:
-    """Refuse what no reader would take; `path` is for the message."""
-    if not segments:
-        raise ValueError(f"{path}: there are no segments to write")
-    previous_end = 0.0
-    for phone, start, end, _ in segments:
-        if not previous_end <= start < end:
-            raise ValueError(
-                f"{path}: segment {phone!r} from {start} to {end} s is empty, or begins before the end of "
-                f"the one before it, {previous_end} s"
-            )
-        previous_end = end
-
-
-def _exists(path: str | Path) -> None:
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-
-
-def _read(path: str | Path) -> str:
-    _exists(path)
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file in UTF-8: {error}") from error
-
-
-def _write(path: str | Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

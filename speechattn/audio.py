@@ -162,25 +162,41 @@ def _open(path: str | Path) -> soundfile.SoundFile:
         raise AudioError(f"{path}: is a folder or a device, not an audio file")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
+    sphere = _sphere_fields(path)
+    if compression := sphere.get("sample_coding", "").partition(",")[2]:  # pcm,embedded-shorten-v2.00
+        raise AudioError(f"{path}: SPHERE audio compressed by {compression}; make a WAV of it with sph2pipe -f wav")
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless, by its name
         raise AudioError(f"{path}: not an audio file that can be read (WAV, FLAC, ...)") from error
     try:
-        _check_length(path, file)
+        _check_length(path, file, sphere)
     except AudioError:
         file.close()
         raise
     return file
 
 
-def _check_length(path: Path, file: soundfile.SoundFile) -> None:
+def _sphere_fields(path: Path) -> dict[str, str]:
+    """What the header of a NIST SPHERE file says, by name; of any other file nothing."""
+    with open(path, "rb") as file:
+        header = file.read(1024)
+    if not header.startswith(b"NIST_1A"):
+        return {}
+    rows = (line.split(maxsplit=2) for line in header.decode("ascii", "replace").splitlines())
+    return {row[0]: row[2] for row in rows if len(row) == 3}  # name, type, value
+
+
+def _check_length(path: Path, file: soundfile.SoundFile, sphere: dict[str, str]) -> None:
     """Refuse a file without samples, of unknown length, or shorter than its header says."""
     if file.frames == 0:
         raise AudioError(f"{path}: the audio is empty (0 samples)")
     if file.frames >= 1 << 48:
         raise AudioError(f"{path}: its header states no length (written to a pipe?); convert it to WAV")
-    # libsndfile shortens such files silently; only its log tells.
+    # libsndfile shortens such files silently; only its log tells, and of SPHERE not even that.
+    count = sphere.get("sample_count", "")
+    if count.isdigit() and file.frames < int(count):
+        raise AudioError(f"{path}: cut short: {file.frames} of {count} samples are there")
     found = re.search(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", file.extra_info)
     if found and int(found[2]) < int(found[1]) < UNKNOWN_LENGTH:
         raise AudioError(f"{path}: cut short: {found[2]} of {found[1]} bytes of audio are there")

@@ -1,6 +1,6 @@
 """The whole model, waveform in and a phone per frame out: front end, body, output layer.
 
-With pooling between body and output layer it is one label per utterance.
+With pooling between body and output layer it is one label per utterance; without a front end, features go in.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from speechattn.alignment import Segment, frames_to_segments
 from speechattn.audio import audio_info, load_audio
 from speechattn.baselines import Linear, Mlp, MlpConfig
 from speechattn.encoder import Encoder, EncoderConfig
-from speechattn.frontend import LogMelTransform, Mfcc, MfccConfig
+from speechattn.frontend import LogMelTransform, Mfcc, MfccConfig, ReadyFeatures
+from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
 from speechattn.pooling import AttentionPooling, MeanPooling
 from speechattn.stages import atomic_path
@@ -38,10 +39,11 @@ class ClassifierConfig:
     """Everything that makes a `FrameClassifier` but its weights.
 
     Args:
-        phones: Name of the phone set, see `PhoneSet.load`; not used with pooling.
+        phones: Name of the phone set, or a file with a phone a line, see `PhoneSet.load`; not used with pooling.
         symbols: The phones, index = class; empty: those of the named set. With pooling: the labels.
         kind: The body: `encoder` (truncated self-attention), `mlp` or `linear` (no context).
-        frontend: The features.
+        frontend: The features; None: the model takes features that are ready made, not waveforms.
+        feature_dim: Values in a frame of ready features; not used with a front end.
         encoder: Shape of the encoder, if that is the body.
         mlp: Shape of the MLP, if that is the body.
         pooling: `none`: a phone for every frame; `mean` or `attention` over the frames: one label for the utterance.
@@ -53,7 +55,8 @@ class ClassifierConfig:
     phones: str = "arpabet41"
     symbols: tuple[str, ...] = ()
     kind: str = "encoder"
-    frontend: MfccConfig = field(default_factory=MfccConfig)
+    frontend: MfccConfig | None = field(default_factory=MfccConfig)
+    feature_dim: int = 39
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     mlp: MlpConfig = field(default_factory=MlpConfig)
     pooling: str = "none"
@@ -65,9 +68,20 @@ class ClassifierConfig:
             raise ValueError(f"model.pooling must be one of {', '.join(POOLINGS)}, got {self.pooling!r}")
         if self.pooling != "none" and not self.symbols:
             raise ValueError(f"model.pooling {self.pooling!r} needs the labels of utterances in model.symbols")
-        if self.frontend.normalisation == "speaker":
+        if self.feature_dim < 1:
+            raise ValueError(f"model.feature_dim must be at least 1, got {self.feature_dim}")
+        if self.frontend is not None and self.frontend.normalisation == "speaker":
             raise ValueError("model.frontend.normalisation must not be 'speaker': a model hears unknown speakers")
+        if not self.symbols and (phones := PhoneSet.load(self.phones)).name == "custom":
+            # A file's phones are part of the configuration, and not where the file lay.
+            object.__setattr__(self, "phones", phones.name)
+            object.__setattr__(self, "symbols", phones.symbols)
         object.__setattr__(self, "symbols", tuple(self.symbols))  # a list, when it comes from JSON
+
+    @property
+    def geometry(self) -> Geometry:
+        """Where the frames lie; those of ready features are taken to lie as the default geometry says."""
+        return Geometry() if self.frontend is None else self.frontend.geometry
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClassifierConfig:
@@ -75,7 +89,8 @@ class ClassifierConfig:
         if not isinstance(values, dict):
             raise TypeError(f"settings by name are needed, got {values!r}")
         parts = {"frontend": MfccConfig, "encoder": EncoderConfig, "mlp": MlpConfig}
-        return cls(**{key: parts[key](**value) if key in parts else value for key, value in values.items()})
+        built = {key: part(**values[key]) for key, part in parts.items() if values.get(key) is not None}
+        return cls(**{**values, **built})
 
 
 class FrameClassifier(nn.Module):
@@ -98,7 +113,11 @@ class FrameClassifier(nn.Module):
         else:
             self.phones = PhoneSet.of(config.symbols, "labels")
         self.config = replace(config, symbols=self.phones.symbols)
-        self.frontend = Mfcc(config=config.frontend)
+        self.frontend: Mfcc | ReadyFeatures
+        if config.frontend is None:
+            self.frontend = ReadyFeatures(config.feature_dim)
+        else:
+            self.frontend = Mfcc(config=config.frontend)
         self.body: Encoder | Mlp | Linear
         if config.kind == "encoder":
             self.body = Encoder(self.frontend.dim, config.encoder)
@@ -112,6 +131,11 @@ class FrameClassifier(nn.Module):
         elif config.pooling == "attention":
             self.pooling = AttentionPooling(self.body.output_dim)
         self.output = nn.Linear(self.body.output_dim, len(self.phones))
+
+    @property
+    def feature_dim(self) -> int | None:
+        """Values in a frame of the ready features that the model takes; None: it takes waveforms."""
+        return self.frontend.dim if self.config.frontend is None else None
 
     @property
     def lookahead(self) -> int | None:
@@ -134,8 +158,8 @@ class FrameClassifier(nn.Module):
         """Score every phone for every frame or, with pooling, every label for every utterance.
 
         Args:
-            waveforms: (B, N) float in [-1, 1], or int16.
-            lengths: (B,) samples in each row; None when every row is full.
+            waveforms: (B, N) float in [-1, 1], or int16; without a front end features, (B, T, D) float.
+            lengths: (B,) samples, or frames, in each row; None when every row is full.
             log_mel_transform: See `Mfcc.forward`.
 
         Returns:
@@ -155,7 +179,7 @@ class FrameClassifier(nn.Module):
         """Posterior of every phone in every frame.
 
         Args:
-            samples: (N,) float32 in [-1, 1] at the model's sample rate.
+            samples: (N,) float32 in [-1, 1] at the model's sample rate; without a front end features, (T, D).
 
         Returns:
             (T, P) float32, rows sum to 1; with pooling (P,).
@@ -169,7 +193,7 @@ class FrameClassifier(nn.Module):
         """What each frame of a recording listens to; `plots.plot_attention` draws it.
 
         Args:
-            source: An audio file at any sample rate, or (N,) samples at the model's rate.
+            source: As for `classify`.
             layer: Which layer's attention, from 0; negative: from the last.
 
         Returns:
@@ -189,7 +213,7 @@ class FrameClassifier(nn.Module):
         return self.body.attention_weights(features, frame_lengths, layer)[0].numpy(force=True)
 
     def stream(self) -> ClassifierStream:
-        """The same posteriors from samples that come in pieces: `push(samples)`, in the end `flush()`.
+        """The same posteriors from input that comes in pieces: `push(samples)`, in the end `flush()`.
 
         Raises:
             ValueError: When the model needs the whole recording (`lookahead` is None), or is in training mode.
@@ -202,7 +226,8 @@ class FrameClassifier(nn.Module):
         """Phones with their times; with pooling the label, over the whole recording.
 
         Args:
-            source: An audio file at any sample rate, or (N,) samples at the model's rate.
+            source: An audio file at any sample rate, or (N,) samples at the model's rate; without a front end
+                features, (T, D).
             channel: Which channel of a file to take; None: their mean.
 
         Returns:
@@ -210,7 +235,7 @@ class FrameClassifier(nn.Module):
             mean posterior over its frames.
 
         Raises:
-            ValueError: When the file is not audio, or shorter than one frame.
+            ValueError: When the file is not audio, or shorter than one frame; or any file, without a front end.
         """
         samples = self.samples(source, channel=channel)
         return self.segments(self.posteriors(samples), self.duration(source))
@@ -218,12 +243,16 @@ class FrameClassifier(nn.Module):
     def duration(self, source: str | Path | np.ndarray) -> float:
         """Seconds that a recording lasts: a file's at its own rate, an array's at the model's."""
         if isinstance(source, np.ndarray):
-            return len(source) / self.frontend.geometry.sample_rate
+            geometry = self.frontend.geometry
+            num_samples = len(source) if self.feature_dim is None else geometry.num_samples(len(source))
+            return num_samples / geometry.sample_rate
         info = audio_info(source)
         return info.num_samples / info.sample_rate
 
     def samples(self, source: str | Path | np.ndarray, *, channel: int | None = None) -> np.ndarray:
-        """A recording as this model hears it, (N,) float32; at least one frame long, else ValueError."""
+        """A recording as this model hears it, (N,) float32 or ready features; at least one frame, else ValueError."""
+        if self.feature_dim is not None:
+            return self._features(source)
         geometry = self.frontend.geometry
         samples = load_audio(source, sample_rate=geometry.sample_rate, channel=channel)
         if geometry.num_frames(len(samples)) == 0:
@@ -233,6 +262,14 @@ class FrameClassifier(nn.Module):
                 f"one frame of {geometry.window}"
             )
         return samples
+
+    def _features(self, source: str | Path | np.ndarray) -> np.ndarray:
+        """Ready features, (T, D) with T >= 1, as they are."""
+        if not isinstance(source, np.ndarray):
+            raise ValueError(f"{source}: the model has no front end: it takes features, not audio")
+        if len(source) == 0:
+            raise ValueError("the features have no frame")
+        return source
 
     def segments(self, posteriors: np.ndarray, duration: float) -> list[Segment]:
         """The likeliest phone of each frame, (T, P) -> segments from 0 to `duration` seconds; (P,) -> one segment."""

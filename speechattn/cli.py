@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.getLogger("speechattn").setLevel(logging.INFO)
     command = next((word for word in argv if word in _COMMANDS), None)
     try:
-        arguments = _parser(command).parse_args(argv)
+        arguments = _parser(command, argv).parse_args(argv)
         _COMMANDS[arguments.command][1](arguments[arguments.command])
     except KeyboardInterrupt:
         sys.exit(130)
@@ -57,7 +57,7 @@ def _fail(message: object) -> NoReturn:
     sys.exit(2)
 
 
-def _parser(command: str | None) -> ArgumentParser:
+def _parser(command: str | None, argv: Sequence[str]) -> ArgumentParser:
     """The parser; only the chosen command has its options, since those of `train` need torch."""
     parser = _Parser(prog="speechattn", description="A phoneme for every 10 ms of speech.")
     parser.add_argument("--version", action="version", version=f"speechattn {__version__}")
@@ -68,6 +68,8 @@ def _parser(command: str | None) -> ArgumentParser:
         subparser.add_argument("--debug", action="store_true", help="show the traceback of an error")
         if name == command:
             add_options(subparser)
+            if name in ("download", "prepare"):
+                _add_corpus_options(subparser, argv)
         commands.add_subcommand(name, subparser, help=summary)
     return parser
 
@@ -86,10 +88,29 @@ def _add_download(parser: ArgumentParser) -> None:
     )
 
 
+def _add_corpus_options(parser: ArgumentParser, argv: Sequence[str]) -> None:
+    """The options that only the corpus at hand has."""
+    from speechattn.corpora import CORPORA, corpus_options
+
+    corpus = next((word for word in argv if word in CORPORA), None)
+    if corpus is not None and (options := corpus_options(corpus)) is not None:
+        parser.add_class_arguments(options, as_group=False)
+
+
+def _corpus_options(arguments: Any) -> Any:
+    from dataclasses import fields
+
+    from speechattn.corpora import corpus_options
+
+    options = corpus_options(arguments.corpus)
+    return None if options is None else options(**{field.name: arguments[field.name] for field in fields(options)})
+
+
 def _download(arguments: Any) -> None:
     from speechattn.corpora import download_corpus
 
-    download_corpus(arguments.corpus, _corpus_dir(arguments), arguments.mirror or os.environ.get(MIRROR_VARIABLE))
+    mirror = arguments.mirror or os.environ.get(MIRROR_VARIABLE)
+    download_corpus(arguments.corpus, _corpus_dir(arguments), mirror, options=_corpus_options(arguments))
 
 
 def _corpus_dir(arguments: Any) -> Path:
@@ -100,6 +121,11 @@ def _add_prepare(parser: ArgumentParser) -> None:
     _add_download(parser)
     parser.add_argument("--output", type=str, required=True, help="folder for {train,dev,test}.jsonl.gz")
     parser.add_argument("--download", action="store_true", help="fetch what is missing first")
+    parser.add_argument(
+        "--shards",
+        type=int,
+        help="write OUTPUT/shards/{train,dev,test} as well, Lhotse Shar, with this many cuts a shard",
+    )
     parser.add_argument("--num-jobs", type=int, default=os.cpu_count() or 1, help="processes")
 
 
@@ -109,32 +135,115 @@ def _prepare(arguments: Any) -> None:
     if arguments.download:
         _download(arguments)
     prepare_corpus(
-        arguments.corpus, Path(arguments.output), corpus_dir=_corpus_dir(arguments), num_jobs=arguments.num_jobs
+        arguments.corpus,
+        Path(arguments.output),
+        corpus_dir=_corpus_dir(arguments),
+        num_jobs=arguments.num_jobs,
+        options=_corpus_options(arguments),
+    )
+    if arguments.shards is not None:
+        from speechattn.corpora.shards import write_shards
+
+        for split in sorted(Path(arguments.output).glob("*.jsonl.gz")):
+            shards = Path(arguments.output) / "shards" / split.name.removesuffix(".jsonl.gz")
+            write_shards(split, shards, size=arguments.shards, num_jobs=arguments.num_jobs)
+
+
+def _add_inspect(parser: ArgumentParser) -> None:
+    parser.add_argument("cuts", type=str, nargs="+", help="files of cuts, one a split")
+    parser.add_argument("--phones", type=str, help="inventory to fold to; default: the largest that knows all symbols")
+    parser.add_argument("--output", type=str, help="folder for inspection.json and a page with examples")
+    parser.add_argument("--seed", type=int, default=0, help="draws the examples")
+    parser.add_argument("--strict", action="store_true", help="fail on what no training should begin with")
+    parser.add_argument("--max-share", type=float, default=0.6, help="--strict: largest share of a class")
+    parser.add_argument("--allow-shared-speakers", action="store_true", help="--strict: splits may share speakers")
+    parser.add_argument("--allow-unlabelled", action="store_true", help="--strict: a split may have no labels")
+
+
+def _inspect(arguments: Any) -> None:
+    from speechattn.inspection import inspect_files
+
+    inspect_files(
+        arguments.cuts,
+        phones=arguments.phones,
+        output=arguments.output,
+        seed=arguments.seed,
+        max_share=arguments.max_share if arguments.strict else None,
+        allow_shared_speakers=arguments.allow_shared_speakers,
+        allow_unlabelled=arguments.allow_unlabelled,
     )
 
 
 def _add_align(parser: ArgumentParser) -> None:
     parser.add_argument("--cuts", type=str, required=True, help="cuts with a transcript")
-    parser.add_argument("--output", type=str, required=True, help="file for the cuts with phones")
-    parser.add_argument("--lexicon", type=str, help="pronunciations in CMUdict's format; default: CMUdict")
+    parser.add_argument("--output", type=str, required=True, help="file for the cuts with phones; a killed run goes on")
+    parser.add_argument("--lexicon", type=str, help="asked before CMUdict and eSpeak NG; in CMUdict's format")
     parser.add_argument("--num-jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    _add_realign(parser)
 
 
 def _align(arguments: Any) -> None:
-    from speechattn.corpora.manifest import align_file
+    if arguments.model is not None:
+        _realign(arguments)
+        return
+    from speechattn.corpora.cut_alignment import align_file
 
+    if arguments.training_cuts is not None:
+        raise ValueError("align --training-cuts goes with --model")
     align_file(arguments.cuts, arguments.output, lexicon=arguments.lexicon, num_jobs=arguments.num_jobs)
 
 
+def _add_score(parser: ArgumentParser) -> None:
+    what = "cuts (.jsonl.gz), a TextGrid, CTM, .phn, .lab, JSON, CSV or Audacity file, or a folder of such"
+    parser.add_argument("reference", type=str, help=what)
+    parser.add_argument("hypothesis", type=str, help="likewise")
+    parser.add_argument("--phones", type=str, help="inventory to fold both to, such as timit39; default: as they are")
+    parser.add_argument("--closures-as-stops", action="store_true", help="count TIMIT's closures as their stops")
+    parser.add_argument("--tier", type=str, default="phones", help="tier of TextGrids")
+    parser.add_argument("--json", type=str, help="file for the figures")
+
+
+def _score(arguments: Any) -> None:
+    from speechattn.scoring import score_files
+
+    score_files(
+        arguments.reference,
+        arguments.hypothesis,
+        phones=arguments.phones,
+        closures_as_stops=arguments.closures_as_stops,
+        tier=arguments.tier,
+        json_file=arguments.json,
+    )
+
+
+def _add_realign(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", type=str, help="align with this model, for training only; default: PocketSphinx")
+    parser.add_argument(
+        "--training-cuts", type=str, help="cuts with phones that MODEL was trained on; default: those of --cuts"
+    )
+
+
+def _realign(arguments: Any) -> None:
+    from speechattn.realignment import realign_file
+
+    realign_file(
+        arguments.model,
+        arguments.cuts,
+        arguments.output,
+        training_cuts=arguments.training_cuts,
+        lexicon=arguments.lexicon,
+        num_jobs=arguments.num_jobs,
+    )
+
+
 def _add_train(parser: ArgumentParser) -> None:
-    from speechattn.frontend.config import PRESETS
     from speechattn.training import TrainConfig
 
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     parser.add_argument("--init", type=str, help="model to start from")
     parser.add_class_arguments(TrainConfig, as_group=False)
-    # Left open, so that they follow whichever preset is asked for.
-    parser.set_defaults({f"model.frontend.{name}": None for name in PRESETS["kaldi"]})
+    # Its other fields left open, so that they follow whichever preset is asked for.
+    parser.set_defaults({"model.frontend": {"preset": "kaldi"}})
 
 
 def _train(arguments: Any) -> None:
@@ -151,6 +260,7 @@ def _train(arguments: Any) -> None:
 def _add_evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=str, help="a model's folder, or its id on the Hugging Face Hub")
     parser.add_argument("--cuts", type=str, required=True, help="cuts with phones")
+    parser.add_argument("--phones", type=str, help="phone set to score on; default: the model's own")
     parser.add_argument("--report", type=str, help="folder for figures and pictures")
     parser.add_argument("--json", type=str, help="file for the figures")
 
@@ -158,7 +268,13 @@ def _add_evaluate(parser: ArgumentParser) -> None:
 def _evaluate(arguments: Any) -> None:
     from speechattn.report import evaluate_and_report
 
-    evaluate_and_report(arguments.model, arguments.cuts, report=arguments.report, json_file=arguments.json)
+    evaluate_and_report(
+        arguments.model,
+        arguments.cuts,
+        phones=arguments.phones,
+        report=arguments.report,
+        json_file=arguments.json,
+    )
 
 
 def _add_predict(parser: ArgumentParser) -> None:
@@ -169,15 +285,25 @@ def _add_predict(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=str, help="folder for the files; default: print `start end phone confidence`")
     parser.add_argument("--channel", type=int, help="channel to take, counted from 0; default: their mean")
     parser.add_argument("--plot", action="store_true", help="draw spectrogram, segments and posteriors as well")
+    parser.add_argument(
+        "--frames",
+        type=str,
+        help="with --cuts: write only this CSV file, `Id,Class`, a row for every frame of them all",
+    )
 
 
 def _predict(arguments: Any) -> None:
     from speechattn.classifier import FrameClassifier
-    from speechattn.prediction import by_stem, predict_cuts, predict_files
+    from speechattn.prediction import by_stem, predict_cuts, predict_files, predict_frames
 
     formats = arguments.format.split(",")
     if bool(arguments.audio) == bool(arguments.cuts):
         raise ValueError("predict takes audio files or --cuts FILE, one of the two")
+    if arguments.frames:
+        if not arguments.cuts or arguments.output is not None or arguments.plot or arguments.channel is not None:
+            raise ValueError("predict --frames needs --cuts, and takes none of --output, --plot and --channel")
+        predict_frames(arguments.model, arguments.cuts, arguments.frames)
+        return
     if arguments.cuts:
         if arguments.output is None or arguments.plot or arguments.channel is not None:
             raise ValueError("predict --cuts needs --output, and takes neither --plot nor --channel")
@@ -200,7 +326,9 @@ def _predict(arguments: Any) -> None:
 _COMMANDS = {
     "download": (_add_download, _download, "fetch a corpus"),
     "prepare": (_add_prepare, _prepare, "turn a corpus into cuts with phones, split by speaker"),
+    "inspect": (_add_inspect, _inspect, "say what is in sets of cuts, and what is wrong with them"),
     "align": (_add_align, _align, "find the phones of cuts that have only a transcript"),
+    "score": (_add_score, _score, "compare two alignments of the same speech"),
     "train": (_add_train, _train, "train a model"),
     "evaluate": (_add_evaluate, _evaluate, "score a model on cuts"),
     "predict": (_add_predict, _predict, "find the phones of audio files"),

@@ -68,6 +68,12 @@ class Geometry:
         # One hop more and one frame less: ONNX rounds towards 0, and so it does not matter.
         return (num_samples + (self.left + self.right - self.window + self.hop)) // self.hop
 
+    def num_samples(self, num_frames: int) -> int:
+        """Samples of the shortest signal that has so many frames."""
+        if num_frames == 0:
+            return 0
+        return max(self.window, self.window - self.left - self.right + self.hop * (num_frames - 1))
+
     def centres(self, num_samples: int) -> np.ndarray:
         """Centre sample of every frame, (T,) int64."""
         return self.first_centre + self.hop * np.arange(self.num_frames(num_samples), dtype=np.int64)

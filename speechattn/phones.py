@@ -13,14 +13,41 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
+from unicodedata import normalize
 
-__all__ = ["IGNORED", "PhoneSet", "strip_stress"]
+__all__ = ["IGNORED", "PhoneSet", "read_phones", "strip_stress"]
 
 IGNORED = -100  # the class of frames that neither loss nor score sees (PyTorch's own ignore_index)
 
 NAMES = ("timit61", "timit48", "timit39", "arpabet41")
 SILENCES = frozenset({"SIL", "sil"})
 MFA_MARKS = {"sil": "SIL", "sp": "SIL", "": "SIL", "spn": "SPN"}  # Montreal Forced Aligner's names
+
+
+def read_phones(path: str | Path) -> tuple[str, ...]:
+    """The phones in a file, a symbol a line, as `speechattn prepare folder` leaves them; their order is kept.
+
+    Raises:
+        ValueError: When there is no such file, it is empty or not in UTF-8, a line has several words, or a symbol
+            comes twice; names file and line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a file of phones in UTF-8: {error}") from error
+    symbols: list[str] = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if len(words) > 1:
+            raise ValueError(f"{path}:{number}: expected one symbol, got {line!r}")
+        symbol = normalize("NFC", words[0]) if words else ""
+        if symbol in symbols:
+            raise ValueError(f"{path}:{number}: {symbol!r} has a line already")
+        symbols += [symbol] if symbol else []
+    if not symbols:
+        raise ValueError(f"{path}: holds no phones")
+    return tuple(symbols)
 
 
 def strip_stress(symbol: str) -> str:
@@ -59,7 +86,7 @@ class PhoneSet:
 
     @staticmethod
     def load(name: str) -> PhoneSet:
-        """A set by its name.
+        """A set by its name, or from a file, see `read_phones`.
 
         A TIMIT set accepts the symbols of every larger set (`timit39`: the 61, the 48 and the 39). `q`, the
         glottal stop, is a class of `timit61` and ignored in the smaller sets, where Lee and Hon give it none.
@@ -67,10 +94,12 @@ class PhoneSet:
         Montreal Forced Aligner. Case matters: TIMIT's symbols are lower case, ARPAbet's upper case.
 
         Raises:
-            ValueError: When there is no such set.
+            ValueError: When there is no such set, or the file is none of phones.
         """
+        if name not in NAMES and Path(name).is_file():
+            return PhoneSet.of(read_phones(name))
         if name not in NAMES:
-            raise ValueError(f"unknown phone set {name!r}; there are {', '.join(NAMES)}")
+            raise ValueError(f"unknown phone set {name!r}; there are {', '.join(NAMES)}, or the path of a file")
         return _arpabet() if name == "arpabet41" else _timit(int(name.removeprefix("timit")))
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,16 @@ from speechattn.stages import atomic_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot_attention", "plot_confusion", "plot_curves", "plot_phones", "plot_prediction", "save_figure"]
+__all__ = [
+    "plot_attention",
+    "plot_confusion",
+    "plot_curves",
+    "plot_labels",
+    "plot_phones",
+    "plot_prediction",
+    "plot_shares",
+    "save_figure",
+]
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
@@ -36,22 +45,9 @@ def plot_prediction(
         symbols: Name of each of the P phones.
         geometry: Where the frames lie.
     """
-    import librosa
-    from librosa import display  # type: ignore[attr-defined]
-
     figure = _figure(max(6.0, 4.0 * len(samples) / geometry.sample_rate), 8.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 3])
-    power = np.abs(librosa.stft(samples, n_fft=512, win_length=geometry.window, hop_length=geometry.hop)) ** 2
-    display.specshow(
-        librosa.power_to_db(power, ref=np.max), sr=geometry.sample_rate, hop_length=geometry.hop,
-        x_axis="time", y_axis="hz", cmap="magma", vmin=-80, ax=above,
-    )  # fmt: skip
-    for number, segment in enumerate(segments):
-        above.axvline(segment.start, color="white", linewidth=0.5)
-        height = (0.97 - 0.05 * (number % 3)) * geometry.sample_rate / 2  # three rows, since some phones are short
-        above.text(
-            (segment.start + segment.end) / 2, height, segment.phone, ha="center", va="top", color="white", fontsize=8
-        )
+    _draw_labels(above, samples, segments, geometry)
     seen = np.unique(posteriors.argmax(axis=1)).tolist()  # a row for each phone that is decided for somewhere
     owned = (geometry.first_centre - geometry.hop / 2) / geometry.sample_rate
     end = owned + len(posteriors) * geometry.hop / geometry.sample_rate
@@ -61,8 +57,44 @@ def plot_prediction(
     )  # fmt: skip
     below.set_yticks(range(len(seen)), [symbols[index] for index in seen], fontsize=7)
     below.set(xlabel="time, s", ylabel="posterior of the phone")
-    above.set(xlabel="", ylabel="frequency, Hz", xlim=(0, len(samples) / geometry.sample_rate))
+    above.set(xlabel="")
     return figure
+
+
+def plot_labels(samples: np.ndarray, segments: Sequence[Segment], geometry: Geometry) -> Figure:
+    """Spectrogram with phone segments drawn over it.
+
+    Args:
+        samples: (N,) float.
+        segments: The phones; gaps between them are left plain.
+        geometry: Where the frames lie.
+    """
+    figure = _figure(max(6.0, 4.0 * len(samples) / geometry.sample_rate), 3.2)
+    axes = figure.subplots()
+    _draw_labels(axes, samples, segments, geometry)
+    return figure
+
+
+def _draw_labels(axes: Any, samples: np.ndarray, segments: Sequence[Segment], geometry: Geometry) -> None:
+    import librosa
+    from librosa import display  # type: ignore[attr-defined]
+
+    power = np.abs(librosa.stft(samples, n_fft=512, win_length=geometry.window, hop_length=geometry.hop)) ** 2
+    display.specshow(
+        librosa.power_to_db(power, ref=np.max), sr=geometry.sample_rate, hop_length=geometry.hop,
+        x_axis="time", y_axis="hz", cmap="magma", vmin=-80, ax=axes,
+    )  # fmt: skip
+    dark = {"facecolor": "black", "alpha": 0.5, "pad": 1, "linewidth": 0}  # or names are lost on loud sounds
+    for number, segment in enumerate(segments):
+        axes.axvline(segment.start, color="white", linewidth=0.5)
+        if number + 1 == len(segments) or segments[number + 1].start > segment.end:
+            axes.axvline(segment.end, color="white", linewidth=0.5)
+        height = (0.97 - 0.05 * (number % 3)) * geometry.sample_rate / 2  # three rows, since some phones are short
+        axes.text(
+            (segment.start + segment.end) / 2, height, segment.phone,
+            ha="center", va="top", color="white", fontsize=8, bbox=dark, clip_on=True,
+        )  # fmt: skip
+    axes.set(xlabel="time, s", ylabel="frequency, Hz", xlim=(0, len(samples) / geometry.sample_rate))
 
 
 def plot_attention(weights: np.ndarray, geometry: Geometry) -> Figure:
@@ -109,6 +141,26 @@ def plot_phones(figures: dict[str, Any]) -> Figure:
     axes.axhline(figures["frame_accuracy"], color="black", linewidth=0.8, label="all frames")
     axes.set_xticks(range(len(phones)), [symbol for symbol, _ in phones], rotation=90, fontsize=8)
     axes.set(ylim=(0, 1), ylabel="frame accuracy", xlabel="phone, commonest first")
+    axes.legend()
+    return figure
+
+
+def plot_shares(shares: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Share of each class in several sets, as bars side by side; the first set's commonest class comes first.
+
+    Args:
+        shares: Name of a set -> class -> share in [0, 1].
+    """
+    first = next(iter(shares.values()))
+    classes = sorted({symbol for row in shares.values() for symbol in row}, key=lambda symbol: -first.get(symbol, 0.0))
+    figure = _figure(max(6.0, 0.25 * len(classes)), 3.5)
+    axes = figure.subplots()
+    width = 0.8 / len(shares)
+    for number, (name, row) in enumerate(shares.items()):
+        places = np.arange(len(classes)) + (number - (len(shares) - 1) / 2) * width
+        axes.bar(places, [100 * row.get(symbol, 0.0) for symbol in classes], width, label=name)
+    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=8)
+    axes.set(ylabel="share of the labelled frames, %", xlim=(-0.6, len(classes) - 0.4))
     axes.legend()
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from speechattn.alignment_files import write_csv, write_ctm, write_json, write_t
 from speechattn.classifier import FrameClassifier, model_files
 from speechattn.geometry import Geometry
 from speechattn.plots import plot_prediction, save_figure
-from speechattn.stages import is_done, mark_done
+from speechattn.stages import atomic_path, is_done, mark_done
 
-__all__ = ["FORMATS", "by_cut", "by_stem", "predict_cuts", "predict_files"]
+__all__ = ["FORMATS", "by_cut", "by_stem", "predict_cuts", "predict_files", "predict_frames"]
 
 STAMP = "predict.done.json"
 
@@ -95,7 +96,8 @@ def predict_cuts(
         formats: Which files to write, see FORMATS.
 
     Raises:
-        ValueError: When model or cuts cannot be read, or a cut is not a whole recording.
+        ValueError: When model or cuts cannot be read, or a cut is not a whole recording; or of a model without a front
+            end, which `predict_frames` is for.
     """
     stamp, options = Path(output) / STAMP, {"model": str(model_name), "formats": list(formats)}
     inputs = {"cuts": Path(cuts), **model_files(model_name)}
@@ -103,6 +105,8 @@ def predict_cuts(
         print(f"{output}: predicted already")
         return
     model = FrameClassifier.from_pretrained(model_name)
+    if model.feature_dim is not None:
+        raise ValueError(f"{model_name} takes features, not audio: it predicts frames (--frames), not segments")
     recordings = by_cut(cuts, model.frontend.geometry)
     stamp.unlink(missing_ok=True)
     failures = predict_files(model, recordings, formats=formats, output=output)
@@ -111,6 +115,47 @@ def predict_cuts(
     outputs = [Path(output) / (stem + FORMATS[name][0]) for stem in recordings for name in formats]
     mark_done(stamp, options, inputs, outputs)
     print(f"{output}: {len(recordings)} recordings predicted")
+
+
+def predict_frames(model_name: str, cuts: str | Path, output: str | Path) -> None:
+    """Write the likeliest phone of every frame of all cuts as one table; not again when it has been done already.
+
+    The file is CSV with a header `Id,Class`: frames are counted through all cuts from 0, in the file's order, and a
+    class is written by its phone. This is what the NTU machine learning course takes as a submission, whose phones are
+    called 0 to 40.
+
+    Args:
+        model_name: What `FrameClassifier.from_pretrained` takes.
+        cuts: A file of cuts with recordings or, for a model without a front end, with features; they need no phones.
+            Those below one frame are left out and listed.
+        output: The file.
+
+    Raises:
+        ValueError: When model or cuts cannot be read or do not fit, or the model, with pooling, has no frames.
+    """
+    from speechattn.data import cut_features, cut_waveform, long_enough
+
+    stamp, options = Path(f"{output}.done.json"), {"model": str(model_name)}
+    inputs = {"cuts": Path(cuts), **model_files(model_name)}
+    if is_done(stamp, options, inputs):
+        print(f"{output}: predicted already")
+        return
+    model = FrameClassifier.from_pretrained(model_name)
+    if model.pooling is not None:
+        raise ValueError(f"{model_name} has one label for an utterance, with pooling, and no frames")
+    read = cut_waveform if model.feature_dim is None else cut_features
+    utterances = long_enough(cuts, model.frontend.geometry, feature_dim=model.feature_dim)
+    stamp.unlink(missing_ok=True)
+    number = 0
+    with atomic_path(output) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("Id", "Class"))
+        for cut in tqdm(utterances, unit="utt", leave=False, disable=None):
+            for index in model.posteriors(read(cut)).argmax(axis=1):
+                table.writerow((number, model.phones.symbols[index]))
+                number += 1
+    mark_done(stamp, options, inputs, [Path(output)])
+    print(f"{output}: {number:,} frames of {len(utterances)} utterances")
 
 
 def by_stem(paths: Iterable[str | Path]) -> dict[str, Path]:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from speechattn.classifier import FrameClassifier, model_files
+from speechattn.corpora.shards import checksum_or_path
 from speechattn.data import cut_waveform, long_enough
 from speechattn.evaluation import evaluate
+from speechattn.phones import PhoneSet
 from speechattn.plots import plot_confusion, plot_phones, plot_prediction, save_figure
 from speechattn.stages import atomic_path, is_done, mark_done
 
@@ -21,7 +23,12 @@ EXAMPLE_SECONDS = 20
 
 
 def evaluate_and_report(
-    model_name: str, cuts: str | Path, *, report: str | Path | None = None, json_file: str | Path | None = None
+    model_name: str,
+    cuts: str | Path,
+    *,
+    phones: str | None = None,
+    report: str | Path | None = None,
+    json_file: str | Path | None = None,
 ) -> None:
     """Score a model on a file of cuts and print its figures; write them, and pictures, where that is wanted.
 
@@ -30,34 +37,40 @@ def evaluate_and_report(
     Args:
         model_name: What `FrameClassifier.from_pretrained` takes.
         cuts: The cuts; their file's name without suffixes names the figures.
+        phones: Name of the set to score on; None: the model's own. See `evaluate`.
         report: Folder for `<name>.json` and the pictures.
         json_file: Another place for the figures.
 
     Raises:
-        ValueError: As for `from_pretrained` and `evaluate`.
+        ValueError: As for `from_pretrained`, `PhoneSet.load` and `evaluate`.
     """
-    name = Path(cuts).name.removesuffix(".gz").removesuffix(".jsonl")
+    name = Path(cuts).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
     figures = (
-        evaluate(FrameClassifier.from_pretrained(model_name), cuts)[0]
+        evaluate(FrameClassifier.from_pretrained(model_name), cuts, phones=_phone_set(phones))[0]
         if report is None
-        else _report(model_name, cuts, name, Path(report))
+        else _report(model_name, cuts, name, phones, Path(report))
     )
     if json_file is not None:
         _write_json(json_file, figures)
     print(format_figures(f"{model_name} on {name}", figures))
 
 
-def _report(model_name: str, cuts: str | Path, name: str, folder: Path) -> dict[str, Any]:
+def _phone_set(name: str | None) -> PhoneSet | None:
+    return None if name is None else PhoneSet.load(name)
+
+
+def _report(model_name: str, cuts: str | Path, name: str, phones: str | None, folder: Path) -> dict[str, Any]:
     """The figures of an evaluation whose report lies in the folder, made now if it is not there."""
-    stamp, options = folder / f"{name}.done.json", {"model": str(model_name)}
-    inputs = {"cuts": Path(cuts), **model_files(model_name)}
+    stamp, options = folder / f"{name}.done.json", {"model": str(model_name), "phones": phones}
+    inputs = {"cuts": checksum_or_path(cuts), **model_files(model_name)}
     if is_done(stamp, options, inputs):
         return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     model = FrameClassifier.from_pretrained(model_name)
-    figures, confusion = evaluate(model, cuts)
+    scored = _phone_set(phones)
+    figures, confusion = evaluate(model, cuts, phones=scored)
     stamp.unlink(missing_ok=True)
-    outputs = write_report(folder, name, figures, confusion, model.phones.symbols)
-    if model.pooling is None:
+    outputs = write_report(folder, name, figures, confusion, (scored or model.phones).symbols)
+    if model.pooling is None and model.feature_dim is None:  # else there are no posteriors or no sound to draw
         outputs.append(_write_example(folder, name, model, cuts))
     mark_done(stamp, options, inputs, outputs)
     return figures
@@ -124,7 +137,10 @@ def format_figures(name: str, figures: dict[str, Any]) -> str:
         f"{name}: frame accuracy over {figures['num_frames']:,} frames of {figures['num_utterances']} utterances, "
         f"{100 * figures['silence_share']:.1f} % of them silence"
     )
-    return "\n".join([title, *("  {:<16}{:>12}{:>18}".format(*map(_percent, row)) for row in rows)])
+    lines = [title, *("  {:<16}{:>12}{:>18}".format(*map(_percent, row)) for row in rows)]
+    if known := figures.get("utterances_of_training_speakers"):
+        lines.append(f"  {known} of the {figures['num_utterances']} utterances are by speakers that were trained on")
+    return "\n".join(lines)
 
 
 def _percent(value: str | float | None) -> str:

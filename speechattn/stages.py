@@ -54,22 +54,26 @@ def checksum(path: str | Path, algorithm: str = "sha256") -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """Changes when a file below the folder comes, goes, or is written: hex digest of names, sizes and times."""
+    """Changes when a file below the folder comes, goes, or is written: hex digest of names, sizes and times.
+
+    Instead of a folder it may be a single file.
+    """
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
+    for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
         if path.is_file():
             status = path.stat()
             digest.update(f"{path.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
-def is_done(stamp: Path, options: Mapping[str, Any], inputs: Mapping[str, Path]) -> bool:
+def is_done(stamp: Path, options: Mapping[str, Any], inputs: Mapping[str, Path | str]) -> bool:
     """Whether the stage that left `stamp` need not run again.
 
     Args:
         stamp: The stage's stamp; outputs are recorded relative to its folder.
         options: What the stage would run with now, JSON-serialisable.
-        inputs: Files that it would read now, by what they are to it; a file may lie elsewhere than before.
+        inputs: Files that it would read now, by what they are to it; a file may lie elsewhere than before. A string is
+            the checksum of what is no file.
 
     Returns:
         True when options and input checksums equal the recorded ones and every output is still whole.
@@ -78,14 +82,16 @@ def is_done(stamp: Path, options: Mapping[str, Any], inputs: Mapping[str, Path])
         record = json.loads(stamp.read_text(encoding="utf-8"))
         if record["options"] != json.loads(json.dumps(dict(options))):
             return False
-        if record["inputs"] != {role: checksum(path) for role, path in inputs.items()}:
+        if record["inputs"] != _checksums(inputs):
             return False
         return all(checksum(stamp.parent / name) == digest for name, digest in record["outputs"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # no stamp, or not one of ours
 
 
-def mark_done(stamp: Path, options: Mapping[str, Any], inputs: Mapping[str, Path], outputs: Sequence[Path]) -> None:
+def mark_done(
+    stamp: Path, options: Mapping[str, Any], inputs: Mapping[str, Path | str], outputs: Sequence[Path]
+) -> None:
     """Leave the stamp of a finished stage.
 
     Args:
@@ -96,8 +102,12 @@ def mark_done(stamp: Path, options: Mapping[str, Any], inputs: Mapping[str, Path
     """
     record = {
         "options": dict(options),
-        "inputs": {role: checksum(path) for role, path in inputs.items()},
+        "inputs": _checksums(inputs),
         "outputs": {os.path.relpath(path, stamp.parent): checksum(path) for path in outputs},
     }
     with atomic_path(stamp) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _checksums(inputs: Mapping[str, Path | str]) -> dict[str, str]:
+    return {role: source if isinstance(source, str) else checksum(source) for role, source in inputs.items()}

@@ -160,7 +160,8 @@ class ClassifierStream:
         """Take samples, give the log-posteriors that became final.
 
         Args:
-            samples: (n,) float in [-1, 1] or int16 at the model's sample rate, tensor or NumPy array.
+            samples: (n,) float in [-1, 1] or int16 at the model's sample rate, tensor or NumPy array; without a front
+                end features, (n, D) float.
 
         Returns:
             (k, P), k >= 0, in the kind that came in; exp of a row sums to 1.

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from speechattn.augmentation import SpecAugment, SpecAugmentConfig
 from speechattn.classifier import CONFIG_FILE, WEIGHTS_FILE, ClassifierConfig, FrameClassifier, model_files
-from speechattn.data import Batch, Batches, cut_label, cut_labels, long_enough
+from speechattn.corpora.shards import Shards, checksum_or_path
+from speechattn.data import Batch, Batches, check_labels, long_enough
 from speechattn.evaluation import count_confusions
-from speechattn.frontend import FeatureStatistics
+from speechattn.frontend import FeatureStatistics, Mfcc, ReadyFeatures
 from speechattn.metrics import frame_figures, utterance_figures
 from speechattn.phones import IGNORED
 from speechattn.plots import plot_curves, save_figure
+from speechattn.realignment import refuse_realigned
 from speechattn.stages import is_done, mark_done
 
 __all__ = ["DataConfig", "OptimConfig", "TrainConfig", "train"]
@@ -47,8 +49,8 @@ class DataConfig:
     """What to train on.
 
     Args:
-        train: Cuts to learn from.
-        dev: Cuts to choose the best epoch by.
+        train: Cuts to learn from: a file, or shards, by their folder, list or address.
+        dev: Cuts to choose the best epoch by, likewise.
         batch_seconds: Most seconds in a batch, padding included.
         speeds: Speeds at which a training utterance may be played; one is drawn for each utterance and epoch.
         num_workers: Data-loading processes.
@@ -174,17 +176,19 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
         unfinished.mkdir(parents=True)
         log.info(
             "%d parameters, %d training and %d dev utterances, %d process(es) on %s, %d threads",
-            sum(p.numel() for p in model.parameters()), len(batches.ids), len(dev.ids),
+            sum(p.numel() for p in model.parameters()), batches.num_cuts, dev.num_cuts,
             accelerator.num_processes, accelerator.device.type, torch.get_num_threads(),
         )  # fmt: skip
     model.to(accelerator.device)
-    if model.config.frontend.normalisation == "global" and init is None:
-        _learn_statistics(model, batches.epoch(), accelerator)
+    if isinstance(model.frontend, ReadyFeatures):
+        log.info("no front end, no log-mel energies: spec_augment does nothing")
+    elif model.frontend.config.normalisation == "global" and init is None:
+        _learn_statistics(model.frontend, batches.epoch(), accelerator)
     average = AveragedModel(model, multi_avg_fn=partial(_average, config.optim.average))
     optimizer = torch.optim.AdamW(_parameter_groups(model, config.optim), lr=0.0)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
 
-    best, progress = -1.0, _Progress(config.optim.epochs, len(batches.ids))
+    best, progress = -1.0, _Progress(config.optim.epochs, batches.num_cuts)
     with _Log(output / LOG_FILE, enabled=accelerator.is_main_process) as table:
         for epoch in range(config.optim.epochs):
             started = time.monotonic()
@@ -216,26 +220,34 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     return output
 
 
-def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[str, Any], dict[str, Path]]:
+def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[str, Any], dict[str, Path | str]]:
     """What a training's result depends on, for its stamp: options, and files by role. Not where things lie."""
     options = asdict(config) | {"init": None if init is None else str(init)}
     del options["output"]
     for name in ("train", "dev", "num_workers"):
         del options["data"][name]
-    inputs = {"train": Path(config.data.train), "dev": Path(config.data.dev)}
-    return options, inputs | (model_files(init) if init is not None else {})
+    inputs = {"train": checksum_or_path(config.data.train), "dev": checksum_or_path(config.data.dev)}
+    return options, {**inputs, **(model_files(init) if init is not None else {})}
 
 
 def _batches(config: TrainConfig, model: FrameClassifier, accelerator: Any) -> tuple[Batches, Batches]:
     phones, geometry, per_utterance = model.phones, model.frontend.geometry, model.pooling is not None
-    training, dev = long_enough(config.data.train, geometry), long_enough(config.data.dev, geometry)
-    for cut in (*training, *dev):  # a label that does not fit should stop us now, not in an hour
-        if per_utterance:
-            cut_label(cut, phones.symbols)
-        else:
-            cut_labels(cut, phones, geometry)
+    ready_features = model.feature_dim is not None
+    if ready_features and set(config.data.speeds) != {1.0}:
+        raise ValueError(f"data.speeds needs a front end: features have one speed, 1, got {list(config.data.speeds)}")
+    training, dev = (
+        long_enough(path, geometry, feature_dim=model.feature_dim) for path in (config.data.train, config.data.dev)
+    )
+    for cuts in (training, dev):
+        check_labels(cuts, phones, geometry, per_utterance=per_utterance)
+    if not per_utterance:
+        refuse_realigned(dev, config.data.dev)  # which scores every epoch
+    if isinstance(training, Shards) and len(training.shards) < accelerator.num_processes:
+        raise ValueError(
+            f"{training.location}: {len(training.shards)} shards are too few for {accelerator.num_processes} processes"
+        )
     share = dict(
-        batch_seconds=config.data.batch_seconds, per_utterance=per_utterance,
+        batch_seconds=config.data.batch_seconds, per_utterance=per_utterance, ready_features=ready_features,
         rank=accelerator.process_index, world_size=accelerator.num_processes,
     )  # fmt: skip
     return (
@@ -273,28 +285,48 @@ def _train_epoch(
     model.train()
     frontend = accelerator.unwrap_model(model).config.frontend
     loss_sum, label_sum = 0.0, 0
-    for batch in progress.over(batches.epoch(epoch), epoch, accelerator):
+    for batch in progress.over(in_step(batches.epoch(epoch), accelerator), epoch, accelerator):
         batch = batch.to(accelerator.device)
         for group in optimizer.param_groups:
             group["lr"] = config.optim.learning_rate * schedule(progress.share, config.optim.warmup)
         torch.manual_seed(batch.seeds[0])  # dropout, too, is a function of seed, epoch and cuts
-        logits, _ = model(
-            batch.waveforms, batch.lengths, log_mel_transform=SpecAugment(config.spec_augment, batch.seeds, frontend)
-        )
+        augment = None if frontend is None else SpecAugment(config.spec_augment, batch.seeds, frontend)
+        logits, _ = model(batch.waveforms, batch.lengths, log_mel_transform=augment)
         loss = frame_loss(logits, batch.labels, config.optim.label_smoothing)
         labels = (batch.labels != IGNORED).sum()
         # Processes hold different numbers of labels and their gradients are averaged: normalise globally.
-        everywhere = accelerator.reduce(labels).clamp(min=1)
+        everywhere, num_cuts = accelerator.reduce(torch.stack([labels, labels.new_tensor(len(batch.ids))]))
         if not torch.isfinite(loss):
             raise ValueError(f"the loss is {loss.item()} in epoch {epoch + 1} on cuts {' '.join(batch.ids)}")
-        accelerator.backward(loss * accelerator.num_processes / everywhere)
+        accelerator.backward(loss * accelerator.num_processes / everywhere.clamp(min=1))
         accelerator.clip_grad_norm_(model.parameters(), config.optim.clip)
         optimizer.step()
         optimizer.zero_grad()
         average.update_parameters(accelerator.unwrap_model(model))
         loss_sum, label_sum = loss_sum + loss.item(), label_sum + int(labels)
-        progress.advance(len(batch.ids) * accelerator.num_processes, loss_sum / max(label_sum, 1))
+        progress.advance(int(num_cuts), loss_sum / max(label_sum, 1))
     return loss_sum / max(label_sum, 1)
+
+
+def in_step(batches: Iterator[Batch], accelerator: Any) -> Iterator[Batch]:
+    """The batches of this process; and while another still has some, its last one again, without cuts or labels.
+
+    A step needs all processes, and those that read shards have different numbers of batches. What has no labels adds
+    nothing to loss and gradient.
+    """
+    if accelerator.num_processes == 1:
+        yield from batches
+        return
+    idle: Batch | None = None
+    while True:
+        batch = next(batches, None)
+        if not accelerator.reduce(torch.tensor(int(batch is not None), device=accelerator.device)):
+            return
+        batch = batch or idle
+        if batch is None:
+            raise ValueError("a process has no batch at all: there are too few cuts for so many processes")
+        idle = replace(batch, ids=[], labels=torch.full_like(batch.labels, IGNORED))
+        yield batch
 
 
 @torch.no_grad()
@@ -327,14 +359,14 @@ def _parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, A
 
 
 @torch.no_grad()
-def _learn_statistics(model: FrameClassifier, batches: Iterator[Batch], accelerator: Any) -> None:
+def _learn_statistics(frontend: Mfcc, batches: Iterator[Batch], accelerator: Any) -> None:
     """Mean and variance of the training features, for `global` normalisation."""
-    statistics, device = FeatureStatistics(model.frontend.dim, accelerator.device), accelerator.device
+    statistics, device = FeatureStatistics(frontend.dim, accelerator.device), accelerator.device
     for batch in batches:  # the module's own statistics are still 0 and 1
-        statistics.add(*model.frontend(batch.waveforms.to(device), batch.lengths.to(device)))
+        statistics.add(*frontend(batch.waveforms.to(device), batch.lengths.to(device)))
     for name in ("count", "total", "squares"):
         setattr(statistics, name, accelerator.reduce(getattr(statistics, name)))
-    model.frontend.set_statistics(statistics.mean, statistics.variance)
+    frontend.set_statistics(statistics.mean, statistics.variance)
 
 
 class _Progress:

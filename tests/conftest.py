@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from hypothesis import settings
+from made_librispeech import MadeCorpus, make_mirror, make_utterances
 
 from speechattn.audio import load_audio
 
@@ -102,3 +103,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=3)
     FrameClassifier(ClassifierConfig(encoder=encoder)).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def librispeech(tmp_path_factory: pytest.TempPathFactory) -> MadeCorpus:
+    """A small LibriSpeech: the mirror that has it, and what it consists of."""
+    pytest.importorskip("espeakng_loader", reason="eSpeak NG is an optional extra")
+    folder = tmp_path_factory.mktemp("librispeech")
+    utterances = make_utterances(folder / "spoken")
+    make_mirror(folder / "mirror", utterances)
+    return MadeCorpus(folder / "mirror", utterances)

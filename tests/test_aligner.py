@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import zipfile
+from array import array
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from speechattn import aligner
-from speechattn.aligner import Utterance, align_cuts, align_utterances, default_lexicon, read_lexicon
+from speechattn import aligner, pocketsphinx_engine
+from speechattn.aligner import Alignment, Utterance, align_each, align_utterances
 from speechattn.alignment import Interval, frame_labels
-from speechattn.corpora.manifest import phone_intervals, utterance_cut
+from speechattn.lexicon import default_lexicon
 from speechattn.phones import PhoneSet
+from speechattn.pocketsphinx_engine import PocketSphinxEngine
 
 # Utterances of the TIMIT sample whose alignments tell a boundary at 160 e + 120 from one at 160 e.
 CLEAR = {
@@ -123,27 +127,6 @@ def test_failures_have_reasons_and_do_not_disturb_the_others(timit, lexicon, ali
     assert "nothing.wav: no such file" in reasons["missing"]
 
 
-def test_align_cuts_adds_phones_and_keeps_the_rest(timit, lexicon, alignments):
-    name, (good, _, num_samples) = next(iter(timit.items()))
-    plain = utterance_cut(name, good.audio, speaker="mcpm0", text=good.text)
-    unknown = utterance_cut("unknown", good.audio, speaker="mcpm0", text="zzqx")
-    cuts, rejected = align_cuts([unknown, plain], lexicon)
-    (cut,) = cuts
-    assert phone_intervals(cut) == alignments[name]
-    assert (cut.id, cut.supervisions[0].text, cut.num_samples) == (name, good.text, num_samples)
-    assert plain.supervisions[0].alignment is None
-    assert rejected == [("unknown", "not in the lexicon: zzqx")]
-
-
-def test_align_cuts_refuses_what_it_cannot_align(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
-    cut = utterance_cut("a", tmp_path / "a.wav", speaker="s", text="yes")
-    with pytest.raises(ValueError, match="cut a: a whole recording is needed"):
-        align_cuts([cut.truncate(duration=0.5, preserve_id=True)], SMALL)
-    with pytest.raises(ValueError, match="cut a: alignment needs one supervision with a text"):
-        align_cuts([utterance_cut("a", tmp_path / "a.wav", speaker="s", text="")], SMALL)
-
-
 @pytest.mark.parametrize("num_jobs", [1, 2])
 def test_audio_too_short_or_unreadable_is_a_reason(tmp_path, num_jobs):
     soundfile.write(tmp_path / "short.wav", np.zeros(100), 16000)
@@ -163,21 +146,9 @@ def test_bad_arguments():
     assert align_utterances([], SMALL) == ({}, [])
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("YES no", "yes no"),
-        ("Yes, on -- 'on'!", "yes on on"),
-        ("\u201cNo\u201d x-ray yes-no", "no x-ray yes no"),
-    ],
-)
-def test_words_of_a_transcript(text, words):
-    assert aligner._words(text, SMALL) == words.split()
-
-
 def test_boundary_before_frame_e_lies_at_160_e_plus_120():
     entries = [("SIL", 0), ("SIL", 3), ("AA", 10), ("N", 14), ("+SPN+", 20), ("+NSN+", 30), ("SIL", 35)]
-    assert aligner._to_intervals(entries, 7000) == [
+    assert pocketsphinx_engine._to_intervals(entries, 7000) == [
         Interval(0, 1720, "SIL"),
         Interval(1720, 2360, "AA"),
         Interval(2360, 3320, "N"),
@@ -186,54 +157,94 @@ def test_boundary_before_frame_e_lies_at_160_e_plus_120():
     ]
 
 
-def test_outliers_are_measured_against_median_and_mad():
-    scores = [-20.0 - abs(number - 50) % 7 for number in range(100)]
-    deviations = sorted(abs(score + 23) for score in scores)  # the median is -23
-    mad = (deviations[49] + deviations[50]) / 2
-    assert aligner._lowest_score(scores, 4.0) == pytest.approx(-23 - 4 * 1.4826 * mad)
-    assert aligner._lowest_score([*scores[::-1]], 4.0) == aligner._lowest_score(scores, 4.0)
-    assert aligner._lowest_score(scores[:19], 4.0) == -np.inf
-
-
-def test_an_outlier_is_rejected_with_its_score(monkeypatch):
-    scores = {f"u{number}": -20.0 - number % 5 for number in range(30)} | {"bad": -90.0}
+def test_what_the_gate_does_not_believe_is_rejected(monkeypatch):
+    scores = {f"u{number}": -20.0 - number % 5 for number in range(30)} | {"bad": -90.0, "drawl": -20.0}
 
     def align(self, utterance):
-        return aligner._Aligned([Interval(0, 160, "SIL")], scores[utterance.id], None)
+        vowel_end = 31_600 if utterance.id == "drawl" else 8000
+        return Alignment("SIL AH SIL", array("i", [0, 6000, vowel_end]), 40_000, scores[utterance.id], None)
 
-    monkeypatch.setattr(aligner._Aligner, "align", align)
-    aligned, rejected = align_utterances([Utterance(name, Path(), "yes") for name in scores], SMALL)
+    monkeypatch.setattr(pocketsphinx_engine._Aligner, "align", align)
+    aligned, rejected = align_utterances([Utterance(name, Path(name), "yes") for name in scores], SMALL)
     assert list(aligned) == [f"u{number}" for number in range(30)]
-    (rejection,) = rejected
-    assert rejection.id == "bad"
-    assert rejection.reason.startswith("poor fit: score per speech frame -90.0 is below -")
+    assert [rejection.id for rejection in rejected] == ["bad", "drawl"]
+    assert rejected[0].reason.startswith("poor fit: score per speech frame -90.0 is below -")
+    assert rejected[1].reason == "implausible: AH lasts 1.60 s"
 
 
-def test_read_lexicon(tmp_path):
-    path = tmp_path / "lexicon.txt"
-    path.write_text(
-        ";;; comment\nYOUR\tY AO1 R\nYOUR\tY UH0 R\nYOUR\tY AO0 R\nRead R EH1 D # past\nread(2) R IY1 D\n\n"
-    )
-    assert read_lexicon(path) == {
-        "your": [("Y", "AO", "R"), ("Y", "UH", "R")],
-        "read": [("R", "EH", "D"), ("R", "IY", "D")],
-    }
+def test_an_alignment_gives_its_intervals():
+    alignment = Alignment("SIL AH", array("i", [0, 280]), 1000, -20.0, None)
+    assert alignment.intervals == [Interval(0, 280, "SIL"), Interval(280, 1000, "AH")]
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("yes Y QQ S", "2: unknown phone 'QQ' in the entry of 'yes'"),
-        ("yes", "2: no phones in the entry of 'yes'"),
-    ],
-)
-def test_read_lexicon_names_the_bad_line(tmp_path, line, message):
-    path = tmp_path / "lexicon.txt"
-    path.write_text(f"no N OW1\n{line}\n")
-    with pytest.raises(ValueError, match=message):
-        read_lexicon(path)
+def test_other_words_in_the_decoder_change_nothing(timit, lexicon, alignments):
+    """So that results can be kept by the pronunciations of their own words alone."""
+    name, (utterance, _, _) = list(timit.items())[-1]
+    with aligner._mapper(1, lexicon, PocketSphinxEngine()) as run:
+        (alignment,) = run([utterance])
+    assert alignment.intervals == alignments[name]
+    assert len(aligner._words_of([utterance], lexicon)) < 20
 
 
-def test_default_lexicon_is_cmudict(lexicon):
-    assert len(lexicon) > 120_000
-    assert lexicon["read"] == [("R", "EH", "D"), ("R", "IY", "D")]
+def counted(monkeypatch):
+    """The ids of utterances that are searched from now on, as they come."""
+    searched = []
+
+    def align(self, utterance):
+        searched.append(utterance.id)
+        return Alignment("SIL AH", array("i", [0, len(utterance.text)]), 1000, -20.0, None)
+
+    monkeypatch.setattr(pocketsphinx_engine._Aligner, "align", align)
+    return searched
+
+
+def test_what_was_done_before_is_not_done_again(tmp_path, monkeypatch):
+    searched = counted(monkeypatch)
+    utterances = []
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(16000), 16000)
+        utterances.append(Utterance(name, tmp_path / f"{name}.wav", "yes"))
+    work_file = tmp_path / "work.jsonl"
+    first = align_each(utterances[:2], SMALL, work_file=work_file)
+    again = align_each(utterances, SMALL, work_file=work_file)
+    assert searched == ["a", "b", "c"]
+    assert again[:2] == first and all(isinstance(alignment.starts, array) for alignment in again)
+    # Without a work file nothing is kept.
+    align_each(utterances, SMALL)
+    assert searched == ["a", "b", "c"] * 2
+
+
+@pytest.mark.parametrize("change", ["text", "pronunciation", "audio", "channel"])
+def test_what_has_changed_is_done_again(tmp_path, monkeypatch, change):
+    searched = counted(monkeypatch)
+    audio = tmp_path / "a.wav"
+    soundfile.write(audio, np.zeros(16000), 16000)
+    utterances = [Utterance("a", audio, "yes"), Utterance("other", tmp_path / "none.wav", "no")]
+    work_file = tmp_path / "work.jsonl"
+    align_each(utterances, SMALL, work_file=work_file)
+    lexicon = SMALL | {"yes": [("Y", "AE")]} if change == "pronunciation" else SMALL
+    if change == "audio":
+        soundfile.write(audio, np.zeros(15000), 16000)
+    changes = {"text": {"text": "yes no"}, "channel": {"channel": 0}}.get(change, {})
+    align_each([utterances[0]._replace(**changes), utterances[1]], lexicon, work_file=work_file)
+    assert searched == ["a", "other", "a"]
+
+
+def test_a_process_that_dies_is_one_clear_error(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
+    utterances = [Utterance(f"u{number}", tmp_path / "a.wav", "yes " * number) for number in range(1, 4)]
+    with (
+        pytest.raises(ValueError, match="a process of the alignment died"),
+        aligner._mapper(2, SMALL, PocketSphinxEngine()) as run,
+    ):
+        list(run([*utterances, Killer()]))
+
+
+class Killer:
+    """No utterance: the process that reads its audio is killed."""
+
+    channel = None
+
+    @property
+    def audio(self):
+        os.kill(os.getpid(), signal.SIGKILL)

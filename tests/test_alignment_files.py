@@ -1,4 +1,4 @@
-"""What is written can be read by its reader, by Praat and by plain parsing, with exact times."""
+"""What is written can be read by its reader and by plain parsing, with exact times; one door for all formats."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import parselmouth
 import pytest
-from parselmouth.praat import call
 
 from speechattn import alignment_files as files
-from speechattn.alignment import Interval, Segment, frames_to_segments
+from speechattn.alignment import Segment, frames_to_segments
 from speechattn.geometry import num_frames
 
 WRITERS = {
@@ -33,9 +31,9 @@ def segments_of(length: int, rate: int) -> list[Segment]:
 
 
 def read(path: Path) -> list[Segment]:
-    if path.suffix == ".ctm":
-        return files.read_ctm(path)[path.stem]
-    return {".TextGrid": files.read_textgrid, ".json": files.read_json, ".csv": files.read_csv}[path.suffix](path)
+    (name, segments), *others = files.read_alignments(path).items()
+    assert name == path.stem and not others
+    return segments
 
 
 @pytest.mark.parametrize("length, rate", [(16_000, 16_000), (49_999, 44_100), (12_347, 8000), (160_001, 44_101)])
@@ -58,22 +56,6 @@ def test_written_segments_come_back(tmp_path: Path, suffix: str, length: int, ra
     assert [path.name for path in tmp_path.iterdir()] == [f"a.{suffix}"]
 
 
-@pytest.mark.parametrize("length, rate", [(16_000, 16_000), (49_999, 44_100), (12_347, 8000)])
-def test_praat_opens_a_textgrid_that_is_as_long_as_the_sound(tmp_path: Path, length: int, rate: int) -> None:
-    segments = segments_of(length, rate)
-    files.write_textgrid(tmp_path / "a.TextGrid", segments)
-    grid = parselmouth.read(str(tmp_path / "a.TextGrid"))
-    sound = parselmouth.Sound(np.zeros(length), sampling_frequency=rate)
-    assert grid.xmin == 0 and grid.xmax == segments[-1].end == length / rate
-    assert grid.xmax == pytest.approx(sound.xmax, abs=1e-12)
-    assert call(grid, "Get number of tiers") == 1 and call(grid, "Get tier name", 1) == "phones"
-    assert call(grid, "Get number of intervals", 1) == len(segments)
-    for number, segment in enumerate(segments, 1):
-        assert call(grid, "Get label of interval", 1, number) == segment.phone
-        assert call(grid, "Get start time of interval", 1, number) == segment.start
-        assert call(grid, "Get end time of interval", 1, number) == segment.end
-
-
 def test_files_are_plain_to_other_programs(tmp_path: Path) -> None:
     segments = [Segment("SIL", 0.0, 0.1075, 0.98765), Segment("AH", 0.1075, 0.25, 0.5)]
     for suffix, write in WRITERS.items():
@@ -87,28 +69,6 @@ def test_files_are_plain_to_other_programs(tmp_path: Path) -> None:
     with open(tmp_path / "spk-1.csv", newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["start", "end", "phone", "confidence"] and rows[2] == ["0.1075", "0.25", "AH", "0.5"]
-
-
-def test_gaps_become_empty_intervals_of_a_textgrid(tmp_path: Path) -> None:
-    files.write_textgrid(tmp_path / "a.TextGrid", [Segment("a", 0.1, 0.2), Segment('say "b"', 0.3, 0.4)])
-    assert [tuple(s[:3]) for s in files.read_textgrid(tmp_path / "a.TextGrid")] == [
-        ("", 0.0, 0.1), ("a", 0.1, 0.2), ("", 0.2, 0.3), ('say "b"', 0.3, 0.4),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-@pytest.mark.parametrize("form", ["long", "short"])
-def test_textgrids_that_praat_writes_are_read(tmp_path: Path, encoding: str, form: str) -> None:
-    grid = call("Create TextGrid", 0, 1.0000625, "words phones marks", "marks")
-    call(grid, "Insert boundary", 2, 0.30625)
-    call(grid, "Set interval text", 2, 1, "ɪ̃")
-    path = tmp_path / "praat.TextGrid"
-    call(grid, "Save as short text file" if form == "short" else "Save as text file", str(path))
-    text = path.read_bytes().decode("utf-16" if path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
-    path.write_bytes(text.encode(encoding))
-    assert files.read_textgrid(path) == [Segment("ɪ̃", 0.0, 0.30625), Segment("", 0.30625, 1.0000625)]
-    with pytest.raises(ValueError, match="no interval tier 'marks'; its interval tiers: words, phones"):
-        files.read_textgrid(path, "marks")
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
@@ -131,53 +91,49 @@ def test_bad_segments_are_refused_and_leave_no_file(tmp_path: Path, suffix: str,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("phone", ["x y", ""])
-def test_ctm_refuses_phones_that_would_shift_its_fields(tmp_path: Path, phone: str) -> None:
-    with pytest.raises(ValueError, match="is empty or has white space"):
-        files.write_ctm(tmp_path / "a.ctm", [Segment(phone, 0.0, 1.0)])
-
-
-def test_ctm_names_an_utterance_without_white_space(tmp_path: Path) -> None:
-    files.write_ctm(tmp_path / "my file.ctm", [Segment("x", 0.0, 1.0)])
-    assert list(files.read_ctm(tmp_path / "my file.ctm")) == ["my_file"]
-
-
-def test_read_ctm_of_several_utterances(tmp_path: Path) -> None:
-    (tmp_path / "a.ctm").write_text(";; comment\nu1 1 0 0.5 a\n\nu2 A 0.1 0.2 b 0.75\nu1 1 0.5 0.25 c 1\n")
-    assert files.read_ctm(tmp_path / "a.ctm") == {
-        "u1": [Segment("a", 0.0, 0.5, 1.0), Segment("c", 0.5, 0.75, 1.0)],
-        "u2": [Segment("b", 0.1, 0.3, 0.75)],
-    }
-
-
-def test_read_phn(tmp_path: Path) -> None:
-    (tmp_path / "a.phn").write_text("0 2260 h#\r\n2260 4149 sh\n\n")
-    assert files.read_phn(tmp_path / "a.phn") == [Interval(0, 2260, "h#"), Interval(2260, 4149, "sh")]
-
-
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.phn", b"0 10 a\n10 b\n", r"a.phn:2: expected samples `start end phone`, got '10 b'"),
-        ("a.phn", b"0 0.5 a\n", r"a.phn:1: expected samples"),
-        ("a.phn", b"\xff\xfe\x00", "a.phn: not a text file in UTF-8"),
-        ("a.ctm", b"u 1 0.0 0.5\n", r"a.ctm:1: expected `utterance channel start duration phone"),
-        ("a.ctm", b"u 1 0.0 x a\n", r"a.ctm:1: expected"),
         ("a.json", b"[{}]", "a.json: expected a list of phone, start, end, confidence"),
         ("a.json", b"[", "a.json: expected a list"),
         ("a.json", b"3", "a.json: expected a list"),
         ("a.csv", b"start,end\n0,1\n", "a.csv: expected columns start, end, phone, confidence"),
         ("a.csv", b"start,end,phone,confidence\n0,1\n", "a.csv: expected columns"),
-        ("a.TextGrid", b"", "a.TextGrid: not a TextGrid"),
-        ("a.TextGrid", b"hello\n", "a.TextGrid: not a TextGrid"),
-        ("a.TextGrid", "é".encode("latin-1") * 50, "a.TextGrid: not a TextGrid"),
-        ("a.TextGrid", None, "a.TextGrid: no such file"),
-        ("a.ctm", None, "a.ctm: no such file"),
+        ("a.json", b'[{"phone": "a", "start": 0, "end": 0, "confidence": 1}]', "a.json:2: phone 'a' from 0.0 to 0.0"),
+        ("a.json", b"\xff", "a.json: not a text file in UTF-8 or UTF-16"),
+        ("a.json", None, "a.json: no such file"),
+        ("a.csv", b"start,end,phone,confidence\n0,1,a,1\n0.5,2,b,1\n", "a.csv:3: phone 'b' from 0.5 to 2.0 overlaps"),
+        ("a.doc", b"", "a.doc: not a file of phones: its suffix is none of .textgrid .ctm"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        (files.read_phn if name.endswith("phn") else read)(tmp_path / name)
+        files.read_alignments(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_one_door_for_every_format(tmp_path: Path) -> None:
+    expected = [Segment("a", 0.0, 0.25), Segment("b", 0.25, 1.0)]
+    files.write_textgrid(tmp_path / "u.TextGrid", expected)
+    files.write_ctm(tmp_path / "u.ctm", expected)
+    files.write_json(tmp_path / "u.json", expected)
+    files.write_csv(tmp_path / "u.csv", expected)
+    (tmp_path / "u.PHN").write_text("0 2000 a\n2000 8000 b\n")
+    (tmp_path / "u.lab").write_text("0 2500000 a\n2500000 10000000 b\n")
+    (tmp_path / "u.txt").write_text("0.0\t0.25\ta\n0.25\t1.0\tb\n")
+    assert {path.suffix.lower() for path in tmp_path.iterdir()} == set(files.SUFFIXES)
+    for path in tmp_path.iterdir():
+        assert files.read_alignments(path, sample_rate=8000) == {"u": expected}, path
+    with pytest.raises(ValueError, match="no interval tier 'words'; its interval tiers: phones"):
+        files.read_alignments(tmp_path / "u.TextGrid", tier="words")
+
+
+def test_praatio_reads_the_textgrids_that_we_write(tmp_path: Path) -> None:
+    from praatio import textgrid
+
+    segments = segments_of(49_999, 44_100)
+    files.write_textgrid(tmp_path / "a.TextGrid", segments)
+    grid = textgrid.openTextgrid(str(tmp_path / "a.TextGrid"), includeEmptyIntervals=True)
+    assert [(label, start, end) for start, end, label in grid.getTier("phones").entries] == [s[:3] for s in segments]

@@ -67,6 +67,17 @@ def test_known_counts_of_centred_frames(num_samples: int, frames: int) -> None:
     assert geometry.num_frames(num_samples) == frames and geometry.first_centre == 0
 
 
+@given(
+    num_frames=st.integers(0, 12), window=st.integers(1, 30), hop=st.integers(1, 20), left=st.integers(0, 20),
+    right=st.integers(0, 20),
+)  # fmt: skip
+def test_the_shortest_signal_of_so_many_frames(num_frames: int, window: int, hop: int, left: int, right: int) -> None:
+    geometry = Geometry(16_000, window, hop, left, right)
+    lengths = [n for n in range(400) if geometry.num_frames(n) == num_frames]
+    if lengths:  # else a signal of one window has more frames already
+        assert geometry.num_samples(num_frames) == lengths[0]
+
+
 def test_counts_of_arrays_and_tensors_keep_their_type() -> None:
     lengths = [0, 399, 400, 16_000]
     counts = Geometry().num_frames(torch.tensor(lengths))

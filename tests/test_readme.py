@@ -29,6 +29,7 @@ def test_an_example_runs(example, capsys, tmp_path, monkeypatch):
 def test_there_are_examples_and_make_knows_the_two_commands():
     names = [name for name, _ in EXAMPLES]
     assert names.count("README.md") == 5 and names.count("frontend.md") == 6 and names.count("attention.md") == 6
+    assert names.count("own_data.md") == 2
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M)
     for command in re.findall(r"^make ([a-z-]+)", TEXTS["README.md"], flags=re.M):
         assert command in targets

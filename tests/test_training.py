@@ -8,6 +8,8 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +23,12 @@ from speechattn.alignment import Interval
 from speechattn.augmentation import SpecAugmentConfig
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.corpora.manifest import read_cuts, save_cuts
+from speechattn.corpora.shards import write_shards
+from speechattn.data import Batch
 from speechattn.encoder import EncoderConfig
 from speechattn.evaluation import evaluate
 from speechattn.frontend import MfccConfig
-from speechattn.training import DataConfig, OptimConfig, TrainConfig, frame_loss, schedule, train
+from speechattn.training import DataConfig, OptimConfig, TrainConfig, frame_loss, in_step, schedule, train
 
 
 @pytest.fixture
@@ -140,8 +144,8 @@ def test_nothing_to_score_is_an_error(config, tone_corpus, tmp_path):
         evaluate(FrameClassifier(ClassifierConfig(phones="timit39")).eval(), tmp_path / "q.jsonl.gz")
 
 
-def test_two_processes_train_one_model_on_uneven_data(config, tmp_path):
-    """Every cut is scored once, and the loss starts as one process's does."""
+def train_in_two_processes(config, tmp_path):
+    """Train under torchrun; returns the log's rows."""
     script = tmp_path / "train.py"
     script.write_text(
         "import logging, pickle, sys\n"
@@ -150,19 +154,76 @@ def test_two_processes_train_one_model_on_uneven_data(config, tmp_path):
         "    logging.basicConfig(level=logging.INFO, format='%(message)s')\n"
         f"    train(pickle.load(open({str(tmp_path / 'config.pickle')!r}, 'rb')))\n"
     )
-    short = replace(config, optim=replace(config.optim, epochs=2))
-    (tmp_path / "config.pickle").write_bytes(pickle.dumps(short))
+    (tmp_path / "config.pickle").write_bytes(pickle.dumps(config))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)]
     run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert run.returncode == 0, run.stderr
     assert run.stderr.count("2 process(es) on cpu") == 1
+    return log_rows(Path(config.output))
+
+
+def test_two_processes_train_one_model_on_uneven_data(config, tmp_path):
+    """Every cut is scored once, and the loss starts as one process's does."""
+    short = replace(config, optim=replace(config.optim, epochs=2))
+    rows = train_in_two_processes(short, tmp_path)
     folder = Path(config.output)
-    rows = log_rows(folder)
     figures, _ = evaluate(FrameClassifier.from_pretrained(folder), config.data.dev)
     best = max(float(row["dev_accuracy"]) for row in rows)
     assert len(rows) == 2 and figures["frame_accuracy"] == pytest.approx(best, abs=1e-5)
     alone = log_rows(train(replace(short, output=str(tmp_path / "alone"))))
     assert float(rows[0]["train_loss"]) == pytest.approx(float(alone[0]["train_loss"]), rel=0.25)
+
+
+class Processes:
+    """Stands for Accelerate in threads: `reduce` sums over them."""
+
+    num_processes, device = 3, torch.device("cpu")
+
+    def __init__(self):
+        self.barrier, self.values = threading.Barrier(self.num_processes, timeout=20), []
+
+    def reduce(self, value):
+        self.values.append(value)
+        self.barrier.wait()
+        total = sum(self.values[-self.num_processes :])
+        self.barrier.wait()
+        return total
+
+
+@pytest.mark.parametrize("counts", [(1, 2, 5), (3, 3, 3), (1, 1, 2)])
+def test_processes_with_fewer_batches_keep_step_without_adding_to_the_loss(counts):
+    processes = Processes()
+
+    def batches(process):
+        for number in range(counts[process]):
+            name = [f"{process}-{number}"]
+            yield Batch(name, torch.ones(1, 800), torch.tensor([800]), torch.ones(1, 3, dtype=torch.int64), [0])
+
+    with ThreadPoolExecutor(processes.num_processes) as pool:
+        taken = list(pool.map(lambda process: list(in_step(batches(process), processes)), range(3)))
+    assert {len(mine) for mine in taken} == {max(counts)}
+    for process, mine in enumerate(taken):
+        own, idle = mine[: counts[process]], mine[counts[process] :]
+        assert [batch.ids for batch in own] == [[f"{process}-{number}"] for number in range(counts[process])]
+        for batch in idle:
+            assert batch.ids == [] and batch.labels.shape == (1, 3)
+            assert frame_loss(torch.randn(1, 3, 5), batch.labels) == 0
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_on_shards(config, tone_corpus, tmp_path):
+    """3 shards for 2 processes: steps differ, and still every cut is learned from, and every dev cut scored."""
+    write_shards(Path(config.data.train), tmp_path / "shards/train", size=8)
+    write_shards(Path(config.data.dev), tmp_path / "shards/dev", size=100)
+    data = replace(config.data, train=str(tmp_path / "shards/train"), dev=str(tmp_path / "shards/dev"))
+    short = replace(config, data=data, optim=replace(config.optim, epochs=2))
+    rows = train_in_two_processes(short, tmp_path)
+    figures, _ = evaluate(FrameClassifier.from_pretrained(Path(config.output)), config.data.dev)
+    best = max(float(row["dev_accuracy"]) for row in rows)
+    assert len(rows) == 2 and figures["frame_accuracy"] == pytest.approx(best, abs=1e-5)
+    with pytest.raises(AssertionError, match="1 shards are too few for 2 processes"):
+        wrong = replace(short, data=replace(data, train=data.dev), output=str(tmp_path / "wrong"))
+        train_in_two_processes(wrong, tmp_path)
 
 
 def test_init_starts_from_the_models_weights(config, tmp_path):

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
+from lhotse.utils import fastcopy
 
-from speechattn.aligner import align_cuts, alignment_items, read_lexicon
+from speechattn.aligner import alignment_items
 from speechattn.alignment import Interval
 from speechattn.audio import SAMPLE_RATE, audio_info
 from speechattn.geometry import num_frames
@@ -22,12 +23,12 @@ from speechattn.stages import atomic_path
 
 __all__ = [
     "SPLITS",
-    "align_file",
     "phone_intervals",
     "read_cuts",
     "save_cuts",
     "save_rejected",
     "save_splits",
+    "speaker_in_train",
     "utterance_cut",
 ]
 
@@ -97,8 +98,9 @@ def read_cuts(path: str | Path) -> CutSet:
     if len(cuts) == 0:
         raise ValueError(f"{path} holds no cuts")
     for cut in cuts:
-        if not isinstance(cut, MonoCut) or not cut.has_recording or not cut.recording.sources:
-            raise ValueError(f"{path}: cut {cut.id} is not a single-channel cut with a recording")
+        has_source = isinstance(cut, MonoCut) and (cut.has_features or (cut.has_recording and cut.recording.sources))
+        if not has_source:
+            raise ValueError(f"{path}: cut {cut.id} is not a single-channel cut with a recording, or with features")
     return cuts
 
 
@@ -126,29 +128,63 @@ def phone_intervals(cut: MonoCut, sample_rate: int = SAMPLE_RATE) -> list[Interv
     return [Interval(start, end, item.symbol) for start, end, item in zip(starts, ends, items, strict=True)]
 
 
-def save_splits(output: Path, splits: Mapping[str, Sequence[MonoCut]]) -> None:
+def save_splits(output: Path, splits: Mapping[str, Sequence[MonoCut]], *, shared_speakers: bool = False) -> None:
     """Write `output`/{train,dev,test}.jsonl.gz and print what they hold.
 
     The same cuts give the same bytes.
 
+    Args:
+        output: The folder.
+        splits: The cuts of train, dev and test.
+        shared_speakers: Whether speakers may occur in several splits, as a published split may ask for. That is
+            printed, and the cuts of dev and test whose speakers train as well are marked, see `speaker_in_train`.
+
     Raises:
-        ValueError: When a split is missing or empty, or a speaker or an utterance id occurs in two of them.
+        ValueError: When a split is missing or empty, or an utterance id or, unless that is allowed, a speaker occurs in
+            two of them.
     """
     owners: dict[tuple[str, str], str] = {}
     for name in SPLITS:
         if not splits.get(name):
             raise ValueError(f"the {name} split has no utterances")
         for cut in splits[name]:
-            for key in (("speaker", cut.supervisions[0].speaker), ("utterance", cut.id)):
+            keys = [("utterance", cut.id)] if shared_speakers else [("speaker", _speaker(cut)), ("utterance", cut.id)]
+            for key in keys:
                 if owners.setdefault(key, name) != name:
                     raise ValueError(f"{key[0]} {key[1]} is in two splits: {owners[key]} and {name}")
+    if shared_speakers:
+        splits = _marked(splits)
     for name in SPLITS:
         cuts = splits[name]
         save_cuts(output / f"{name}.jsonl.gz", cuts)
-        num_speakers = len({cut.supervisions[0].speaker for cut in cuts})
+        num_speakers = len({_speaker(cut) for cut in cuts})
         frames = sum(num_frames(round(cut.duration * SAMPLE_RATE)) for cut in cuts)
         minutes = sum(cut.duration for cut in cuts) / 60
         print(f"{name}: {len(cuts)} utterances, {num_speakers} speakers, {minutes:.1f} min, {frames:,} frames")
+        if known := len({_speaker(cut) for cut in cuts if speaker_in_train(cut)}):
+            print(f"{name}: {known} of its {num_speakers} speakers are also in train: figures on it flatter the model")
+
+
+def speaker_in_train(cut: MonoCut) -> bool:
+    """Whether a cut of dev or test is marked as spoken by somebody who is trained on."""
+    return any((supervision.custom or {}).get("speaker_in_train", False) for supervision in cut.supervisions)
+
+
+def _speaker(cut: MonoCut) -> str:
+    return cut.supervisions[0].speaker
+
+
+def _marked(splits: Mapping[str, Sequence[MonoCut]]) -> dict[str, list[MonoCut]]:
+    """The splits with a mark on the cuts of dev and test whose speakers are in train."""
+    trained_on = {_speaker(cut) for cut in splits["train"]}
+    marked = {name: list(cuts) for name, cuts in splits.items()}
+    for name in ("dev", "test"):
+        for number, cut in enumerate(splits[name]):
+            if _speaker(cut) in trained_on:
+                supervision = cut.supervisions[0]
+                custom = {**(supervision.custom or {}), "speaker_in_train": True}
+                marked[name][number] = fastcopy(cut, supervisions=[fastcopy(supervision, custom=custom)])
+    return marked
 
 
 def save_cuts(path: Path, cuts: Iterable[MonoCut]) -> None:
@@ -168,23 +204,3 @@ def save_rejected(path: Path, rows: Iterable[Sequence[str]]) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
     print(f"left out: {len(lines)} utterances" + (f", listed in {path}" if lines else ""))
-
-
-def align_file(cuts: str | Path, output: str | Path, *, lexicon: str | Path | None = None, num_jobs: int = 1) -> None:
-    """Find the phones of a file of cuts that have only a transcript.
-
-    Args:
-        cuts: The file.
-        output: File for the cuts with phones; what could not be aligned is listed in `<output>.rejected.tsv`.
-        lexicon: Pronunciations in CMUdict's format; None: CMUdict.
-        num_jobs: Processes.
-
-    Raises:
-        ValueError: When the cuts or the lexicon cannot be read, or no utterance could be aligned.
-    """
-    pronunciations = None if lexicon is None else read_lexicon(lexicon)
-    aligned, rejected = align_cuts(read_cuts(cuts), pronunciations, num_jobs=num_jobs)
-    save_rejected(Path(f"{output}.rejected.tsv"), rejected)
-    if not len(aligned):
-        raise ValueError(f"{cuts}: none of the {len(rejected)} utterances could be aligned; {rejected[0].reason}")
-    save_cuts(Path(output), aligned)

@@ -11,17 +11,17 @@ from importlib.resources import files
 from pathlib import Path
 
 from speechattn.aligner import Utterance, align_utterances, read_lexicon
-from speechattn.corpora.download import Archive, download_archive, unpacked
+from speechattn.corpora.download import Archive, download_archive, openslr_urls, unpacked
 from speechattn.corpora.manifest import save_rejected, save_splits, utterance_cut
 
 __all__ = ["download_speechocean762", "prepare_speechocean762"]
 
-ARCHIVE = Archive(
-    url="https://www.openslr.org/resources/101/speechocean762.tar.gz",
+ARCHIVE = Archive(  # OpenSLR publishes no checksum
+    urls=openslr_urls("101/speechocean762.tar.gz"),
     mirror_path="openslr/101/speechocean762.tar.gz",
     root="speechocean762",
     landmark="train/wav.scp",
-    md5=None,  # OpenSLR publishes none
+    unpacked_factor=1.3,
 )
 LICENCE = "speechocean762: free for commercial and non-commercial use (Apache-2.0), https://www.openslr.org/101"
 

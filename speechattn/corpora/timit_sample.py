@@ -6,21 +6,26 @@ All 16 are training speakers of the full corpus, so there is no official test se
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
-from speechattn.alignment import Interval
-from speechattn.audio import audio_info
+from lhotse import MonoCut
+
 from speechattn.corpora.download import Archive, download_archive, unpacked
-from speechattn.corpora.manifest import save_splits, utterance_cut
+from speechattn.corpora.manifest import save_splits
+from speechattn.corpora.timit import timit_cut
+from speechattn.geometry import num_frames
 
 __all__ = ["download_timit_sample", "prepare_timit_sample"]
 
 ARCHIVE = Archive(
-    url="https://raw.githubusercontent.com/nltk/nltk_data/gh-pages/packages/corpora/timit.zip",
+    urls=("https://raw.githubusercontent.com/nltk/nltk_data/gh-pages/packages/corpora/timit.zip",),
     mirror_path="nltk_data/packages/corpora/timit.zip",
+    size=22_251_869,
+    md5="34c047c4749a811287f2c652104d7849",
     root="timit",
     landmark="dr1-fvmh0",
-    md5="34c047c4749a811287f2c652104d7849",
+    unpacked_factor=1.5,
 )
 LICENCE = "TIMIT sample: copyright 1993 Linguistic Data Consortium; CC BY-NC-SA (non-commercial), see its README"
 NUM_UTTERANCES = 160
@@ -36,12 +41,13 @@ def download_timit_sample(corpus_dir: Path, mirror: str | None = None) -> Path:
     return download_archive(ARCHIVE, corpus_dir, mirror)
 
 
-def prepare_timit_sample(corpus_dir: Path, output: Path) -> None:
+def prepare_timit_sample(corpus_dir: Path, output: Path, *, num_jobs: int = 1) -> None:
     """Write the cuts of the three splits, with TIMIT's own 61 symbols.
 
     Args:
         corpus_dir: Holds timit.zip or its unpacked folder, or is that folder.
         output: Folder of the cuts.
+        num_jobs: Not used: there is little to do.
 
     Raises:
         ValueError: When the corpus is not there, incomplete, or a label file cannot be read.
@@ -51,39 +57,19 @@ def prepare_timit_sample(corpus_dir: Path, output: Path) -> None:
     audio_paths = sorted(root.glob("dr[1-8]-*/*.wav"))
     if len(audio_paths) != NUM_UTTERANCES:
         raise ValueError(f"{root}: has {len(audio_paths)} utterances, not {NUM_UTTERANCES}: incomplete?")
-    splits: dict[str, list] = {"train": [], "dev": [], "test": []}
+    splits: dict[str, list[MonoCut]] = {"train": [], "dev": [], "test": []}
+    phones: Counter[str] = Counter()
+    seconds, frames = 0.0, 0
     for audio_path in audio_paths:
         dialect, speaker = audio_path.parent.name.split("-")
+        cut = timit_cut(speaker, *(audio_path.with_suffix(suffix) for suffix in (".wav", ".phn", ".txt")))
+        phones.update(item.symbol for item in cut.supervisions[0].alignment["phone"])
+        seconds, frames = seconds + cut.duration, frames + num_frames(cut.num_samples)
         split = SPLIT_OF_DIALECT[dialect]
         if split == "train" or not audio_path.stem.startswith("sa"):
-            cut = utterance_cut(
-                f"{speaker}-{audio_path.stem}",
-                audio_path,
-                speaker=speaker,
-                text=_read(audio_path.with_suffix(".txt")).split(maxsplit=2)[2].strip(),
-                intervals=_hand_labels(audio_path),
-            )
             splits[split].append(cut)
+    print(
+        f"{root}: {len(audio_paths)} utterances, {seconds / 60:.2f} min, {frames:,} frames, {phones.total():,} phones "
+        f"of {len(phones)} kinds; SA sentences are left out of dev and test"
+    )
     save_splits(output, splits)
-
-
-def _hand_labels(audio_path: Path) -> list[Interval]:
-    """The phones of an utterance. The last one is extended, or cut, to the end of the audio."""
-    path = audio_path.with_suffix(".phn")
-    intervals = []
-    for number, line in enumerate(_read(path).splitlines(), 1):
-        try:
-            start, end, symbol = line.split()
-            intervals.append(Interval(int(start), int(end), symbol))
-        except ValueError as error:
-            raise ValueError(f"{path}:{number}: expected `start end phone`, found {line!r}") from error
-    if not intervals:
-        raise ValueError(f"{path}: has no labels")
-    intervals[-1] = intervals[-1]._replace(end=audio_info(audio_path).num_samples)
-    return intervals
-
-
-def _read(path: Path) -> str:
-    if not path.is_file():
-        raise ValueError(f"{path}: is missing: the TIMIT sample is incomplete")
-    return path.read_text(encoding="utf-8")

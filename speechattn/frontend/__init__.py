@@ -4,6 +4,7 @@ from speechattn.frontend.config import MfccConfig
 from speechattn.frontend.features import Fbank, LogMelTransform, Mfcc, Spectrogram
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.normalisation import FeatureStatistics
+from speechattn.frontend.ready import ReadyFeatures
 from speechattn.frontend.stream import FeatureStream
 from speechattn.geometry import num_frames
 
@@ -14,6 +15,7 @@ __all__ = [
     "LogMelTransform",
     "Mfcc",
     "MfccConfig",
+    "ReadyFeatures",
     "Spectrogram",
     "frame_mask",
     "num_frames",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -15,7 +14,8 @@ from lhotse import CutSet
 from speechattn.corpora import download_corpus, prepare_corpus
 from speechattn.corpora.manifest import phone_intervals
 from speechattn.corpora.timit_sample import prepare_timit_sample
-from speechattn.geometry import num_frames
+from speechattn.data import cut_labels
+from speechattn.geometry import Geometry, num_frames
 from speechattn.phones import PhoneSet
 
 SPEAKERS = [f"dr{dialect}-{sex}abc{dialect}" for dialect in range(1, 9) for sex in "fm"]
@@ -71,9 +71,9 @@ def test_last_label_past_the_end_is_cut(copy, tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("dr2-mabc2/sx3.phn", "0 10 h#\n10 aa\n", r"sx3.phn:2: expected `start end phone`, found '10 aa'"),
+        ("dr2-mabc2/sx3.phn", "0 10 h#\n10 aa\n", r"sx3.phn:2: expected samples `start end phone`, got '10 aa'"),
         ("dr2-mabc2/sx3.phn", "", r"sx3.phn: has no labels"),
-        ("dr2-mabc2/sx3.phn", None, r"sx3.phn: is missing"),
+        ("dr2-mabc2/sx3.phn", None, r"sx3.phn: no such file"),
         ("dr2-mabc2/sx3.wav", None, r"has 159 utterances, not 160: incomplete\?"),
         ("dr2-mabc2/sx3.wav", "no audio", r"sx3.wav: not an audio file"),
     ],
@@ -96,13 +96,43 @@ def test_not_a_corpus(tmp_path):
         prepare_corpus("timid", tmp_path / "out", corpus_dir=tmp_path)
 
 
-def test_real_sample_has_the_expected_frames(tmp_path):
-    mirror = os.environ.get("SPEECHATTN_MIRROR")
-    if not mirror or not Path(mirror, "nltk_data/packages/corpora/timit.zip").is_file():
-        pytest.skip("SPEECHATTN_MIRROR holds no TIMIT sample")
-    download_corpus("timit_sample", tmp_path / "corpus", mirror)
-    prepare_corpus("timit_sample", tmp_path / "cuts", corpus_dir=tmp_path / "corpus")
-    splits = read(tmp_path / "cuts")
+@pytest.fixture(scope="module")
+def sample(timit_archive, mirror, tmp_path_factory):
+    """The real sample: corpus/ and cuts/."""
+    folder = tmp_path_factory.mktemp("sample")
+    download_corpus("timit_sample", folder / "corpus", str(mirror))
+    prepare_corpus("timit_sample", folder / "cuts", corpus_dir=folder / "corpus")
+    return folder
+
+
+def test_every_frame_of_the_real_sample_has_the_label_of_its_centre_sample(sample):
+    """Against a label for every sample, painted interval by interval from the corpus's own files."""
+    phones = PhoneSet.load("timit61")
+    count = 0
+    for cut in (cut for cuts in read(sample / "cuts").values() for cut in cuts):
+        (path,) = (sample / "corpus").rglob(f"*{cut.id.replace('-', '/')}.phn")
+        painted = [""] * cut.num_samples
+        rows = [line.split() for line in path.read_text().splitlines()]
+        rows[-1][1] = str(cut.num_samples)
+        for start, end, symbol in rows:
+            for number in range(int(start), min(int(end), cut.num_samples)):
+                painted[number] = symbol
+        labels = cut_labels(cut, phones, Geometry())
+        expected = []
+        while 160 * len(expected) + 400 <= cut.num_samples:
+            expected.append(painted[160 * len(expected) + 200])
+        assert [phones.symbols[label] for label in labels] == expected
+        count += len(expected)
+    assert count == 29613 + 5612 + 9582
+
+
+def test_the_real_sample_is_counted_before_sa_is_left_out(sample, tmp_path, capsys):
+    prepare_timit_sample(sample / "corpus", tmp_path)
+    assert "160 utterances, 8.17 min, 48,695 frames, 6,185 phones of 61 kinds" in capsys.readouterr().out
+
+
+def test_real_sample_has_the_expected_frames(sample):
+    splits = read(sample / "cuts")
     frames = {name: sum(num_frames(cut.num_samples) for cut in cuts) for name, cuts in splits.items()}
     assert frames == {"train": 29613, "dev": 5612, "test": 9582}
     symbols = Counter()

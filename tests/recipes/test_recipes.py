@@ -13,6 +13,7 @@ import parselmouth
 import pytest
 
 from speechattn.cli import main
+from speechattn.corpora import corpus_options
 from speechattn.corpora.manifest import read_cuts
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -55,9 +56,14 @@ def test_commands_in_readmes_name_files_and_options_that_exist():
     options = set(re.findall(r"--[a-z-]+", (RECIPES / "stages.sh").read_text()))
     for folder in FOLDERS:
         for line in re.findall(r"^bash .*$", (folder / "README.md").read_text(), flags=re.M):
-            words = line.split()
+            command, _, of_corpus = line.partition(" -- ")
+            words = command.split()
             assert (RECIPES.parent / words[1]).is_file(), line
             assert {word for word in words if word.startswith("--")} <= options, line
+            if of_corpus:
+                names, values = of_corpus.split()[::2], of_corpus.split()[1::2]
+                given = dict(zip((name.removeprefix("--") for name in names), values, strict=True))
+                corpus_options(folder.name)(**given)  # raises when there is no such option, or value
             for word in words:
                 assert not word.endswith(".yaml") or (RECIPES.parent / word).is_file(), line
 

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+corpus=libriphone recipe=libriphone inspect_options=(--allow-shared-speakers --allow-unlabelled)
+source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
+download_and_prepare
+if runs 3 train; then
+  train "$conf" "$exp_dir/model"
+fi
+if runs 4 evaluate; then
+  evaluate "$exp_dir" dev # the course keeps the labels of test
+  speechattn predict --cuts "$exp_dir/data/test.jsonl.gz" --model "$exp_dir/model" --frames "$exp_dir/submission.csv"
+fi
