@@ -6,7 +6,9 @@ All 16 are training speakers of the full corpus, so there is no official test se
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from lhotse import MonoCut
@@ -17,6 +19,8 @@ from speechattn.corpora.timit import timit_cut
 from speechattn.geometry import num_frames
 
 __all__ = ["download_timit_sample", "prepare_timit_sample"]
+
+log = logging.getLogger("speechattn")
 
 ARCHIVE = Archive(
     urls=("https://raw.githubusercontent.com/nltk/nltk_data/gh-pages/packages/corpora/timit.zip",),
@@ -57,6 +61,12 @@ def prepare_timit_sample(corpus_dir: Path, output: Path, *, num_jobs: int = 1) -
     audio_paths = sorted(root.glob("dr[1-8]-*/*.wav"))
     if len(audio_paths) != NUM_UTTERANCES:
         raise ValueError(f"{root}: has {len(audio_paths)} utterances, not {NUM_UTTERANCES}: incomplete?")
+    if _converted_as_text(audio_paths):
+        log.warning(
+            "%s: byte 13 occurs in none of the recordings: this copy went through a conversion of line ends, which turns "
+            "parts of some recordings to noise; figures on it are not those of the original",
+            root,
+        )
     splits: dict[str, list[MonoCut]] = {"train": [], "dev": [], "test": []}
     phones: Counter[str] = Counter()
     seconds, frames = 0.0, 0
@@ -73,3 +83,9 @@ def prepare_timit_sample(corpus_dir: Path, output: Path, *, num_jobs: int = 1) -
         f"of {len(phones)} kinds; SA sentences are left out of dev and test"
     )
     save_splits(output, splits)
+
+
+def _converted_as_text(paths: Iterable[Path]) -> bool:
+    """Whether a tool took the audio for text: CR LF became LF, a byte less, and each other CR another LF."""
+    contents = [path.read_bytes()[44:] for path in paths]  # behind the header
+    return any(b"\n" in content for content in contents) and not any(b"\r" in content for content in contents)

@@ -68,6 +68,15 @@ def test_last_label_past_the_end_is_cut(copy, tmp_path):
     assert phone_intervals(cut)[-1] == (2000, 3000, "h#")
 
 
+def test_audio_that_was_converted_as_text_is_noticed(copy, tmp_path, caplog):
+    audio = copy / "timit/dr1-fvmh0/sa1.wav"
+    for values, noticed in (([10, 2560, 13], False), ([10, 2560, 10], True)):
+        soundfile.write(audio, np.array(values * 1000, dtype=np.int16), 16000)
+        caplog.clear()
+        prepare_timit_sample(copy, tmp_path / "out")
+        assert ("went through a conversion of line ends" in caplog.text) == noticed
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
