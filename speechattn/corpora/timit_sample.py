@@ -63,8 +63,8 @@ def prepare_timit_sample(corpus_dir: Path, output: Path, *, num_jobs: int = 1) -
         raise ValueError(f"{root}: has {len(audio_paths)} utterances, not {NUM_UTTERANCES}: incomplete?")
     if _converted_as_text(audio_paths):
         log.warning(
-            "%s: byte 13 occurs in none of the recordings: this copy went through a conversion of line ends, which turns "
-            "parts of some recordings to noise; figures on it are not those of the original",
+            "%s: byte 13 occurs in none of the recordings: this copy went through a conversion of line ends, which "
+            "turns parts of some recordings to noise; figures on it are not those of the original",
             root,
         )
     splits: dict[str, list[MonoCut]] = {"train": [], "dev": [], "test": []}
