@@ -12,6 +12,7 @@ from pathlib import Path
 
 from speechattn.aligner import Utterance, align_utterances, read_lexicon
 from speechattn.corpora.download import Archive, download_archive, openslr_urls, unpacked
+from speechattn.corpora.kaldi_manifests import read_table
 from speechattn.corpora.manifest import save_rejected, save_splits, utterance_cut
 
 __all__ = ["download_speechocean762", "prepare_speechocean762"]
@@ -50,7 +51,7 @@ def prepare_speechocean762(corpus_dir: Path, output: Path, *, num_jobs: int = 1)
     split_of: dict[str, str] = {}
     for part in ("train", "test"):
         # Not every file of the audio folder belongs to the corpus: wav.scp tells.
-        audio, text, speakers = (_table(root / part / name) for name in ("wav.scp", "text", "utt2spk"))
+        audio, text, speakers = (read_table(root / part / name) for name in ("wav.scp", "text", "utt2spk"))
         for name, table in (("text", text), ("utt2spk", speakers)):
             if missing := sorted(audio.keys() - table.keys()):
                 raise ValueError(f"{root / part / name}: has no line for utterance {missing[0]} of wav.scp")
@@ -85,16 +86,3 @@ def _dev_speakers() -> set[str]:
     asset = files("speechattn") / "assets" / "speechocean762_dev_speakers.txt"
     lines = asset.read_text(encoding="utf-8").splitlines()
     return {line.split()[0] for line in lines if line and not line.startswith("#")}
-
-
-def _table(path: Path) -> dict[str, str]:
-    """A Kaldi table: one `key value` a line, the value may hold spaces."""
-    if not path.is_file():
-        raise ValueError(f"{path}: is missing: the folder is not speechocean762, or incomplete")
-    rows: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        key, *value = line.split(maxsplit=1)
-        if not value:
-            raise ValueError(f"{path}:{number}: expected a key and a value, found {line!r}")
-        rows[key] = value[0].strip()
-    return rows

@@ -61,7 +61,7 @@ def test_official_split_with_dev_taken_from_train(corpus, tmp_path, capsys):
     ("file", "content", "message"),
     [
         ("WAVE/00030001.WAV", None, r"00030001.WAV: is missing: speechocean762 is incomplete"),
-        ("test/text", None, r"test/text: is missing"),
+        ("test/text", None, r"test/text: no such file"),
         ("test/text", "00030000\tYES\n", r"test/text: has no line for utterance 00030001"),
         ("train/utt2spk", "00010000\n", r"train/utt2spk:1: expected a key and a value, found '00010000'"),
         ("resource/lexicon.txt", "YES\tJA\n", r"lexicon.txt:1: unknown phone 'JA' in the entry of 'YES'"),
