@@ -139,8 +139,8 @@ def _pieces(weighting: Weighting, batch: int, heads: int, num_frames: int) -> It
     left, right = _context(weighting)
     parts = -(-num_frames // PIECE_FRAMES)
     frames = -(-num_frames // (parts * BLOCK_FRAMES)) * BLOCK_FRAMES
-    rows = PIECE_FRAMES // frames if parts == 1 else 1
-    some_heads = max(1, min(heads, rows))
+    rows = -(-PIECE_FRAMES // frames) if parts == 1 else 1
+    some_heads = -(-heads // -(-heads // rows))  # as equal as can be
     some_utterances = max(1, rows // heads)
     for utterance, head, first in product(
         range(0, batch, some_utterances), range(0, heads, some_heads), range(0, num_frames, frames)
