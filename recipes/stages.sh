@@ -80,13 +80,13 @@ train_and_evaluate() {
 # Train $conf, with conf/ablation.yaml over it and each of the settings $2 ... over that, once for every seed in $1; as
 # many at a time as --jobs says, one thread each. Then the table of the dev figures, and a plot of them over look-ahead.
 ablate() {
-  local overlay=$root/recipes/$recipe/conf/ablation.yaml seed setting folders=()
+  local overlay=$root/recipes/$recipe/conf/ablation.yaml seed setting folder
   export OMP_NUM_THREADS=1
   for seed in $1; do
     for setting in "${@:2}"; do
-      folders+=("$exp_dir/ablation/$(basename "$setting" .yaml)/seed-$seed")
+      folder=$exp_dir/ablation/$(basename "$setting" .yaml)/seed-$seed
       while [ "$(jobs -pr | wc -l)" -ge "$jobs" ]; do wait -n; done
-      train "$conf" "${folders[-1]}" --config "$overlay" --config "$setting" --seed "$seed" &
+      train "$conf" "$folder" --config "$overlay" --config "$setting" --seed "$seed" &
     done
   done
   while [ "$(jobs -pr | wc -l)" -ge 1 ]; do wait -n; done

@@ -67,14 +67,14 @@ def merge_closures(intervals: Sequence[Interval]) -> list[Interval]:
     return merged
 
 
-def fold_intervals(intervals: Sequence[Interval], phones: PhoneSet | None) -> list[Interval]:
+def fold_intervals(intervals: Sequence[Interval], phones: PhoneSet) -> list[Interval]:
     """Intervals with the symbols of one inventory; those that it ignores are left out, and so is what has no label.
 
     A TIMIT set also takes ARPAbet in upper case, with or without stress, and the names that others have for silence.
 
     Args:
         intervals: In any order.
-        phones: The inventory; None leaves the symbols as they are.
+        phones: The inventory.
 
     Raises:
         ValueError: When the inventory does not know a symbol.
@@ -83,9 +83,7 @@ def fold_intervals(intervals: Sequence[Interval], phones: PhoneSet | None) -> li
     return [interval._replace(symbol=symbol) for interval, symbol in folded if symbol]
 
 
-def _fold(symbol: str, phones: PhoneSet | None) -> str | None:
-    if phones is None:
-        return symbol
+def _fold(symbol: str, phones: PhoneSet) -> str | None:
     if symbol not in phones.folding and phones.name.startswith("timit"):
         arpabet = PhoneSet.load("arpabet41")
         if symbol in arpabet.folding:
@@ -222,12 +220,9 @@ def agreement_figures(
     """
     if reference.keys() != hypothesis.keys():
         raise ValueError(f"two alignments of {len(reference)} and {len(hypothesis)} utterances that differ")
-    folded = [
-        {name: _folded(name, side, phones) for name, side in alignments.items()}
-        for alignments in (reference, hypothesis)
-    ]
     if phones is None:
-        occurring = sorted({i.symbol for side in folded for intervals in side.values() for i in intervals})
+        tracks = [*reference.values(), *hypothesis.values()]
+        occurring = sorted({interval.symbol for track in tracks for interval in track} - {""})
         if not occurring:
             raise ValueError("there is nothing to compare: neither alignment has a phone")
         phones = PhoneSet.of(occurring)
@@ -236,8 +231,8 @@ def agreement_figures(
     num_boundaries = np.zeros(2, dtype=np.int64)
     displacements: dict[int, list[int]] = {tolerance: [] for tolerance in TOLERANCES_MS}
     for name in reference:
-        expected, found = (side[name] for side in folded)
         try:
+            expected, found = (fold_intervals(side[name], phones) for side in (reference, hypothesis))
             confusion += frame_confusion(expected, found, symbols)
         except ValueError as error:
             raise ValueError(f"utterance {name}: {error}") from error
@@ -267,10 +262,3 @@ def agreement_figures(
             for symbol, score in frames["phones"].items()
         },
     }
-
-
-def _folded(name: str, intervals: Sequence[Interval], phones: PhoneSet | None) -> list[Interval]:
-    try:
-        return fold_intervals(intervals, phones)
-    except ValueError as error:
-        raise ValueError(f"utterance {name}: {error}") from error

@@ -24,8 +24,8 @@ from speechattn.label_files import (
     read_phn,
     read_text,
     write_ctm,
-    write_text,
 )
+from speechattn.stages import save_text
 from speechattn.textgrid import TIER, read_textgrid, write_textgrid
 
 __all__ = [
@@ -86,7 +86,7 @@ def write_json(path: str | Path, segments: Sequence[Segment]) -> None:
     """
     check_segments(path, segments)
     rows = ",\n".join(json.dumps(segment._asdict(), ensure_ascii=False) for segment in segments)
-    write_text(path, f"[\n{rows}\n]\n")
+    save_text(path, f"[\n{rows}\n]\n")
 
 
 def write_csv(path: str | Path, segments: Sequence[Segment]) -> None:
@@ -100,7 +100,7 @@ def write_csv(path: str | Path, segments: Sequence[Segment]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("start", "end", "phone", "confidence"))
     writer.writerows((start, end, phone, confidence) for phone, start, end, confidence in segments)
-    write_text(path, text.getvalue())
+    save_text(path, text.getvalue())
 
 
 def read_json(path: str | Path) -> list[Segment]:

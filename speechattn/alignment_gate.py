@@ -7,16 +7,16 @@ has the figures.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from speechattn.alignment import Interval
 from speechattn.audio import SAMPLE_RATE
 
-__all__ = ["MAX_DEVIATION", "implausible", "lowest_score"]
+__all__ = ["implausible", "lowest_score"]
 
-MAX_DEVIATION = 4.0
+MAX_DEVIATION = 4.0  # robust standard deviations, 1.4826 times the median absolute deviation, below the median
 MIN_POPULATION = 20  # among fewer utterances a median says nothing about outliers
 MAX_PHONE_S = 1.5  # the longest in the TIMIT sample's hand labels is 0.33 s; beginners who read aloud drawl
 MAX_RATE = 18.0  # phones a second of speech; by hand at most 15.2
@@ -26,34 +26,33 @@ MIN_PHONES = 10  # fewer have no rate and no shares to speak of
 SILENCES = frozenset({"SIL", "SPN"})
 
 
-def lowest_score(scores: Sequence[float], max_deviation: float = MAX_DEVIATION) -> float:
+def lowest_score(scores: Sequence[float]) -> float:
     """The score below which an alignment is an outlier among these.
 
     Args:
         scores: Acoustic score per speech frame of every aligned utterance.
-        max_deviation: Robust standard deviations, 1.4826 times the median absolute deviation, below the median.
 
     Returns:
-        The bound; -inf for fewer than 20 scores, of which none can be called an outlier.
+        4 robust standard deviations below the median; -inf for fewer than 20 scores, of which none can be called an
+        outlier.
     """
     if len(scores) < MIN_POPULATION:
         return -np.inf
     median = float(np.median(scores))
-    return median - max_deviation * 1.4826 * float(np.median(np.abs(np.array(scores) - median)))
+    return median - MAX_DEVIATION * 1.4826 * float(np.median(np.abs(np.array(scores) - median)))
 
 
-def implausible(intervals: Sequence[Interval], silences: Collection[str] = SILENCES) -> str | None:
+def implausible(intervals: Sequence[Interval]) -> str | None:
     """Why nobody speaks with these durations.
 
     Args:
         intervals: Phones of an utterance, in samples at 16 kHz.
-        silences: Symbols that are no speech.
 
     Returns:
         A phone of more than 1.5 s; or, in 10 phones or more, over 18 phones a second of speech, or over 35 % of them
         30 ms or shorter. None when all is well.
     """
-    phones = [interval for interval in intervals if interval.symbol not in silences]
+    phones = [interval for interval in intervals if interval.symbol not in SILENCES]
     if not phones:
         return "implausible: nothing but silence"
     durations = np.array([phone.end - phone.start for phone in phones]) / SAMPLE_RATE

@@ -22,7 +22,7 @@ from speechattn.frontend import LogMelTransform, Mfcc, MfccConfig, ReadyFeatures
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
 from speechattn.pooling import AttentionPooling, MeanPooling
-from speechattn.stages import atomic_path
+from speechattn.stages import atomic_path, save_json
 
 if TYPE_CHECKING:
     from speechattn.streaming import ClassifierStream
@@ -289,8 +289,7 @@ class FrameClassifier(nn.Module):
         folder = Path(folder)
         with atomic_path(folder / WEIGHTS_FILE) as path:
             save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, path)
-        with atomic_path(folder / CONFIG_FILE) as path:
-            path.write_text(json.dumps(asdict(self.config), indent=1) + "\n", encoding="utf-8")
+        save_json(folder / CONFIG_FILE, asdict(self.config))
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> FrameClassifier:

@@ -156,7 +156,6 @@ def _add_inspect(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="draws the examples")
     parser.add_argument("--strict", action="store_true", help="fail on what no training should begin with")
     parser.add_argument("--max-share", type=float, default=0.6, help="--strict: largest share of a class")
-    parser.add_argument("--allow-shared-speakers", action="store_true", help="--strict: splits may share speakers")
     parser.add_argument("--allow-unlabelled", action="store_true", help="--strict: a split may have no labels")
 
 
@@ -169,7 +168,6 @@ def _inspect(arguments: Any) -> None:
         output=arguments.output,
         seed=arguments.seed,
         max_share=arguments.max_share if arguments.strict else None,
-        allow_shared_speakers=arguments.allow_shared_speakers,
         allow_unlabelled=arguments.allow_unlabelled,
     )
 

@@ -6,8 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,28 +14,20 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from speechattn.alignment import Interval, frame_labels
+from speechattn.alignment import Interval
 from speechattn.augmentation import cut_seed
-from speechattn.corpora.manifest import phone_intervals, read_cuts
-from speechattn.corpora.shards import Shards, is_sharded, read_shards
+from speechattn.corpora.manifest import phone_intervals
+from speechattn.corpora.shards import Shards
+from speechattn.cuts import cut_features, cut_label, cut_labels, cut_waveform
 from speechattn.geometry import Geometry
 from speechattn.phones import IGNORED, PhoneSet
-from speechattn.torch_pair import import_torchaudio
+from speechattn.wave_augmentation import WaveAugmentConfig, augment_waveform
 
-__all__ = [
-    "Batch",
-    "Batches",
-    "at_speed",
-    "check_labels",
-    "cut_features",
-    "cut_label",
-    "cut_labels",
-    "cut_waveform",
-    "long_enough",
-]
+__all__ = ["Batch", "Batches"]
 
 log = logging.getLogger("speechattn")
 MAX_BUCKETS = 8
+BUCKET_CUTS = 50  # mean number in a bucket, at least
 SHARD_BUFFER = 1000  # cuts from shards that wait, with their audio, for company of their length
 
 
@@ -69,134 +59,6 @@ class Batch:
         )
 
 
-def cut_labels(
-    cut: Any, phones: PhoneSet, geometry: Geometry, *, speed: float = 1.0, num_samples: int | None = None
-) -> np.ndarray:
-    """The class of every frame of a cut, (T,) int64, -100 where none.
-
-    Args:
-        cut: A Lhotse cut with phones.
-        phones: The inventory.
-        geometry: Where the frames lie.
-        speed: The cut is played at this speed, see `at_speed`.
-        num_samples: Its length then; None: the cut's own.
-
-    Raises:
-        ValueError: When a symbol cannot be folded to `phones`; the message names the cut.
-    """
-    intervals = phone_intervals(cut, geometry.sample_rate)
-    if speed != 1:
-        ratio = Fraction(speed).limit_denominator(100)
-        scaled = [Interval(round(start / ratio), round(end / ratio), symbol) for start, end, symbol in intervals]
-        intervals = [interval for interval in scaled if interval.start < interval.end]
-    try:
-        ids = phones.ids(interval.symbol for interval in intervals)
-        return frame_labels(intervals, num_samples or _num_samples(cut), ids, geometry=geometry)
-    except ValueError as error:
-        raise ValueError(f"cut {cut.id}: {error}") from error
-
-
-def cut_label(cut: Any, symbols: Sequence[str]) -> int:
-    """The class of a whole cut: the index of its supervision's `custom["label"]` among the symbols.
-
-    Raises:
-        ValueError: When the cut has not exactly one supervision with a label, or the label is no symbol; names the cut.
-    """
-    labels = [(supervision.custom or {}).get("label") for supervision in cut.supervisions]
-    if len(labels) != 1 or labels[0] is None:
-        raise ValueError(f"cut {cut.id}: expected one supervision with a label in custom['label']")
-    if labels[0] not in symbols:
-        shown = " ".join(symbols[:6]) + (" ..." if len(symbols) > 6 else "")
-        raise ValueError(f"cut {cut.id}: label {labels[0]!r} is not among the model's {len(symbols)} symbols: {shown}")
-    return symbols.index(labels[0])
-
-
-def check_labels(cuts: Any, phones: PhoneSet, geometry: Geometry, *, per_utterance: bool = False) -> None:
-    """Refuse labels that do not fit now rather than in an hour.
-
-    Of shards only the phones are looked at, which their list names.
-
-    Args:
-        cuts: What `long_enough` gives.
-        phones: The inventory.
-        geometry: Where the frames lie.
-        per_utterance: Whether a cut has one label, instead of one for each frame.
-
-    Raises:
-        ValueError: When a label cannot be folded to `phones`, or is missing; names the cut or the shards.
-    """
-    if isinstance(cuts, Shards):
-        if not per_utterance:
-            try:
-                phones.ids(cuts.symbols)
-            except ValueError as error:
-                raise ValueError(f"{cuts.location}: {error}") from error
-        return
-    for cut in cuts:
-        if per_utterance:
-            cut_label(cut, phones.symbols)
-        else:
-            cut_labels(cut, phones, geometry)
-
-
-def long_enough(path: str | Path, geometry: Geometry, *, feature_dim: int | None = None) -> Any:
-    """The cuts of a file that have at least one frame; the others are counted and listed.
-
-    Args:
-        path: A file of cuts; or shards, see `read_shards`, which are left as they are: what is too short is left out,
-            and named, as it is met.
-        geometry: What makes a frame.
-        feature_dim: D, when the model takes ready features of so many values; None: it takes the recordings.
-
-    Raises:
-        ValueError: When the file is not one of cuts, none is left, or a cut has another sample rate or not what the
-            model takes.
-    """
-    from lhotse import CutSet
-
-    if is_sharded(path):
-        if feature_dim is not None:
-            raise ValueError(f"{path}: shards hold recordings, and the model, without a front end, takes features")
-        shards = read_shards(path)
-        if other := set(shards.sample_rates) - {geometry.sample_rate}:
-            raise ValueError(f"{path}: has cuts at {min(other)} Hz, the model is at {geometry.sample_rate} Hz")
-        return shards
-    cuts: list[Any] = []
-    short: list[Any] = []
-    for cut in read_cuts(path):
-        if feature_dim is not None:
-            _check_features(cut, path, geometry, feature_dim)
-        elif not cut.has_recording:
-            raise ValueError(f"{path}: cut {cut.id} has features but no recording, which is what the model takes")
-        if cut.sampling_rate != geometry.sample_rate:
-            raise ValueError(
-                f"{path}: cut {cut.id} is at {cut.sampling_rate} Hz, the model at {geometry.sample_rate} Hz"
-            )
-        (cuts if geometry.num_frames(_num_samples(cut)) else short).append(cut)
-    if short:
-        log.warning("%s: %d cuts below one frame left out: %s", path, len(short), " ".join(c.id for c in short))
-    if not cuts:
-        raise ValueError(f"{path} holds no utterance of at least one frame")
-    return CutSet.from_cuts(cuts)
-
-
-def _num_samples(cut: Any) -> int:
-    """Samples that a cut lasts; Lhotse does not say for one without a recording."""
-    return round(cut.duration * cut.sampling_rate)
-
-
-def _check_features(cut: Any, path: str | Path, geometry: Geometry, feature_dim: int) -> None:
-    """Refuse a cut without features such as the model takes, a row for every frame of its duration."""
-    if not cut.has_features:
-        raise ValueError(f"{path}: cut {cut.id} has no features, which a model without a front end takes")
-    expected = (geometry.num_frames(_num_samples(cut)), feature_dim)
-    if (cut.features.num_frames, cut.features.num_features) != expected:
-        raise ValueError(
-            f"{path}: cut {cut.id} has {cut.features.num_frames} frames of {cut.features.num_features} features, not "
-            f"{expected[0]} (its duration's) of {expected[1]} (the model's)"
-        )
-
-
 class Batches:
     """Batches of a set of cuts, capped by the longest utterance times their number.
 
@@ -212,8 +74,8 @@ class Batches:
             long as its longest would not fit, so that the last one, if longer than all before, may exceed it.
         shuffle: Whether to draw another order in every epoch.
         seed: Of the order and of the utterances' seeds.
-        speeds: Each utterance is played at one of these speeds, drawn anew in every epoch; its labels follow. The
-            cap counts it at speed 1.
+        wave_augment: What becomes of each utterance, drawn anew in every epoch; its labels follow. The cap counts it
+            as it was before. None: nothing.
         per_utterance: Whether to take one label for each utterance, see `cut_label`, instead of one for each frame.
         ready_features: Whether to take the cuts' features, as they are, instead of their recordings.
         num_workers: Data-loading processes, 0 to load in this one.
@@ -230,7 +92,7 @@ class Batches:
         batch_seconds: float,
         shuffle: bool,
         seed: int = 0,
-        speeds: Sequence[float] = (1.0,),
+        wave_augment: WaveAugmentConfig | None = None,
         per_utterance: bool = False,
         ready_features: bool = False,
         num_workers: int = 0,
@@ -238,7 +100,9 @@ class Batches:
         world_size: int = 1,
     ) -> None:
         self.num_cuts = len(cuts)
-        utterances = _Utterances(phones, geometry, seed, speeds, per_utterance, ready_features)
+        utterances = _Utterances(
+            phones, geometry, seed, wave_augment or WaveAugmentConfig(), per_utterance, ready_features
+        )
         self.source: Any
         order: dict[str, Any]
         if isinstance(cuts, Shards):
@@ -247,10 +111,10 @@ class Batches:
             order = {"dataset": self.source}
         else:
             self.ids = frozenset(cut.id for cut in cuts)
-            many = len(cuts) >= 100
+            num_buckets = min(MAX_BUCKETS, len(cuts) // BUCKET_CUTS)
             self.source = _sampler(
                 cuts,
-                {"num_buckets": min(MAX_BUCKETS, len(cuts) // 50)} if many else {},
+                {"num_buckets": num_buckets} if num_buckets > 1 else {},
                 max_duration=batch_seconds,
                 shuffle=shuffle,
                 seed=seed,
@@ -328,7 +192,7 @@ class _ShardBatches(IterableDataset):
             num_parts=num_parts,
             seed=f"{self.seed} {self.epoch}" if self.shuffle else None,
         )
-        many = len(self.shards) >= 50 * MAX_BUCKETS * num_parts
+        many = len(self.shards) >= BUCKET_CUTS * MAX_BUCKETS * num_parts
         sampler = _sampler(
             self._long_enough(cuts),
             {"duration_bins": list(self.shards.duration_bounds), "buffer_size": SHARD_BUFFER} if many else {},
@@ -369,14 +233,14 @@ class _Utterances(Dataset):
         phones: PhoneSet,
         geometry: Geometry,
         seed: int,
-        speeds: Sequence[float],
+        wave_augment: WaveAugmentConfig,
         per_utterance: bool,
         ready_features: bool,
     ) -> None:
         self.phones = phones
         self.geometry = geometry
         self.seed = seed
-        self.speeds = speeds
+        self.wave_augment = wave_augment
         self.per_utterance = per_utterance
         self.ready_features = ready_features
 
@@ -396,54 +260,26 @@ class _Utterances(Dataset):
         )
 
     def _utterance(self, cut: Any, seed: int) -> tuple[np.ndarray, np.ndarray | int]:
-        speed = self.speeds[seed % len(self.speeds)]
         if self.ready_features:
-            given, num_samples = cut_features(cut), None
-        else:
-            given = cut_waveform(cut)
-            if speed != 1:
-                given = at_speed(given, speed)
-            num_samples = len(given)
+            return cut_features(cut), self._labels(cut)
+        intervals = [] if self.per_utterance else phone_intervals(cut, self.geometry.sample_rate)
+        waveform, intervals = augment_waveform(
+            cut_waveform(cut),
+            intervals,
+            self.wave_augment,
+            seed=seed,
+            silences={i.symbol for i in intervals if self.phones.fold(i.symbol) in self.phones.silences},
+            sample_rate=self.geometry.sample_rate,
+            shortest=self.geometry.window,
+        )
+        return waveform, self._labels(cut, intervals, len(waveform))
+
+    def _labels(
+        self, cut: Any, intervals: Sequence[Interval] | None = None, num_samples: int | None = None
+    ) -> np.ndarray | int:
         if self.per_utterance:
-            return given, cut_label(cut, self.phones.symbols)
-        return given, cut_labels(cut, self.phones, self.geometry, speed=speed, num_samples=num_samples)
-
-
-def at_speed(waveform: np.ndarray, speed: float) -> np.ndarray:
-    """Play a waveform faster (speed > 1) or slower, pitch and all: (N,) -> about (N / speed,) float32."""
-    ratio = Fraction(speed).limit_denominator(100)
-    resample = import_torchaudio().functional.resample
-    return resample(torch.from_numpy(waveform), ratio.numerator, ratio.denominator).numpy()
-
-
-def cut_waveform(cut: Any) -> np.ndarray:
-    """(N,) float32; another length than the manifest's is an error that names the cut."""
-    from lhotse.audio import set_current_audio_backend
-    from lhotse.audio.backend import LibsndfileBackend
-
-    set_current_audio_backend(LibsndfileBackend())
-    try:
-        waveform = cut.load_audio()[0]
-    except Exception as error:  # Lhotse wraps and re-raises whatever its reader and soundfile raise
-        source = cut.recording.sources[0].source
-        where = source if isinstance(source, str) else "in a shard"
-        raise ValueError(f"cut {cut.id}: its audio {where} cannot be read any more") from error
-    if len(waveform) != cut.num_samples:
-        raise ValueError(f"cut {cut.id} has {len(waveform)} samples, its manifest says {cut.num_samples}")
-    return waveform
-
-
-def cut_features(cut: Any) -> np.ndarray:
-    """The ready features of a cut, (T, D) float32; another shape than the manifest's is an error that names the cut."""
-    expected = (cut.features.num_frames, cut.features.num_features)
-    try:
-        features = cut.features.load()
-    except Exception as error:  # whatever the storage at hand raises
-        source = f"{cut.features.storage_path}/{cut.features.storage_key}"
-        raise ValueError(f"cut {cut.id}: its features {source} cannot be read any more") from error
-    if features.shape != expected:
-        raise ValueError(f"cut {cut.id} has features of shape {features.shape}, its manifest says {expected}")
-    return features.astype(np.float32, copy=False)
+            return cut_label(cut, self.phones.symbols)
+        return cut_labels(cut, self.phones, self.geometry, intervals=intervals, num_samples=num_samples)
 
 
 def _one_thread(worker: int) -> None:

@@ -10,7 +10,8 @@ import torch
 
 from speechattn.classifier import FrameClassifier
 from speechattn.corpora.manifest import speaker_in_train
-from speechattn.data import Batches, long_enough
+from speechattn.cuts import cut_length, long_enough
+from speechattn.data import Batches
 from speechattn.metrics import confusion_matrix, frame_figures, utterance_figures
 from speechattn.phones import IGNORED, PhoneSet
 from speechattn.realignment import refuse_realigned
@@ -28,7 +29,7 @@ def evaluate(
     Args:
         model: In eval mode, on any device.
         cuts: A Lhotse cuts file, or shards, whose supervisions carry phone alignments. Their symbols are folded to the
-            model's inventory. With pooling, they carry labels instead, see `data.cut_label`.
+            model's inventory. With pooling, they carry labels instead, see `cuts.cut_label`.
         phones: The P phones to score on, if not the model's own: symbols and decisions are folded to them, as usual
             for models of TIMIT's 61 or 48 phones (Lee & Hon 1989). It is the decided class that is folded:
             posteriors are not added up. A class without a place among them, such as `q`, is never decided for; its
@@ -61,9 +62,11 @@ def evaluate(
         raise ValueError(f"{cuts}: no frame has a label that can be scored")
     if model.pooling is not None:
         return utterance_figures(confusion, model.phones.symbols), confusion
-    figures = {"num_utterances": batches.num_cuts, **frame_figures(confusion, phones.symbols, phones.silences)}
-    if known := sum(map(speaker_in_train, data)):
-        figures["utterances_of_training_speakers"] = known
+    # Shards still hold the cuts that are too short.
+    known = [speaker_in_train(cut) for cut in data if geometry.num_frames(cut_length(cut))]
+    figures = {"num_utterances": len(known), **frame_figures(confusion, phones.symbols, phones.silences)}
+    if any(known):
+        figures["utterances_of_training_speakers"] = sum(known)
     return figures, confusion
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 import random
 import re
 from collections import Counter
@@ -18,14 +17,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from speechattn.alignment import Interval, Segment, frame_labels
-from speechattn.corpora.manifest import phone_intervals, read_cuts
+from speechattn.corpora.manifest import phone_intervals, read_cuts, speaker_in_train
 from speechattn.geometry import Geometry
 from speechattn.phones import IGNORED, NAMES, PhoneSet
 from speechattn.plots import plot_labels, plot_shares
-from speechattn.stages import atomic_path
+from speechattn.stages import atomic_path, save_json
 
 __all__ = ["find_problems", "format_inspection", "inspect_cuts", "inspect_files", "write_inspection"]
 
@@ -49,7 +46,6 @@ def inspect_files(
     output: str | Path | None = None,
     seed: int = 0,
     max_share: float | None = None,
-    allow_shared_speakers: bool = False,
     allow_unlabelled: bool = False,
 ) -> None:
     """Print what is in files of cuts; write it, and a page with examples, where that is wanted.
@@ -60,7 +56,7 @@ def inspect_files(
         output: Folder for inspection.json and index.html.
         seed: Draws the examples.
         max_share: Refuse problems (see `find_problems`) after all is printed and written; None: refuse nothing.
-        allow_shared_speakers: Whether splits may share speakers.
+            Splits may share speakers where the preparation has marked it, see `manifest.speaker_in_train`.
         allow_unlabelled: Whether a split may have no labels at all.
 
     Raises:
@@ -78,7 +74,7 @@ def inspect_files(
         problems = find_problems(
             figures,
             max_share=max_share,
-            allow_shared_speakers=allow_shared_speakers,
+            allow_shared_speakers=any(speaker_in_train(cut) for cuts in sets.values() for cut in cuts),
             allow_unlabelled=allow_unlabelled,
         )
         if problems:
@@ -110,7 +106,10 @@ def inspect_cuts(sets: Mapping[str, Sequence[Any]], *, phones: str | None = None
     held = {name: _held(cuts) for name, cuts in sets.items()}
     return {
         "phones": inventory.name,
-        "splits": {name: _split_figures(cuts, labels[name], inventory, ids) for name, cuts in sets.items()},
+        "splits": {
+            name: _split_figures(cuts, labels[name], len(held[name]["speakers"]), inventory, ids)
+            for name, cuts in sets.items()
+        },
         "overlaps": {
             f"{one}, {other}": {kind: sorted(held[one][kind] & held[other][kind]) for kind in held[one]}
             for one, other in combinations(sets, 2)
@@ -146,7 +145,7 @@ def _held(cuts: Iterable[Any]) -> dict[str, set[str]]:
 
 
 def _split_figures(
-    cuts: Sequence[Any], labels: Sequence[_Labels], phones: PhoneSet, ids: Mapping[str, int]
+    cuts: Sequence[Any], labels: Sequence[_Labels], num_speakers: int, phones: PhoneSet, ids: Mapping[str, int]
 ) -> dict[str, Any]:
     counts: Counter[int] = Counter()
     for cut, (intervals, num_samples) in zip(cuts, labels, strict=True):
@@ -161,7 +160,7 @@ def _split_figures(
     return {
         "utterances": len(cuts),
         "hours": sum(cut.duration for cut in cuts) / 3600,
-        "speakers": len(_held(cuts)["speakers"]),
+        "speakers": num_speakers,
         "frames": labelled + ignored,
         "frames_ignored": ignored,
         "silence_share": silent / labelled if phones.silences and labelled else None,
@@ -175,7 +174,7 @@ def _split_figures(
 def find_problems(
     figures: Mapping[str, Any],
     *,
-    max_share: float = 0.6,
+    max_share: float,
     allow_shared_speakers: bool = False,
     allow_unlabelled: bool = False,
 ) -> list[str]:
@@ -222,9 +221,6 @@ def format_inspection(figures: Mapping[str, Any]) -> str:
 def _table(figures: Mapping[str, Any]) -> list[list[str]]:
     splits = figures["splits"]
 
-    def row(title: str, cells: Iterable[str]) -> list[str]:
-        return [title, *cells]
-
     def percent(share: float | None) -> str:
         return "-" if share is None else f"{100 * share:.1f} %"
 
@@ -235,18 +231,18 @@ def _table(figures: Mapping[str, Any]) -> list[list[str]]:
         return "-" if utterance is None else f"{utterance[1]:.2f} s"
 
     return [
-        row(f"classes: {figures['phones']}", splits),
-        row("utterances", (f"{split['utterances']:,}" for split in splits.values())),
-        row("hours", (f"{split['hours']:.2f}" for split in splits.values())),
-        row("speakers", (f"{split['speakers']:,}" for split in splits.values())),
-        row("frames", (f"{split['frames']:,}" for split in splits.values())),
-        row("frames ignored", (f"{split['frames_ignored']:,}" for split in splits.values())),
-        row("utterances without labels", (f"{len(split['unlabelled']):,}" for split in splits.values())),
-        row("classes that occur", (f"{len(split['shares'])}" for split in splits.values())),
-        row("commonest class", (commonest(split) for split in splits.values())),
-        row("silence", (percent(split["silence_share"]) for split in splits.values())),
-        row("longest", (length(split["longest"]) for split in splits.values())),
-        row("shortest", (length(split["shortest"]) for split in splits.values())),
+        [f"classes: {figures['phones']}", *splits],
+        ["utterances", *(f"{split['utterances']:,}" for split in splits.values())],
+        ["hours", *(f"{split['hours']:.2f}" for split in splits.values())],
+        ["speakers", *(f"{split['speakers']:,}" for split in splits.values())],
+        ["frames", *(f"{split['frames']:,}" for split in splits.values())],
+        ["frames ignored", *(f"{split['frames_ignored']:,}" for split in splits.values())],
+        ["utterances without labels", *(f"{len(split['unlabelled']):,}" for split in splits.values())],
+        ["classes that occur", *(f"{len(split['shares'])}" for split in splits.values())],
+        ["commonest class", *(commonest(split) for split in splits.values())],
+        ["silence", *(percent(split["silence_share"]) for split in splits.values())],
+        ["longest", *(length(split["longest"]) for split in splits.values())],
+        ["shortest", *(length(split["shortest"]) for split in splits.values())],
     ]
 
 
@@ -278,8 +274,7 @@ def write_inspection(
     Raises:
         ValueError: When the audio of an example cannot be read; names the cut.
     """
-    with atomic_path(folder / "inspection.json") as temporary:
-        temporary.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    save_json(folder / "inspection.json", figures)
     with atomic_path(folder / "index.html") as temporary:
         temporary.write_text(_page(figures, sets, seed), encoding="utf-8")
 
@@ -314,10 +309,10 @@ def _html_row(tag: str, cells: Iterable[str]) -> str:
 
 def _draw(cut: Any) -> Any:
     """The beginning of an utterance, with its phones as they stand in the cut."""
-    from speechattn.data import cut_waveform
+    from speechattn.cuts import cut_waveform
 
-    samples = cut_waveform(cut)[: EXAMPLE_SECONDS * cut.sampling_rate]
     rate = cut.sampling_rate
+    samples = cut_waveform(cut)[: EXAMPLE_SECONDS * rate]
     geometry = Geometry(rate, round(0.025 * rate), round(0.01 * rate))
     end = len(samples) / rate
     segments = [
@@ -325,7 +320,7 @@ def _draw(cut: Any) -> Any:
         for start, stop, symbol in _labels(cut).intervals
         if start / GEOMETRY.sample_rate < end
     ]
-    return plot_labels(np.asarray(samples), segments, geometry)
+    return plot_labels(samples, segments, geometry)
 
 
 def _picture(figure: Any, description: str) -> str:

@@ -35,10 +35,6 @@ class Journal:
         if not line.endswith(b"\n"):
             self._file.write(b"\n")
 
-    def __len__(self) -> int:
-        """Number of records."""
-        return len(self._lines)
-
     def __contains__(self, key: str) -> bool:
         """Whether there is a record of this key."""
         return key in self._lines

@@ -13,20 +13,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from speechattn.alignment import Interval, Segment
-from speechattn.stages import atomic_path
+from speechattn.stages import save_text
 
 __all__ = [
-    "ROUNDING",
     "Line",
     "check_segments",
     "in_order",
+    "numbered_lines",
     "read_audacity",
     "read_ctm",
     "read_lab",
     "read_phn",
     "read_text",
     "write_ctm",
-    "write_text",
 ]
 
 ROUNDING = 0.002  # seconds by which written decimals may make a phone overlap the next one
@@ -55,12 +54,6 @@ def read_text(path: str | Path) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file in UTF-8 or UTF-16: {error}") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a file in UTF-8, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def check_segments(path: str | Path, segments: Sequence[Segment]) -> None:
@@ -128,7 +121,7 @@ def write_ctm(path: str | Path, segments: Sequence[Segment]) -> None:
         # Both rounded before the difference is taken, so that start + duration is the next start.
         duration = round(end, 7) - round(start, 7)
         lines.append(f"{utterance} 1 {start:.7f} {duration:.7f} {phone} {confidence:.4f}\n")
-    write_text(path, "".join(lines))
+    save_text(path, "".join(lines))
 
 
 def read_ctm(path: str | Path) -> dict[str, list[Segment]]:
@@ -142,7 +135,7 @@ def read_ctm(path: str | Path) -> dict[str, list[Segment]]:
             utterance overlap.
     """
     utterances: dict[str, list[Line]] = {}
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         fields = line.split()
         if line.startswith(";;"):
             continue
@@ -165,7 +158,7 @@ def read_phn(path: str | Path) -> list[Interval]:
         ValueError: When a line is something else, or two phones overlap.
     """
     lines = []
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         try:
             start, end, symbol = line.split()
             lines.append(Line(number, Segment(symbol, int(start), int(end))))
@@ -184,7 +177,7 @@ def read_lab(path: str | Path) -> list[Segment]:
             cannot be HTK's units.
     """
     rows = []
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         try:
             start, end, phone, *score = line.split()
             _ = [float(text) for text in (start, end, *score)]
@@ -215,7 +208,7 @@ def read_audacity(path: str | Path) -> list[Segment]:
         ValueError: When a line is something else, a label is a point instead of a region, or two overlap.
     """
     lines = []
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         if line.startswith("\\"):
             continue
         try:
@@ -226,8 +219,8 @@ def read_audacity(path: str | Path) -> list[Segment]:
     return in_order(path, lines)
 
 
-def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file that are not blank, with their numbers from 1."""
+def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file that are not blank, with their numbers from 1. Raises what `read_text` raises."""
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             yield number, line

@@ -19,6 +19,7 @@ __all__ = [
     "default_lexicon",
     "espeak_pronunciations",
     "find_pronunciations",
+    "known_words",
     "read_lexicon",
     "split_words",
 ]
@@ -113,6 +114,21 @@ def split_words(text: str, lexicon: Lexicon) -> list[str]:
             for part in JOINTS.split(bare.strip("'"))]
         )  # fmt: skip
     return [word for word in words if word]
+
+
+def known_words(text: str, lexicon: Lexicon) -> list[str]:
+    """The words of a transcript, all in the lexicon.
+
+    Raises:
+        ValueError: When there are none, or the lexicon lacks some; names these.
+    """
+    words = split_words(text, lexicon)
+    if not words:
+        raise ValueError("empty transcript")
+    unknown = [word for word in dict.fromkeys(words) if word not in lexicon]
+    if unknown:
+        raise ValueError(f"not in the lexicon: {', '.join(unknown)}")
+    return words
 
 
 def _spelling(spellings: Iterable[str], lexicon: Lexicon) -> str | None:

@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from unicodedata import normalize
+
+from speechattn.assets import asset_lines
 
 __all__ = ["IGNORED", "PhoneSet", "read_phones", "strip_stress"]
 
@@ -163,15 +164,9 @@ class PhoneSet:
         return {symbol: index.get(self.fold(symbol), IGNORED) for symbol in symbols}
 
 
-def _table(file_name: str) -> list[list[str]]:
-    """Rows of a table in the package's assets; a line that begins with # is a comment."""
-    text = (files("speechattn") / "assets" / "phones" / file_name).read_text(encoding="utf-8")
-    return [line.split() for line in text.splitlines() if line and not line.startswith("#")]
-
-
 @cache
 def _timit(size: int) -> PhoneSet:
-    header, *rows = _table("timit.tsv")
+    header, *rows = (line.split() for line in asset_lines("phones/timit.tsv"))
     column = header.index(str(size))
     folding: dict[str, str | None] = {}
     silences = set()
@@ -188,7 +183,7 @@ def _timit(size: int) -> PhoneSet:
 
 @cache
 def _arpabet() -> PhoneSet:
-    symbols = tuple(row[0] for row in _table("arpabet41.txt"))
+    symbols = tuple(line.split()[0] for line in asset_lines("phones/arpabet41.txt"))
     folding: dict[str, str | None] = {symbol: symbol for symbol in symbols}
     # In ARPAbet exactly the vowels begin with a vowel letter.
     folding |= {symbol + stress: symbol for symbol in symbols if symbol[0] in "AEIOU" for stress in "012"}

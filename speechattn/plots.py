@@ -79,7 +79,8 @@ def _draw_labels(axes: Any, samples: np.ndarray, segments: Sequence[Segment], ge
     import librosa
     from librosa import display  # type: ignore[attr-defined]
 
-    power = np.abs(librosa.stft(samples, n_fft=512, win_length=geometry.window, hop_length=geometry.hop)) ** 2
+    fft_length = max(512, 1 << (geometry.window - 1).bit_length())
+    power = np.abs(librosa.stft(samples, n_fft=fft_length, win_length=geometry.window, hop_length=geometry.hop)) ** 2
     display.specshow(
         librosa.power_to_db(power, ref=np.max), sr=geometry.sample_rate, hop_length=geometry.hop,
         x_axis="time", y_axis="hz", cmap="magma", vmin=-80, ax=axes,

@@ -10,14 +10,15 @@ import tempfile
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from speechattn.aligner import Alignment, AlignmentError, Utterance, known_words
+from speechattn.aligner import Alignment, Search, Utterance
 from speechattn.alignment import Interval
 from speechattn.audio import SAMPLE_RATE, load_audio
-from speechattn.lexicon import Lexicon
+from speechattn.lexicon import Lexicon, known_words
 
 __all__ = ["PocketSphinxEngine"]
 
@@ -31,11 +32,14 @@ FILLERS = {"SIL": "SIL", "+NSN+": "SIL", "+SPN+": "SPN"}  # the model's units th
 class PocketSphinxEngine:
     """PocketSphinx with its own American English model."""
 
-    identity = "pocketsphinx"
+    @property
+    def identity(self) -> str:
+        """Changes with the package, and so with the model in it."""
+        return f"pocketsphinx {version('pocketsphinx')}"
 
-    def start(self, lexicon: Lexicon) -> _Aligner:
+    def start(self, lexicon: Lexicon) -> Search:
         """Load the model, in the process that is to use it."""
-        return _Aligner(lexicon)
+        return _Aligner(lexicon).align
 
 
 class _Aligner:
@@ -60,14 +64,11 @@ class _Aligner:
             )
 
     def align(self, utterance: Utterance) -> Alignment:
-        """The alignment of an utterance, or the reason for having none."""
-        try:
-            samples = load_audio(utterance.audio, channel=utterance.channel)
-            words = known_words(utterance.text, self.lexicon)
-            self._check_length(samples, words)
-            entries = self._decode(samples, words)
-        except ValueError as error:
-            return Alignment("", array("i"), 0, 0.0, str(error))
+        """The alignment of an utterance; a ValueError says why there is none."""
+        samples = load_audio(utterance.audio, channel=utterance.channel)
+        words = known_words(utterance.text, self.lexicon)
+        self._check_length(samples, words)
+        entries = self._decode(samples, words)
         intervals = _to_intervals([(name, start) for name, start, _, _ in entries], len(samples))
         speech = [(num_frames, score) for name, _, num_frames, score in entries if name not in FILLERS]
         return Alignment(
@@ -83,7 +84,7 @@ class _Aligner:
         num_phones = sum(min(map(len, self.lexicon[word])) for word in words)
         if len(samples) < num_phones * MIN_PHONE_FRAMES * HOP:
             duration = len(samples) / SAMPLE_RATE
-            raise AlignmentError(f"audio too short: {duration:.2f} s for at least {num_phones} phones")
+            raise ValueError(f"audio too short: {duration:.2f} s for at least {num_phones} phones")
 
     def _decode(self, samples: np.ndarray, words: Sequence[str]) -> list[tuple[str, int, int, float]]:
         """(name, first frame, frames, acoustic score) of every phone and pause."""
@@ -107,7 +108,7 @@ class _Aligner:
         except (RuntimeError, TypeError) as error:  # TypeError: get_alignment() gave None
             with suppress(RuntimeError):  # or every later utterance would fail as well
                 decoder.end_utt()
-            raise AlignmentError("alignment failed: the transcript does not fit the audio") from error
+            raise ValueError("alignment failed: the transcript does not fit the audio") from error
 
 
 def _sphinx_dictionary(lexicon: Lexicon) -> str:

@@ -126,17 +126,18 @@ def predict_frames(model_name: str, cuts: str | Path, output: str | Path) -> Non
 
     Args:
         model_name: What `FrameClassifier.from_pretrained` takes.
-        cuts: A file of cuts with recordings or, for a model without a front end, with features; they need no phones.
-            Those below one frame are left out and listed.
+        cuts: A file of cuts with recordings, or shards; for a model without a front end, a file of cuts with features.
+            They need no phones. Those below one frame are left out.
         output: The file.
 
     Raises:
         ValueError: When model or cuts cannot be read or do not fit, or the model, with pooling, has no frames.
     """
-    from speechattn.data import cut_features, cut_waveform, long_enough
+    from speechattn.corpora.shards import checksum_or_path
+    from speechattn.cuts import cut_features, cut_waveform, long_enough
 
     stamp, options = Path(f"{output}.done.json"), {"model": str(model_name)}
-    inputs = {"cuts": Path(cuts), **model_files(model_name)}
+    inputs = {"cuts": checksum_or_path(cuts), **model_files(model_name)}
     if is_done(stamp, options, inputs):
         print(f"{output}: predicted already")
         return
@@ -145,7 +146,6 @@ def predict_frames(model_name: str, cuts: str | Path, output: str | Path) -> Non
         raise ValueError(f"{model_name} has one label for an utterance, with pooling, and no frames")
     read = cut_waveform if model.feature_dim is None else cut_features
     utterances = long_enough(cuts, model.frontend.geometry, feature_dim=model.feature_dim)
-    stamp.unlink(missing_ok=True)
     number = 0
     with atomic_path(output) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -178,8 +178,8 @@ def by_cut(cuts: str | Path, geometry: Geometry) -> dict[str, Path]:
     Raises:
         ValueError: When a cut is not a whole single-channel recording, or its id cannot name a file or is taken.
     """
-    from speechattn.aligner import recording_file
-    from speechattn.data import long_enough
+    from speechattn.corpora.manifest import recording_file
+    from speechattn.cuts import long_enough
 
     recordings: dict[str, Path] = {}
     for cut in long_enough(cuts, geometry):

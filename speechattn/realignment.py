@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechattn.aligner import Alignment, Utterance, known_words, recording_file
+from speechattn.aligner import Alignment, Search, Utterance
 from speechattn.alignment import frames_to_segments
 from speechattn.audio import SAMPLE_RATE
 from speechattn.classifier import FrameClassifier, model_files
 from speechattn.corpora.cut_alignment import MODEL, align_file
-from speechattn.corpora.manifest import phone_intervals, read_cuts
-from speechattn.lexicon import Lexicon
+from speechattn.corpora.manifest import phone_intervals, read_cuts, recording_file
+from speechattn.lexicon import Lexicon, known_words
 from speechattn.stages import checksum
 from speechattn.viterbi import best_path, transcript_graph
 
@@ -72,12 +72,13 @@ def statistics_of(model: FrameClassifier, cuts: Sequence[Any]) -> Statistics:
     Args:
         model: In eval mode.
         cuts: What it was trained on: Lhotse cuts with phones, each a whole recording in a file of its own. At most 500
-            of them, evenly chosen, are listened to.
+            of them, evenly chosen, are listened to, and none of less than a frame.
 
     Raises:
         ValueError: When a cut has no phones, one of these is not the model's, or no cut has a frame.
     """
-    hop_s = model.frontend.geometry.hop / model.frontend.geometry.sample_rate
+    geometry = model.frontend.geometry
+    hop_s = geometry.hop / geometry.sample_rate
     logs: list[list[float]] = [[] for _ in model.phones.symbols]
     for cut in cuts:
         intervals = phone_intervals(cut)
@@ -86,8 +87,11 @@ def statistics_of(model: FrameClassifier, cuts: Sequence[Any]) -> Statistics:
             if classes[symbol] >= 0 and model.phones.symbols[classes[symbol]] not in model.phones.silences:
                 logs[classes[symbol]].append(float(np.log(max((end - start) / SAMPLE_RATE / hop_s, 1))))
 
+    heard = [cut for cut in cuts if geometry.num_frames(round(cut.duration * geometry.sample_rate))]
+    if not heard:
+        raise ValueError("no training cut has a frame: the model's mean posterior cannot be told")
     total, num_frames = np.zeros(len(model.phones)), 0
-    for cut in tqdm(cuts[:: -(-len(cuts) // PRIOR_UTTERANCES)], desc="prior", unit="utt", disable=None):
+    for cut in tqdm(heard[:: -(-len(heard) // PRIOR_UTTERANCES)], desc="prior", unit="utt", disable=None):
         samples = model.samples(recording_file(cut), channel=cut.channel)
         posteriors = model.posteriors(samples)
         total += posteriors.sum(axis=0, dtype=np.float64)
@@ -159,11 +163,11 @@ class ModelEngine:
     statistics: Statistics
     identity: str
 
-    def start(self, lexicon: Lexicon) -> _ModelAligner:
+    def start(self, lexicon: Lexicon) -> Search:
         """Load the model, in the process that is to use it."""
         if multiprocessing.parent_process() is not None:  # one of several, each on a core
             torch.set_num_threads(1)
-        return _ModelAligner(FrameClassifier.from_pretrained(self.model), self.statistics, lexicon)
+        return _ModelAligner(FrameClassifier.from_pretrained(self.model), self.statistics, lexicon).align
 
 
 def model_engine(model_name: str, training_cuts: Sequence[Any]) -> ModelEngine:
@@ -200,13 +204,10 @@ class _ModelAligner:
         self.lexicon = lexicon
 
     def align(self, utterance: Utterance) -> Alignment:
-        """The alignment of an utterance, or the reason for having none."""
-        try:
-            words = known_words(utterance.text, self.lexicon)
-            samples = self.model.samples(utterance.audio, channel=utterance.channel)
-            return self._align(samples, words)
-        except ValueError as error:
-            return Alignment("", array("i"), 0, 0.0, str(error))
+        """The alignment of an utterance; a ValueError says why there is none."""
+        words = known_words(utterance.text, self.lexicon)
+        samples = self.model.samples(utterance.audio, channel=utterance.channel)
+        return self._align(samples, words)
 
     def _align(self, samples: np.ndarray, words: Sequence[str]) -> Alignment:
         phones, geometry = self.model.phones, self.model.frontend.geometry

@@ -11,11 +11,11 @@ import numpy as np
 
 from speechattn.classifier import FrameClassifier, model_files
 from speechattn.corpora.shards import checksum_or_path
-from speechattn.data import cut_waveform, long_enough
+from speechattn.cuts import cut_waveform, long_enough
 from speechattn.evaluation import evaluate
 from speechattn.phones import PhoneSet
 from speechattn.plots import plot_confusion, plot_phones, plot_prediction, save_figure
-from speechattn.stages import atomic_path, is_done, mark_done
+from speechattn.stages import is_done, mark_done, save_json
 
 __all__ = ["evaluate_and_report", "format_figures", "write_report"]
 
@@ -51,7 +51,7 @@ def evaluate_and_report(
         else _report(model_name, cuts, name, phones, Path(report))
     )
     if json_file is not None:
-        _write_json(json_file, figures)
+        save_json(json_file, figures)
     print(format_figures(f"{model_name} on {name}", figures))
 
 
@@ -98,25 +98,21 @@ def write_report(
     for path, picture in zip(paths, pictures.values(), strict=True):
         save_figure(picture, path)
     json_path = Path(folder) / f"{name}.json"
-    _write_json(json_path, figures)
+    save_json(json_path, figures)
     return [*paths, json_path]
 
 
 def _write_example(folder: str | Path, name: str, model: FrameClassifier, cuts: str | Path) -> Path:
     """Draw what the model makes of the first utterance, or of its first seconds: `<name>_example.png`."""
     geometry = model.frontend.geometry
-    samples = cut_waveform(next(iter(long_enough(cuts, geometry))))[: EXAMPLE_SECONDS * geometry.sample_rate]
+    # Shards still hold the cuts that are too short.
+    cut = next(cut for cut in long_enough(cuts, geometry) if geometry.num_frames(cut.num_samples))
+    samples = cut_waveform(cut)[: EXAMPLE_SECONDS * geometry.sample_rate]
     posteriors = model.posteriors(samples)
     segments = model.segments(posteriors, len(samples) / geometry.sample_rate)
     path = Path(folder) / f"{name}_example.png"
     save_figure(plot_prediction(samples, posteriors, segments, model.phones.symbols, geometry), path)
     return path
-
-
-def _write_json(path: str | Path, figures: dict[str, Any]) -> None:
-    """Write figures as JSON, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def format_figures(name: str, figures: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +11,10 @@ from speechattn.agreement import agreement_figures, merge_closures
 from speechattn.alignment import Interval
 from speechattn.alignment_files import SUFFIXES, read_alignments
 from speechattn.audio import SAMPLE_RATE
+from speechattn.corpora.matching import visible_files
 from speechattn.phones import PhoneSet
-from speechattn.stages import atomic_path
+from speechattn.stages import save_json
+from speechattn.textgrid import TIER
 
 __all__ = ["format_agreement", "read_phone_intervals", "score_files"]
 
@@ -29,7 +30,7 @@ def score_files(
     *,
     phones: str | None = None,
     closures_as_stops: bool = False,
-    tier: str = "phones",
+    tier: str = TIER,
     json_file: str | Path | None = None,
 ) -> dict[str, Any]:
     """Compare two alignments, and print how far they agree.
@@ -70,19 +71,18 @@ def score_files(
     figures |= {"only_in_reference": alone[0], "only_in_hypothesis": alone[1]}
     print(format_agreement(figures))
     if json_file is not None:
-        with atomic_path(json_file) as temporary:
-            temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        save_json(json_file, figures)
     return figures
 
 
-def read_phone_intervals(path: str | Path, *, tier: str = "phones") -> Alignments:
+def read_phone_intervals(path: str | Path, *, tier: str = TIER) -> Alignments:
     """The phones of all utterances of a file or folder, in samples at 16 kHz.
 
     Args:
         path: A file of Lhotse cuts (.jsonl or .jsonl.gz); a file of phones, see `alignment_files.read_alignments`; or a
-            folder: all its files, at any depth, of the first of those formats that it has any of, TextGrid before CTM
-            before .phn and so on. An utterance is named by its cut, by CTM's first field, or by the file: its path
-            below the folder without suffix.
+            folder: all its visible files, at any depth, of the first of those formats that it has any of, TextGrid
+            before CTM before .phn and so on. An utterance is named by its cut, by CTM's first field, or by the file:
+            its path below the folder without suffix.
         tier: Of TextGrids.
 
     Raises:
@@ -103,15 +103,12 @@ def read_phone_intervals(path: str | Path, *, tier: str = "phones") -> Alignment
 
 
 def _read_folder(folder: Path, tier: str) -> Alignments:
-    by_suffix: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            by_suffix.setdefault(path.suffix.lower(), []).append(path)
-    suffix = next((suffix for suffix in SUFFIXES if suffix in by_suffix), None)
-    if suffix is None:
+    files = list(visible_files(folder, SUFFIXES))
+    if not files:
         raise ValueError(f"{folder}: has no file of phones: {' '.join(SUFFIXES)}")
+    suffix = min((path.suffix.lower() for path in files), key=SUFFIXES.index)
     found: Alignments = {}
-    for path in by_suffix[suffix]:
+    for path in (path for path in files if path.suffix.lower() == suffix):
         read = read_phone_intervals(path, tier=tier)
         if suffix != ".ctm":
             read = {path.relative_to(folder).with_suffix("").as_posix(): next(iter(read.values()))}

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "checksum", "fingerprint", "is_done", "mark_done"]
+__all__ = ["atomic_path", "checksum", "fingerprint", "is_done", "mark_done", "save_json", "save_text"]
 
 
 @contextmanager
@@ -42,6 +42,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
+
+
+def save_json(path: str | Path, value: Any) -> None:
+    """Write what JSON can hold, whole or not at all."""
+    save_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def save_text(path: str | Path, text: str) -> None:
+    """Write a file in UTF-8, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def checksum(path: str | Path, algorithm: str = "sha256") -> str:
@@ -105,8 +116,7 @@ def mark_done(
         "inputs": _checksums(inputs),
         "outputs": {os.path.relpath(path, stamp.parent): checksum(path) for path in outputs},
     }
-    with atomic_path(stamp) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    save_json(stamp, record)
 
 
 def _checksums(inputs: Mapping[str, Path | str]) -> dict[str, str]:

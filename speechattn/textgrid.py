@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from speechattn.alignment import Segment
-from speechattn.label_files import Line, check_segments, in_order, read_text, write_text
+from speechattn.label_files import Line, check_segments, in_order, read_text
+from speechattn.stages import save_text
 
 __all__ = ["TIER", "read_textgrid", "write_textgrid"]
 
@@ -56,7 +57,7 @@ def write_textgrid(path: str | Path, segments: Sequence[Segment]) -> None:
             f"        intervals [{number}]:", f"            xmin = {float(start)!r}",
             f"            xmax = {float(end)!r}", f'            text = "{quoted}"',
         ]  # fmt: skip
-    write_text(path, "\n".join(lines) + "\n")
+    save_text(path, "\n".join(lines) + "\n")
 
 
 def read_textgrid(path: str | Path, tier: str = TIER) -> list[Segment]:

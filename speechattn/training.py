@@ -27,7 +27,8 @@ from torch.optim.swa_utils import AveragedModel
 from speechattn.augmentation import SpecAugment, SpecAugmentConfig
 from speechattn.classifier import CONFIG_FILE, WEIGHTS_FILE, ClassifierConfig, FrameClassifier, model_files
 from speechattn.corpora.shards import Shards, checksum_or_path
-from speechattn.data import Batch, Batches, check_labels, long_enough
+from speechattn.cuts import check_labels, long_enough
+from speechattn.data import Batch, Batches
 from speechattn.evaluation import count_confusions
 from speechattn.frontend import FeatureStatistics, Mfcc, ReadyFeatures
 from speechattn.metrics import frame_figures, utterance_figures
@@ -35,6 +36,8 @@ from speechattn.phones import IGNORED
 from speechattn.plots import plot_curves, save_figure
 from speechattn.realignment import refuse_realigned
 from speechattn.stages import is_done, mark_done
+from speechattn.training_log import EpochLog, Progress
+from speechattn.wave_augmentation import WaveAugmentConfig
 
 __all__ = ["DataConfig", "OptimConfig", "TrainConfig", "train"]
 
@@ -52,7 +55,6 @@ class DataConfig:
         train: Cuts to learn from: a file, or shards, by their folder, list or address.
         dev: Cuts to choose the best epoch by, likewise.
         batch_seconds: Most seconds in a batch, padding included.
-        speeds: Speeds at which a training utterance may be played; one is drawn for each utterance and epoch.
         num_workers: Data-loading processes.
 
     Raises:
@@ -62,12 +64,9 @@ class DataConfig:
     train: str = "data/train.jsonl.gz"
     dev: str = "data/dev.jsonl.gz"
     batch_seconds: float = 100.0
-    speeds: tuple[float, ...] = (1.0,)
     num_workers: int = 1
 
     def __post_init__(self) -> None:
-        if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
-            raise ValueError(f"data.speeds must be one or more of 0.5 to 2, got {list(self.speeds)}")
         if self.batch_seconds <= 0:
             raise ValueError(f"data.batch_seconds must be positive, got {self.batch_seconds}")
 
@@ -124,7 +123,8 @@ class TrainConfig:
         seed: Of the initial weights, the order of the data and the augmentation.
         data: What to train on.
         model: What to train.
-        spec_augment: What to hide of each utterance.
+        wave_augment: What to make of each training utterance's waveform.
+        spec_augment: What to hide of each training utterance's log-mel energies.
         optim: How to learn.
     """
 
@@ -132,6 +132,7 @@ class TrainConfig:
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
     model: ClassifierConfig = field(default_factory=ClassifierConfig)
+    wave_augment: WaveAugmentConfig = field(default_factory=WaveAugmentConfig)
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 
@@ -188,8 +189,8 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     optimizer = torch.optim.AdamW(_parameter_groups(model, config.optim), lr=0.0)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
 
-    best, progress = -1.0, _Progress(config.optim.epochs, batches.num_cuts)
-    with _Log(output / LOG_FILE, enabled=accelerator.is_main_process) as table:
+    best, progress = -1.0, Progress(config.optim.epochs, batches.num_cuts)
+    with EpochLog(output / LOG_FILE, enabled=accelerator.is_main_process) as table:
         for epoch in range(config.optim.epochs):
             started = time.monotonic()
             average_loss = _train_epoch(wrapped, average, optimizer, accelerator, batches, epoch, config, progress)
@@ -233,8 +234,8 @@ def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[st
 def _batches(config: TrainConfig, model: FrameClassifier, accelerator: Any) -> tuple[Batches, Batches]:
     phones, geometry, per_utterance = model.phones, model.frontend.geometry, model.pooling is not None
     ready_features = model.feature_dim is not None
-    if ready_features and set(config.data.speeds) != {1.0}:
-        raise ValueError(f"data.speeds needs a front end: features have one speed, 1, got {list(config.data.speeds)}")
+    if ready_features and config.wave_augment != WaveAugmentConfig():
+        raise ValueError("wave_augment needs a front end: a model of ready features hears no waveforms")
     training, dev = (
         long_enough(path, geometry, feature_dim=model.feature_dim) for path in (config.data.train, config.data.dev)
     )
@@ -254,7 +255,7 @@ def _batches(config: TrainConfig, model: FrameClassifier, accelerator: Any) -> t
         Batches(
             training, phones, geometry,
             shuffle=True, seed=config.seed,
-            speeds=config.data.speeds, num_workers=config.data.num_workers, **share,
+            wave_augment=config.wave_augment, num_workers=config.data.num_workers, **share,
         ),
         Batches(dev, phones, geometry, shuffle=False, **share),
     )  # fmt: skip
@@ -279,7 +280,7 @@ def _train_epoch(
     batches: Batches,
     epoch: int,
     config: TrainConfig,
-    progress: _Progress,
+    progress: Progress,
 ) -> float:
     """One pass over the data; returns the loss per label."""
     model.train()
@@ -367,68 +368,3 @@ def _learn_statistics(frontend: Mfcc, batches: Iterator[Batch], accelerator: Any
     for name in ("count", "total", "squares"):
         setattr(statistics, name, accelerator.reduce(getattr(statistics, name)))
     frontend.set_statistics(statistics.mean, statistics.variance)
-
-
-class _Progress:
-    """How far the training is, as a share of all cuts to be seen, with a bar where stderr is a terminal."""
-
-    def __init__(self, epochs: int, num_cuts: int) -> None:
-        self.epochs, self.num_cuts, self.seen = epochs, num_cuts, 0
-        self.bar: Any = None
-
-    @property
-    def share(self) -> float:
-        return self.seen / (self.epochs * self.num_cuts)
-
-    def over(self, batches: Iterator[Batch], epoch: int, accelerator: Any) -> Iterator[Batch]:
-        from tqdm import tqdm
-
-        self.seen = epoch * self.num_cuts
-        disable = None if accelerator.is_main_process else True  # None: off unless stderr is a terminal
-        title = f"epoch {epoch + 1}/{self.epochs}"
-        with tqdm(total=self.num_cuts, desc=title, unit="utt", leave=False, disable=disable) as self.bar:
-            yield from batches
-
-    def advance(self, num_cuts: int, loss: float) -> None:
-        self.seen += num_cuts
-        self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        self.bar.update(num_cuts)
-
-
-class _Log:
-    """A row an epoch, in a CSV file, on screen, and for TensorBoard where that is installed."""
-
-    def __init__(self, path: Path, *, enabled: bool) -> None:
-        self.path, self.enabled = path, enabled
-        self.tensorboard: Any = None
-
-    def __enter__(self) -> _Log:
-        if self.enabled:
-            self.file = open(self.path, "w", encoding="utf-8", newline="")
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-
-                self.tensorboard = SummaryWriter(self.path.parent / "tensorboard")
-            except ImportError:
-                pass
-        return self
-
-    def write(self, *, epoch: int, **figures: float) -> None:
-        if not self.enabled:
-            return
-        row = {"epoch": epoch, **figures}
-        writer = csv.DictWriter(self.file, list(row))
-        if self.file.tell() == 0:
-            writer.writeheader()
-        writer.writerow(row)
-        self.file.flush()
-        if self.tensorboard:
-            for name, value in figures.items():
-                self.tensorboard.add_scalar(name, value, epoch)
-        log.info(" ".join(f"{name}={value}" for name, value in row.items()))
-
-    def __exit__(self, *error: object) -> None:
-        if self.enabled:
-            self.file.close()
-            if self.tensorboard:
-                self.tensorboard.close()

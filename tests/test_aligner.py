@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from speechattn import aligner, pocketsphinx_engine
-from speechattn.aligner import Alignment, Utterance, align_each, align_utterances
+from speechattn.aligner import Alignment, Utterance, align_each
 from speechattn.alignment import Interval, frame_labels
 from speechattn.lexicon import default_lexicon
 from speechattn.phones import PhoneSet
@@ -30,6 +30,14 @@ SMALL = {
     "on": [("AA", "N"), ("AO", "N")],
     "x-ray": [("EH", "K", "S", "R", "EY")],
 }
+
+
+def align_all(utterances, lexicon, num_jobs=1):
+    """Intervals by id, and the reasons of those that have none."""
+    alignments = align_each(utterances, lexicon, PocketSphinxEngine(), num_jobs=num_jobs)
+    pairs = [(utterance.id, alignment) for utterance, alignment in zip(utterances, alignments, strict=True)]
+    aligned = {name: alignment.intervals for name, alignment in pairs if alignment.reason is None}
+    return aligned, {name: alignment.reason for name, alignment in pairs if alignment.reason is not None}
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +67,8 @@ def lexicon():
 @pytest.fixture(scope="module")
 def alignments(timit, lexicon):
     """id -> intervals, aligned one after the other in this process."""
-    aligned, rejected = align_utterances([utterance for utterance, _, _ in timit.values()], lexicon)
-    assert rejected == []
+    aligned, rejected = align_all([utterance for utterance, _, _ in timit.values()], lexicon)
+    assert rejected == {}
     return aligned
 
 
@@ -100,8 +108,8 @@ def test_agrees_with_hand_labels_and_a_wrong_time_origin_would_not(timit, alignm
 
 def test_result_depends_neither_on_order_nor_on_processes(timit, lexicon, alignments):
     backwards = [utterance for utterance, _, _ in reversed(timit.values())]
-    aligned, rejected = align_utterances(backwards, lexicon, num_jobs=2)
-    assert rejected == []
+    aligned, rejected = align_all(backwards, lexicon, num_jobs=2)
+    assert rejected == {}
     assert list(aligned) == [utterance.id for utterance in backwards]
     assert aligned == alignments
 
@@ -116,15 +124,14 @@ def test_failures_have_reasons_and_do_not_disturb_the_others(timit, lexicon, ali
         Utterance("missing", good.audio.with_name("nothing.wav"), "she"),
         good,
     ]
-    aligned, rejected = align_utterances(utterances, lexicon)
+    aligned, rejected = align_all(utterances, lexicon)
     assert aligned == {name: alignments[name]}
-    reasons = dict(rejected)
-    assert list(reasons) == ["unknown", "long", "empty", "misfit", "missing"]
-    assert reasons["unknown"] == "not in the lexicon: zzqx, vrumph"
-    assert reasons["long"].startswith("audio too short: 3.")
-    assert reasons["empty"] == "empty transcript"
-    assert reasons["misfit"] == "alignment failed: the transcript does not fit the audio"
-    assert "nothing.wav: no such file" in reasons["missing"]
+    assert list(rejected) == ["unknown", "long", "empty", "misfit", "missing"]
+    assert rejected["unknown"] == "not in the lexicon: zzqx, vrumph"
+    assert rejected["long"].startswith("audio too short: 3.")
+    assert rejected["empty"] == "empty transcript"
+    assert rejected["misfit"] == "alignment failed: the transcript does not fit the audio"
+    assert "nothing.wav: no such file" in rejected["missing"]
 
 
 @pytest.mark.parametrize("num_jobs", [1, 2])
@@ -132,18 +139,18 @@ def test_audio_too_short_or_unreadable_is_a_reason(tmp_path, num_jobs):
     soundfile.write(tmp_path / "short.wav", np.zeros(100), 16000)
     (tmp_path / "text.wav").write_text("no audio")
     utterances = [Utterance(name, tmp_path / f"{name}.wav", "yes") for name in ("short", "text")]
-    aligned, rejected = align_utterances(utterances, SMALL, num_jobs=num_jobs)
+    aligned, rejected = align_all(utterances, SMALL, num_jobs=num_jobs)
     assert aligned == {}
-    assert rejected[0] == ("short", "audio too short: 0.01 s for at least 3 phones")
-    assert rejected[1].id == "text" and "not an audio file" in rejected[1].reason
+    assert rejected["short"] == "audio too short: 0.01 s for at least 3 phones"
+    assert "not an audio file" in rejected["text"]
 
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match="num_jobs must be at least 1, got 0"):
-        align_utterances([], SMALL, num_jobs=0)
+        align_all([], SMALL, num_jobs=0)
     with pytest.raises(ValueError, match="two utterances have the same id"):
-        align_utterances([Utterance("a", Path("a.wav"), "yes"), Utterance("a", Path("b.wav"), "no")], SMALL)
-    assert align_utterances([], SMALL) == ({}, [])
+        align_all([Utterance("a", Path("a.wav"), "yes"), Utterance("a", Path("b.wav"), "no")], SMALL)
+    assert align_all([], SMALL) == ({}, {})
 
 
 def test_boundary_before_frame_e_lies_at_160_e_plus_120():
@@ -165,11 +172,11 @@ def test_what_the_gate_does_not_believe_is_rejected(monkeypatch):
         return Alignment("SIL AH SIL", array("i", [0, 6000, vowel_end]), 40_000, scores[utterance.id], None)
 
     monkeypatch.setattr(pocketsphinx_engine._Aligner, "align", align)
-    aligned, rejected = align_utterances([Utterance(name, Path(name), "yes") for name in scores], SMALL)
+    aligned, rejected = align_all([Utterance(name, Path(name), "yes") for name in scores], SMALL)
     assert list(aligned) == [f"u{number}" for number in range(30)]
-    assert [rejection.id for rejection in rejected] == ["bad", "drawl"]
-    assert rejected[0].reason.startswith("poor fit: score per speech frame -90.0 is below -")
-    assert rejected[1].reason == "implausible: AH lasts 1.60 s"
+    assert list(rejected) == ["bad", "drawl"]
+    assert rejected["bad"].startswith("poor fit: score per speech frame -90.0 is below -")
+    assert rejected["drawl"] == "implausible: AH lasts 1.60 s"
 
 
 def test_an_alignment_gives_its_intervals():
@@ -205,36 +212,39 @@ def test_what_was_done_before_is_not_done_again(tmp_path, monkeypatch):
         soundfile.write(tmp_path / f"{name}.wav", np.zeros(16000), 16000)
         utterances.append(Utterance(name, tmp_path / f"{name}.wav", "yes"))
     work_file = tmp_path / "work.jsonl"
-    first = align_each(utterances[:2], SMALL, work_file=work_file)
-    again = align_each(utterances, SMALL, work_file=work_file)
+    first = align_each(utterances[:2], SMALL, PocketSphinxEngine(), work_file=work_file)
+    again = align_each(utterances, SMALL, PocketSphinxEngine(), work_file=work_file)
     assert searched == ["a", "b", "c"]
     assert again[:2] == first and all(isinstance(alignment.starts, array) for alignment in again)
     # Without a work file nothing is kept.
-    align_each(utterances, SMALL)
+    align_each(utterances, SMALL, PocketSphinxEngine())
     assert searched == ["a", "b", "c"] * 2
 
 
-@pytest.mark.parametrize("change", ["text", "pronunciation", "audio", "channel"])
+@pytest.mark.parametrize("change", ["text", "pronunciation", "audio", "channel", "engine"])
 def test_what_has_changed_is_done_again(tmp_path, monkeypatch, change):
     searched = counted(monkeypatch)
     audio = tmp_path / "a.wav"
     soundfile.write(audio, np.zeros(16000), 16000)
     utterances = [Utterance("a", audio, "yes"), Utterance("other", tmp_path / "none.wav", "no")]
     work_file = tmp_path / "work.jsonl"
-    align_each(utterances, SMALL, work_file=work_file)
+    align_each(utterances, SMALL, PocketSphinxEngine(), work_file=work_file)
     lexicon = SMALL | {"yes": [("Y", "AE")]} if change == "pronunciation" else SMALL
     if change == "audio":
         soundfile.write(audio, np.zeros(15000), 16000)
+    if change == "engine":
+        monkeypatch.setattr(pocketsphinx_engine, "version", lambda package: "0")
     changes = {"text": {"text": "yes no"}, "channel": {"channel": 0}}.get(change, {})
-    align_each([utterances[0]._replace(**changes), utterances[1]], lexicon, work_file=work_file)
-    assert searched == ["a", "other", "a"]
+    changed = [utterances[0]._replace(**changes), utterances[1]]
+    align_each(changed, lexicon, PocketSphinxEngine(), work_file=work_file)
+    assert searched == ["a", "other", "a", *(["other"] if change == "engine" else [])]
 
 
 def test_a_process_that_dies_is_one_clear_error(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
     utterances = [Utterance(f"u{number}", tmp_path / "a.wav", "yes " * number) for number in range(1, 4)]
     with (
-        pytest.raises(ValueError, match="a process of the alignment died"),
+        pytest.raises(ValueError, match="a process died"),
         aligner._mapper(2, SMALL, PocketSphinxEngine()) as run,
     ):
         list(run([*utterances, Killer()]))

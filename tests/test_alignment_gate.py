@@ -20,10 +20,10 @@ def test_outliers_are_measured_against_median_and_mad():
     scores = [-20.0 - abs(number - 50) % 7 for number in range(100)]
     deviations = sorted(abs(score + 23) for score in scores)  # the median is -23
     mad = (deviations[49] + deviations[50]) / 2
-    assert lowest_score(scores, 4.0) == pytest.approx(-23 - 4 * 1.4826 * mad)
-    assert lowest_score([*scores[::-1]], 4.0) == lowest_score(scores, 4.0)
-    assert lowest_score(scores[:19], 4.0) == -np.inf
-    assert np.isfinite(lowest_score(scores[:20], 4.0))
+    assert lowest_score(scores) == pytest.approx(-23 - 4 * 1.4826 * mad)
+    assert lowest_score([*scores[::-1]]) == lowest_score(scores)
+    assert lowest_score(scores[:19]) == -np.inf
+    assert np.isfinite(lowest_score(scores[:20]))
 
 
 def test_ordinary_speech_passes():
@@ -39,7 +39,6 @@ def test_a_phone_may_last_a_second_and_a_half(samples, reason):
 def test_a_pause_may_last_long_but_cannot_be_all():
     assert implausible([Interval(0, 90000, "SPN"), *spoken(1200)]) is None
     assert implausible([Interval(0, 90000, "SIL")]) == "implausible: nothing but silence"
-    assert implausible([Interval(0, 90000, "h#")], {"h#"}) == "implausible: nothing but silence"
 
 
 @pytest.mark.parametrize("count", [9, 10])

@@ -467,6 +467,17 @@ def test_empty_input_gives_empty_output(path: str, shape: tuple[int, int, int]) 
 # ------------------------------------------------------------------------------------ being a good module
 
 
+@pytest.mark.parametrize("score, normaliser, position", [("dot", "softmax", "none"), ("additive", "relu", "relative")])
+def test_an_exported_graph_takes_any_length(score: str, normaliser: str, position: str) -> None:
+    attention = variant(score, normaliser, position, "auto")
+    sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    example = torch.randn(2, 100, DIM, dtype=torch.float64), torch.tensor([100, 60])
+    graph = torch.export.export(attention, example, dynamic_shapes=(sizes, {0: torch.export.Dim.DYNAMIC})).module()
+    for lengths in ([70, 33, 0], [3, 2], [200, 129, 1, 64]):
+        x, frame_lengths = torch.randn(len(lengths), max(lengths), DIM, dtype=torch.float64), torch.tensor(lengths)
+        torch.testing.assert_close(graph(x, frame_lengths), attention(x, frame_lengths), **TOLERANCE[torch.float64])
+
+
 def test_every_path_has_the_same_parameters() -> None:
     shapes = [
         {name: value.shape for name, value in attention.state_dict().items()}

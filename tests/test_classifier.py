@@ -29,11 +29,14 @@ SMALL = ClassifierConfig(
 )
 KINDS = ("encoder", "mlp", "linear")
 NORMALISATIONS = ("none", "utterance", "global")
+POOLINGS = ("none", "mean", "attention")
+VARIANTS = [*((normalisation, "none") for normalisation in NORMALISATIONS), ("none", "mean"), ("none", "attention")]
+SYMBOLS = PhoneSet.load("timit39").symbols
 
 
 def classifier(kind: str = "encoder", *, normalisation: str = "utterance", **changes: object) -> FrameClassifier:
     frontend = dataclasses.replace(SMALL.frontend, normalisation=normalisation)
-    model = FrameClassifier(dataclasses.replace(SMALL, kind=kind, frontend=frontend, **changes)).eval()
+    model = FrameClassifier(dataclasses.replace(SMALL, symbols=SYMBOLS, kind=kind, frontend=frontend, **changes)).eval()
     if normalisation == "global":
         model.frontend.set_statistics(torch.linspace(-5, 60, 39), torch.linspace(300, 2, 39))
     return model
@@ -49,10 +52,11 @@ def noise(num_samples: int, seed: int = 0) -> torch.Tensor:
 # --------------------------------------------------------------------------------------------- from wave to logits
 
 
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize(("normalisation", "pooling"), VARIANTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_batch_equals_alone_in_any_company(kind: str, normalisation: str) -> None:
-    model = classifier(kind, normalisation=normalisation)
+def test_batch_equals_alone_in_any_company(kind: str, normalisation: str, pooling: str) -> None:
+    model = classifier(kind, normalisation=normalisation, pooling=pooling)
+    per_frame = pooling == "none"
 
     @given(
         st.lists(st.integers(0, 6000), min_size=1, max_size=3), st.integers(0, 900), st.sampled_from([0.0, torch.nan])
@@ -63,12 +67,12 @@ def test_batch_equals_alone_in_any_company(kind: str, normalisation: str) -> Non
             waveforms[row, :length] = noise(length, row)
         logits, frame_lengths = model(waveforms, torch.tensor(lengths))
         assert frame_lengths.tolist() == [num_frames(length) for length in lengths]
-        assert logits.shape == (len(lengths), num_frames(waveforms.shape[1]), 39)
+        assert logits.shape == (len(lengths), *([num_frames(waveforms.shape[1])] if per_frame else []), 39)
         assert logits.dtype == torch.float32
         for row, length in enumerate(lengths):
             alone, frames = model(noise(length, row))
-            assert alone.shape == (1, int(frames), 39)
-            torch.testing.assert_close(logits[row, :frames], alone[0], rtol=0, atol=1e-4)
+            real = logits[row, :frames] if per_frame else logits[row]
+            torch.testing.assert_close(real, alone[0], rtol=0, atol=1e-4)
 
     with torch.inference_mode():
         check()
@@ -82,11 +86,12 @@ def test_less_than_a_frame_gives_no_frames(kind: str, num_samples: int) -> None:
     assert logits.shape == (3, 0, 39) and frame_lengths.tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_reaches_every_parameter(kind: str) -> None:
-    model = classifier(kind).train()
+def test_training_reaches_every_parameter(kind: str, pooling: str) -> None:
+    model = classifier(kind, pooling=pooling).train()
     logits, _ = model(torch.stack([noise(4000), noise(4000, 1)]), torch.tensor([4000, 300]))
-    logits[0].log_softmax(1)[:, 0].sum().backward()
+    logits[0].log_softmax(-1)[..., 0].sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
@@ -135,10 +140,10 @@ def test_lookahead_is_none_where_everything_is_seen() -> None:
 # ---------------------------------------------------------------------------------------------- files on disk
 
 
-@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize(("normalisation", "pooling"), VARIANTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_saved_and_loaded_is_the_same_model(kind: str, normalisation: str, tmp_path: Path) -> None:
-    model = classifier(kind, normalisation=normalisation)
+def test_saved_and_loaded_is_the_same_model(kind: str, normalisation: str, pooling: str, tmp_path: Path) -> None:
+    model = classifier(kind, normalisation=normalisation, pooling=pooling)
     model.train().save_pretrained(tmp_path / "new" / "model")
     assert sorted(path.name for path in (tmp_path / "new/model").iterdir()) == ["config.json", "model.safetensors"]
     loaded = FrameClassifier.from_pretrained(tmp_path / "new" / "model")

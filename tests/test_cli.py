@@ -10,19 +10,10 @@ import numpy as np
 import parselmouth
 import pytest
 import soundfile
+from refused import refused
 
 from speechattn.alignment_files import read_csv, read_ctm, read_json, read_textgrid
 from speechattn.cli import main
-
-
-def refused(capsys, *argv):
-    """The one line that a command prints when it exits with 2."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in argv])
-    assert stop.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("speechattn: error: ")]
-    assert len(lines) == 1
-    return lines[0]
 
 
 def noise(path, rate=16000, seconds=1.0, channels=1):

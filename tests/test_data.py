@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import soundfile
 import torch
 
-from speechattn.corpora.manifest import phone_intervals, read_cuts
-from speechattn.data import Batches, at_speed, cut_labels, long_enough
+from speechattn.corpora.manifest import read_cuts
+from speechattn.cuts import cut_labels, long_enough
+from speechattn.data import Batches
 from speechattn.geometry import Geometry
 from speechattn.phones import IGNORED, PhoneSet
 
@@ -94,37 +94,6 @@ def test_what_is_not_a_file_of_cuts_is_refused_by_name(tmp_path, content):
 def test_another_sample_rate_is_refused(tone_corpus):
     with pytest.raises(ValueError, match="16000 Hz, the model at 8000 Hz"):
         long_enough(tone_corpus / "dev.jsonl.gz", Geometry(8000, 200, 80))
-
-
-@pytest.mark.parametrize("speed", [0.9, 1.1, 1.25])
-def test_labels_follow_the_speed(tone_corpus, speed):
-    for cut in read_cuts(tone_corpus / "dev.jsonl.gz"):
-        audio, _ = soundfile.read(cut.recording.sources[0].source, dtype="float32")
-        played = at_speed(audio, speed)
-        labels = cut_labels(cut, PHONES, GEOMETRY, speed=speed, num_samples=len(played))
-        assert len(labels) == GEOMETRY.num_frames(len(played))
-        intervals = phone_intervals(cut)
-        for centre, label in zip(GEOMETRY.centres(len(played)), labels, strict=True):
-            there = [i.symbol for i in intervals if i.start - 1 <= centre * speed <= i.end + 1]  # 1: rounding
-            assert PHONES.symbols[label] in there
-
-
-def test_a_tone_sounds_higher_at_a_higher_speed():
-    tone = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype(np.float32)
-    played = at_speed(tone, 1.25)
-    assert len(played) == 12800
-    assert np.abs(np.fft.rfft(played[:12800])).argmax() * 16000 / 12800 == pytest.approx(1250, abs=2)
-
-
-def test_speeds_are_drawn_anew_in_every_epoch_and_for_every_utterance(tone_corpus):
-    def lengths(epoch, **options):
-        batches = make_batches(tone_corpus / "train.jsonl.gz", shuffle=False, **options)
-        return {name: int(n) for b in batches.epoch(epoch) for name, n in zip(b.ids, b.lengths, strict=True)}
-
-    plain, first, second = lengths(0), lengths(0, speeds=(0.9, 1.0, 1.1)), lengths(1, speeds=(0.9, 1.0, 1.1))
-    ratios = {round(plain[name] / first[name], 1) for name in plain}
-    assert ratios == {0.9, 1.0, 1.1}
-    assert first != second and first == lengths(0, speeds=(0.9, 1.0, 1.1), num_workers=1)
 
 
 def test_labels_at_another_rate_are_the_same_phones(tone_corpus):

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from speechattn.aligner import alignment_items
 from speechattn.alignment import Interval
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.cli import main
-from speechattn.corpora.manifest import phone_intervals, read_cuts, save_cuts
+from speechattn.corpora.manifest import alignment_items, phone_intervals, read_cuts, save_cuts
 from speechattn.encoder import EncoderConfig
 from speechattn.evaluation import evaluate
 from speechattn.phones import PhoneSet

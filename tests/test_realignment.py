@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from speechattn import cli
-from speechattn.aligner import Utterance
+from speechattn.aligner import Utterance, align_each
 from speechattn.alignment import Interval, frame_labels
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.corpora.cut_alignment import with_phones
-from speechattn.corpora.manifest import phone_intervals, read_cuts, save_cuts
+from speechattn.corpora.manifest import phone_intervals, read_cuts, save_cuts, utterance_cut
 from speechattn.evaluation import evaluate
 from speechattn.frontend import MfccConfig
 from speechattn.realignment import (
@@ -122,6 +124,18 @@ def test_statistics_are_those_of_the_training_cuts(realigned):
     np.testing.assert_allclose(statistics.durations, _log_normal(logs), atol=1e-9)
 
 
+def test_training_cuts_below_one_frame_are_not_listened_to(realigned, tmp_path):
+    model = FrameClassifier.from_pretrained(realigned / "model")
+    cuts = list(read_cuts(realigned / "jittered.jsonl.gz"))[:2]
+    soundfile.write(tmp_path / "short.wav", np.zeros(300), 16000)
+    short = utterance_cut(
+        "short", tmp_path / "short.wav", speaker="s", text="aa", intervals=[Interval(0, 300, "AA")]
+    )  # fmt: skip
+    np.testing.assert_array_equal(statistics_of(model, [*cuts, short]).prior, statistics_of(model, cuts).prior)
+    with pytest.raises(ValueError, match="no training cut has a frame"):
+        statistics_of(model, [short])
+
+
 def test_durations_are_log_normal_and_a_rare_phone_is_average():
     generator = np.random.default_rng(0)
     logs = [generator.normal(2.5, 0.5, 20_000).tolist(), generator.normal(1.5, 0.5, 20_000).tolist(), []]
@@ -191,10 +205,16 @@ def test_boundaries_lie_half_way_between_the_models_frames(preset):
 def test_an_utterance_that_cannot_be_aligned_has_a_reason(realigned):
     cuts = list(read_cuts(realigned / "jittered.jsonl.gz"))
     engine = model_engine(str(realigned / "model"), cuts[:2])
-    aligner, audio = engine.start({"aa": [("AA",)]}), cuts[0].recording.sources[0].source
-    assert aligner.align(Utterance("a", audio, "aa zz")).reason == "not in the lexicon: zz"
-    assert aligner.align(Utterance("a", audio, "aa " * 5000)).reason.endswith("frames for at least 5000 phones")
-    assert "none.wav" in aligner.align(Utterance("a", realigned / "none.wav", "aa")).reason
+    audio = Path(cuts[0].recording.sources[0].source)
+    utterances = [
+        Utterance("unknown", audio, "aa zz"),
+        Utterance("long", audio, "aa " * 5000),
+        Utterance("missing", realigned / "none.wav", "aa"),
+    ]
+    unknown, long, missing = (alignment.reason for alignment in align_each(utterances, {"aa": [("AA",)]}, engine))
+    assert unknown == "not in the lexicon: zz"
+    assert long.endswith("frames for at least 5000 phones")
+    assert "none.wav" in missing
     assert engine.identity != model_engine(str(realigned / "model"), cuts[:3]).identity
 
 

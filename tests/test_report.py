@@ -9,7 +9,8 @@ import pytest
 
 from speechattn.classifier import FrameClassifier
 from speechattn.corpora.manifest import read_cuts, save_cuts
-from speechattn.data import cut_labels
+from speechattn.corpora.shards import read_shards, write_shards
+from speechattn.cuts import cut_labels
 from speechattn.evaluation import evaluate
 from speechattn.metrics import frame_figures
 from speechattn.plots import plot_confusion, plot_curves, plot_phones, plot_prediction
@@ -54,6 +55,19 @@ def test_a_report_whose_first_cut_has_no_frame(model, tone_corpus, tmp_path):
         "test.clean_phones.png",
     ]
     assert json.loads((tmp_path / "report/test.clean.json").read_text())["num_utterances"] == 5
+
+
+def test_a_report_on_shards_whose_first_cut_has_no_frame(model_folder, tone_corpus, tmp_path):
+    cuts = list(read_cuts(tone_corpus / "test.jsonl.gz"))
+    for name in ("whole", "short"):
+        save_cuts(tmp_path / f"{name}.jsonl.gz", cuts)
+        write_shards(tmp_path / f"{name}.jsonl.gz", tmp_path / name, size=10)
+        first = next(iter(read_shards(tmp_path / name)))
+        cuts = [cut.truncate(duration=300 / 16000, preserve_id=True) if cut.id == first.id else cut for cut in cuts]
+    assert first.num_samples == 300
+    evaluate_and_report(str(model_folder), tmp_path / "short", report=tmp_path / "report")
+    assert (tmp_path / "report/short_example.png").is_file()
+    assert json.loads((tmp_path / "report/short.json").read_text())["num_utterances"] == 5
 
 
 def test_figures_on_screen():

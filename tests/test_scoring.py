@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
+from refused import refused
 
 from speechattn.alignment import Interval, Segment
 from speechattn.alignment_files import write_csv, write_ctm, write_json, write_textgrid
@@ -44,6 +45,7 @@ def test_a_folder_is_read_in_one_format_and_named_by_path(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.phn").write_text("0 8000 SIL\n8000 12000 AH\n12000 16000 S\n")
         (tmp_path / f"{name}.txt").write_text("0 16000 Not Audacity's labels.\n")
+    (tmp_path / "one" / "._sa1.TextGrid").write_text("what a Mac leaves beside a file")
     assert read_phone_intervals(tmp_path) == {"one/sa1": INTERVALS, "two/sa1": INTERVALS}
     write_ctm(tmp_path / "u.ctm", SEGMENTS)
     assert read_phone_intervals(tmp_path) == {"u": INTERVALS}
@@ -96,11 +98,7 @@ def test_inventories_are_folded(tmp_path):
 
 def test_what_cannot_be_compared_is_one_line(tmp_path, capsys):
     def refusal(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main(["score", *map(str, arguments)])
-        assert stop.value.code == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        return line
+        return refused(capsys, "score", *arguments)
 
     one, other = cuts(tmp_path / "one.jsonl.gz", "a"), cuts(tmp_path / "other.jsonl.gz", "b")
     assert "have no utterance in common, such as a and b" in refusal(one, other)

@@ -18,11 +18,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from speechattn.aligner import alignment_items
 from speechattn.alignment import Interval
 from speechattn.augmentation import SpecAugmentConfig
 from speechattn.classifier import ClassifierConfig, FrameClassifier
-from speechattn.corpora.manifest import read_cuts, save_cuts
+from speechattn.corpora.manifest import alignment_items, read_cuts, save_cuts
 from speechattn.corpora.shards import write_shards
 from speechattn.data import Batch
 from speechattn.encoder import EncoderConfig

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-corpus=libriphone recipe=libriphone inspect_options=(--allow-shared-speakers --allow-unlabelled)
+corpus=libriphone recipe=libriphone inspect_options=(--allow-unlabelled)
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
 download_and_prepare
 if runs 3 train; then

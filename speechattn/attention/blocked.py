@@ -31,7 +31,7 @@ def blocked(query: Tensor, key: Tensor, value: Tensor, real: Tensor | None, weig
         query: (B, H, T, E) float, with at least one element.
         key: (B, H, T, E).
         value: (B, H, T, E).
-        real: (B, T) bool; None when all frames are real.
+        real: (B, T) bool; None when all frames are real: of a long recording, which comes alone, nothing is hidden.
         weighting: Which frames are seen, and how they are weighed.
 
     Returns:
@@ -47,11 +47,7 @@ def blocked(query: Tensor, key: Tensor, value: Tensor, real: Tensor | None, weig
     if (own := weighting.position.bias(offset)) is not None:
         bias = bias + own
     tensors = (query, key, value, weighting.additive, bias)
-    # Long recordings come alone: there is no padding to hide, but a graph cannot look, and a GPU would be waited for.
-    compiling = torch.compiler.is_compiling()
-    if not compiling and real is not None and real.device.type == "cpu" and bool(real.all()):
-        real = None
-    if compiling:  # a graph cannot loop over a number of pieces that depends on the length
+    if torch.compiler.is_compiling():  # a graph cannot loop over a number of pieces that depends on the length
         return _attend(*tensors, real, 0, visible, weighting, None)
     y: Tensor = _InPieces.apply(*tensors, real, visible, weighting)
     return y
@@ -88,7 +84,9 @@ class _InPieces(torch.autograd.Function):
         *saved, real, visible = ctx.saved_tensors
         tensors = [x if x is None else x.detach() for x in saved]
         wanted = ctx.needs_input_grad[: len(tensors)]
-        totals = [torch.zeros_like(tensor) if want else None for tensor, want in zip(saved, wanted, strict=True)]
+        # Of the first three, which grow with the length, a piece's new rows are zeroed as it comes: no pass of its own.
+        makers = [torch.empty_like] * 3 + [torch.zeros_like] * 2
+        totals = [make(x) if want else None for make, x, want in zip(makers, saved, wanted, strict=True)]
         random = torch.Generator(gradient.device).manual_seed(ctx.seed)  # the same weights drop out again
         autocast = torch.autocast(*ctx.autocast) if ctx.autocast else nullcontext()
         for piece in _pieces(ctx.weighting, *gradient.shape[:3]):
@@ -97,6 +95,9 @@ class _InPieces(torch.autograd.Function):
             with torch.enable_grad(), autocast:
                 y = _attend(*own, piece.real_of(real), piece.before, visible, ctx.weighting, random)
             slopes = torch.autograd.grad(y, leaves, gradient[piece.queries].to(y.dtype))
+            for total, new in zip(totals[:3], (piece.queries, piece.new_keys, piece.new_keys), strict=True):
+                if total is not None:
+                    total[new] = 0
             for total, slope in zip((x for x in piece.of(totals) if x is not None), slopes, strict=True):
                 total += slope
         return *totals, None, None, None
@@ -107,6 +108,7 @@ class _Piece(NamedTuple):
 
     queries: tuple[slice, slice, slice]
     keys: tuple[slice, slice, slice]
+    new_keys: tuple[slice, slice, slice]  # those that no earlier piece had
 
     @property
     def before(self) -> int:
@@ -147,8 +149,9 @@ def _pieces(weighting: Weighting, batch: int, heads: int, num_frames: int) -> It
     ):
         last = min(first + frames, num_frames)
         rows_of = slice(utterance, utterance + some_utterances), slice(head, head + some_heads)
-        keys = slice(max(0, first - left), min(last + right, num_frames))
-        yield _Piece((*rows_of, slice(first, last)), (*rows_of, keys))
+        end = min(last + right, num_frames)
+        keys, new = slice(max(0, first - left), end), slice(min(first + right, num_frames) if first else 0, end)
+        yield _Piece((*rows_of, slice(first, last)), (*rows_of, keys), (*rows_of, new))
 
 
 def _attend(
@@ -174,6 +177,7 @@ def _attend(
     compiling = torch.compiler.is_compiling()
     alone = not compiling and batch * heads == 1
     per_row = -(-(num_frames if alone else num_frames + max(left, right)) // block)  # blocks of a head and its gap
+    per_row += compiling  # never only one: a graph would hold for that case alone, or for all others
     blocks = batch * heads * per_row
 
     def in_line(x: Tensor, shift: int, more: int) -> Tensor:

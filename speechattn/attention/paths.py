@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from speechattn.attention.blocked import blocked
 from speechattn.attention.flex import flex
 from speechattn.attention.weighting import Weighting, hidden_score, normalise, score
-from speechattn.frontend.masks import frame_mask
+from speechattn.frontend.masks import frame_mask, is_padded
 
 __all__ = ["PATHS", "attend", "band_mask", "dense", "truncated_attention"]
 
@@ -50,9 +50,11 @@ def truncated_attention(
     real = frame_mask(frame_lengths, num_frames)
     if path == "dense" or weighting.left is None or weighting.right is None:
         return dense(query, key, value, real, weighting)
-    short = path == "auto" and num_frames <= SHORT_FRAMES + weighting.left + weighting.right
-    empty = not torch.compiler.is_compiling() and query.numel() == 0
-    return (dense if short or empty else blocked)(query, key, value, real, weighting)
+    if not torch.compiler.is_compiling():  # a graph must do for all lengths
+        short = path == "auto" and num_frames <= SHORT_FRAMES + weighting.left + weighting.right
+        if short or query.numel() == 0:
+            return dense(query, key, value, real, weighting)
+    return blocked(query, key, value, real if is_padded(frame_lengths, num_frames) else None, weighting)
 
 
 def dense(query: Tensor, key: Tensor, value: Tensor, real: Tensor, weighting: Weighting) -> Tensor:

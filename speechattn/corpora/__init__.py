@@ -25,7 +25,7 @@ OPTIONS = {
     "folder": "FolderOptions",
 }
 STAMP = "prepare.done.json"
-OUTPUTS = ("*.jsonl.gz", "rejected.tsv", "phones.txt")
+OUTPUTS = ("*.jsonl.gz", "*.tsv", "phones.txt")
 
 
 def corpus_options(corpus: str) -> Any:

@@ -15,18 +15,13 @@ import zipfile
 import zlib
 from pathlib import Path, PureWindowsPath
 
-__all__ = ["ArchiveError", "extract", "marker_name"]
+__all__ = ["ArchiveError", "extract"]
 
 BLOCK_BYTES = 1 << 20
 
 
 class ArchiveError(ValueError):
     """An archive that is damaged, wants to write outside its folder, or is another one."""
-
-
-def marker_name(archive_name: str) -> str:
-    """The file in the folder of the content that tells that all of an archive is there."""
-    return f".complete-{archive_name}"
 
 
 def extract(archive: Path, root: Path, landmark: str | None = None) -> Path:
@@ -41,7 +36,7 @@ def extract(archive: Path, root: Path, landmark: str | None = None) -> Path:
             rest; None if nothing is known of it.
 
     Returns:
-        `root`. The marker of the archive is in it.
+        `root`. An empty file in it, `.complete-<archive>`, tells that all of the archive is there.
 
     Raises:
         ArchiveError: See there; nothing is left behind.
@@ -53,7 +48,7 @@ def extract(archive: Path, root: Path, landmark: str | None = None) -> Path:
         workshop.mkdir()
         _unpack(archive, workshop)
         content = _content(archive, workshop, root.name, landmark)
-        marker = content / marker_name(archive.name)
+        marker = content / f".complete-{archive.name}"
         marker.touch()
         _merge(content, root, [marker] if landmark is None else [content / landmark, marker])
     finally:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lhotse import MonoCut
 from lhotse.utils import fastcopy
 
-from speechattn.aligner import Alignment, Engine, Utterance, align_each, alignment_items, recording_file
+from speechattn.aligner import Alignment, Engine, Utterance, align_each
 from speechattn.alignment import Interval
-from speechattn.corpora.manifest import read_cuts, save_cuts, save_rejected
+from speechattn.corpora.manifest import alignment_items, read_cuts, recording_file, save_cuts, save_rejected
 from speechattn.lexicon import WordSource, find_pronunciations, read_lexicon
-from speechattn.stages import atomic_path
+from speechattn.pocketsphinx_engine import PocketSphinxEngine
+from speechattn.stages import save_text
 
-__all__ = ["align_file", "cut_utterance", "save_word_sources", "with_phones"]
-
+__all__ = ["MODEL", "align_file", "cut_utterance", "save_word_sources", "with_phones"]
 
 MODEL = "model"  # what custom["aligner"] says of phones that a model of ours placed
 
@@ -54,38 +54,40 @@ def align_file(
     pronunciations, sources = find_pronunciations((utterance.text for utterance in utterances), own_lexicon)
     save_word_sources(Path(f"{output}.words.tsv"), sources)
     work_file = Path(f"{output}.work.jsonl")
-    alignments = align_each(utterances, pronunciations, num_jobs=num_jobs, work_file=work_file, engine=engine)
+    searcher = engine or PocketSphinxEngine()
+    alignments = align_each(utterances, pronunciations, searcher, num_jobs=num_jobs, work_file=work_file)
     pairs = list(zip(corpus, alignments, strict=True))
     rejected = [(cut.id, alignment.reason) for cut, alignment in pairs if alignment.reason is not None]
     save_rejected(Path(f"{output}.rejected.tsv"), rejected)
     if len(rejected) < len(pairs):
-        save_cuts(Path(output), _aligned(pairs, {} if engine is None else {"aligner": MODEL}))
+        save_cuts(Path(output), _aligned(pairs, None if engine is None else MODEL))
     work_file.unlink()
     if len(rejected) == len(pairs):
         raise ValueError(f"{cuts}: none of the {len(rejected)} utterances could be aligned; {rejected[0][1]}")
 
 
-def _aligned(pairs: Iterable[tuple[MonoCut, Alignment]], custom: Mapping[str, str]) -> Iterable[MonoCut]:
+def _aligned(pairs: Iterable[tuple[MonoCut, Alignment]], aligner: str | None) -> Iterable[MonoCut]:
     """The cuts that have an alignment, with it, one at a time: phones take far more room as Lhotse keeps them."""
-    return (with_phones(cut, alignment.intervals, custom) for cut, alignment in pairs if alignment.reason is None)
+    return (with_phones(cut, alignment.intervals, aligner) for cut, alignment in pairs if alignment.reason is None)
 
 
 def save_word_sources(path: Path, sources: Sequence[WordSource]) -> None:
     """Write a table of word, source, pronunciations (separated by commas) and count; print how many of each source."""
     rows = [(word, source, ", ".join(map(" ".join, variants)), str(count)) for word, source, variants, count in sources]
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    save_text(path, "".join("\t".join(row) + "\n" for row in rows))
     if rows:
         counts = {name: sum(row.source == name for row in sources) for name in ("cmudict", "espeak", "unknown")}
         parts = [f"{count} {name}" for name, count in counts.items() if count]
         print(f"words that are not in the first lexicon: {', '.join(parts)}, listed in {path}")
 
 
-def with_phones(cut: MonoCut, intervals: Sequence[Interval], custom: Mapping[str, str] | None = None) -> Any:
-    """A copy of the cut whose supervision carries these phones (samples at 16 kHz) and what `custom` says of them."""
+def with_phones(cut: MonoCut, intervals: Sequence[Interval], aligner: str | None = None) -> Any:
+    """A copy of the cut whose supervision carries these phones (samples at 16 kHz), and in `custom` who placed them."""
     supervision = cut.supervisions[0]
     # What was said of the phones that were there before is not said of these.
-    about = {key: value for key, value in (supervision.custom or {}).items() if key != "aligner"} | dict(custom or {})
+    about = {key: value for key, value in (supervision.custom or {}).items() if key != "aligner"}
+    if aligner is not None:
+        about["aligner"] = aligner
     alignment = {**(supervision.alignment or {}), "phone": alignment_items(intervals)}
     return fastcopy(cut, supervisions=[fastcopy(supervision, alignment=alignment, custom=about or None)])
 

@@ -28,7 +28,6 @@ __all__ = [
     "DownloadError",
     "RemoteFile",
     "download_archive",
-    "download_file",
     "fetch",
     "openslr_urls",
     "unpacked",
@@ -96,11 +95,6 @@ class Archive(RemoteFile):
 def openslr_urls(path: str) -> tuple[str, ...]:
     """The addresses of a file on OpenSLR's servers, e.g. `12/dev-clean.tar.gz`."""
     return tuple(f"{base}/resources/{path}" for base in OPENSLR)
-
-
-def download_file(file: RemoteFile, corpus_dir: Path, mirror: str | None = None) -> Path:
-    """The file in `corpus_dir`, fetched when it is not there. Raises what `fetch` raises."""
-    return fetch(file, corpus_dir / file.name, mirror)
 
 
 def download_archive(archive: Archive, corpus_dir: Path, mirror: str | None = None) -> Path:

@@ -10,7 +10,6 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from lhotse import MonoCut
 from tqdm import tqdm
 
 from speechattn.alignment import Interval
+from speechattn.assets import asset_lines
 from speechattn.audio import SAMPLE_RATE
 from speechattn.corpora.espeak_synthesis import SAMPLE_RATE as ESPEAK_RATE
 from speechattn.corpora.espeak_synthesis import Event, Request, synthesise
@@ -66,15 +66,10 @@ class Speaker(NamedTuple):
     requests: tuple[Request, ...]
 
 
-def _asset(name: str) -> list[str]:
-    text = (resources.files("speechattn") / "assets" / "espeak" / name).read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-
-
 def _sentences(rng: random.Random) -> Iterator[str]:
     """Sentences without end; a word comes back only after all of its class, so rare phones are frequent."""
     decks: dict[str, list[str]] = {}
-    for line in _asset("grammar.txt"):
+    for line in asset_lines("espeak/grammar.txt"):
         name, _, words = line.partition(": ")
         decks.setdefault(name, []).extend([words] if name == "sentence" else words.split())
     left: dict[str, list[str]] = {name: [] for name in decks}
@@ -110,7 +105,7 @@ def plan(seed: int = 0) -> list[Speaker]:
 def phones_by_mnemonic(accent: str) -> dict[str, tuple[str, ...]]:
     """The mnemonics of eSpeak, without stress marks, as ARPAbet; `+` stands for more of the phone before."""
     table: dict[str, dict[str, tuple[str, ...]]] = {"*": {}, accent: {}}
-    for line in _asset("mnemonics.tsv"):
+    for line in asset_lines("espeak/mnemonics.tsv"):
         row_accent, mnemonic, phones, _ = line.split("\t")
         if row_accent in table:
             table[row_accent][mnemonic] = tuple(phones.split())

@@ -5,11 +5,9 @@ docs/own_data.md has an example of each.
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,16 +15,23 @@ from pathlib import Path
 from lhotse import MonoCut
 from lhotse.utils import fastcopy
 
-from speechattn.aligner import alignment_items
 from speechattn.alignment import Interval, Segment
 from speechattn.alignment_files import SUFFIXES, read_alignments
 from speechattn.audio import SAMPLE_RATE, audio_info
 from speechattn.corpora.kaldi_manifests import read_kaldi, read_table
-from speechattn.corpora.manifest import phone_intervals, read_cuts, save_rejected, save_splits, utterance_cut
+from speechattn.corpora.manifest import (
+    alignment_items,
+    phone_intervals,
+    read_cuts,
+    save_rejected,
+    save_splits,
+    utterance_cut,
+)
 from speechattn.corpora.matching import Alignment, Candidate, find_alignments, match, visible_files
 from speechattn.corpora.splitting import split_cuts
-from speechattn.label_files import write_text
 from speechattn.phones import read_phones
+from speechattn.processes import process_map
+from speechattn.stages import save_text
 from speechattn.textgrid import TIER
 
 __all__ = ["FolderOptions", "phone_track", "prepare_folder"]
@@ -148,10 +153,10 @@ def prepare_folder(
     phones = _inventory(cuts, options.phones)
     splits = split_cuts(cuts, dev=options.dev, test=options.test, seed=options.seed, known=known)
     save_splits(output, splits)
-    write_text(output / PHONES_FILE, "".join(f"{symbol}\n" for symbol in phones))
+    save_text(output / PHONES_FILE, "".join(f"{symbol}\n" for symbol in phones))
     unheard = sorted(set(phones) - _symbols(splits["train"]))
     print(f"phones: {len(phones)}" + (f", not in train: {' '.join(unheard)}" if unheard else ""))
-    if several := sum(cut.recording.num_channels > 1 for cut in cuts):
+    if not options.cuts and (several := sum(cut.recording.num_channels > 1 for cut in cuts)):
         print(f"{several} recordings have several channels: taken is {options.channel}")
     save_rejected(output / "rejected.tsv", rejected)
 
@@ -193,26 +198,13 @@ def _from_files(corpus_dir: Path, num_jobs: int, options: FolderOptions) -> Foun
     for candidate in candidates:
         if candidate.id not in matched:
             yield candidate.id, candidate.speaker, f"no alignment for {candidate.audio}"
-    results = _in_processes(partial(_labelled, options=options), with_phones, num_jobs)
-    for (candidate, _), result in zip(with_phones, results, strict=True):
-        yield candidate.id, candidate.speaker, result
+    with process_map(min(num_jobs, len(with_phones) // FILES_PER_PROCESS), chunksize=100) as run:
+        results = run(partial(_labelled, options=options), with_phones)
+        for (candidate, _), result in zip(with_phones, results, strict=True):
+            yield candidate.id, candidate.speaker, result
     for alignment in left:
         name = alignment.utterance or alignment.path or ""
         yield name, "", f"no recording for the alignment {alignment}"
-
-
-def _in_processes(
-    read: Callable[[tuple[Candidate, Alignment]], MonoCut | str],
-    jobs: Sequence[tuple[Candidate, Alignment]],
-    limit: int,
-) -> Iterator[MonoCut | str]:
-    """`map`, on several processes where that is quicker."""
-    num_jobs = min(limit, len(jobs) // FILES_PER_PROCESS)
-    if num_jobs < 2:
-        yield from map(read, jobs)
-        return
-    with ProcessPoolExecutor(num_jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(read, jobs, chunksize=100)
 
 
 def _recordings(folder: Path, speaker: str | None) -> list[Candidate]:
@@ -289,6 +281,8 @@ def _from_cuts(path: Path, options: FolderOptions) -> Found:
         speaker = cut.supervisions[0].speaker if cut.supervisions else None
         if not speaker:
             raise ValueError(f"{path}: cut {cut.id} does not say who speaks")
+        if not cut.has_recording:
+            raise ValueError(f"{path}: cut {cut.id} has features, but no recording")
         try:
             phones = phone_intervals(cut)
             segments = [Segment(phone, start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end, phone in phones]

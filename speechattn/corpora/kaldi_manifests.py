@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from speechattn.corpora.matching import Candidate
-from speechattn.label_files import read_text
+from speechattn.label_files import numbered_lines
 
 __all__ = ["read_kaldi", "read_table"]
 
@@ -74,9 +74,7 @@ def _rows(path: Path, *, empty: bool = False) -> list[tuple[int, str, str]]:
     """The lines of a table: number, key and value."""
     rows: list[tuple[int, str, str]] = []
     keys: set[str] = set()
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         key, *value = line.split(maxsplit=1)
         if not value and not empty:
             raise ValueError(f"{path}:{number}: expected a key and a value, found {line!r}")

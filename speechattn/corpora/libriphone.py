@@ -7,7 +7,6 @@ carry features, for a model without a front end. Labels and lists look as the CP
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ import torch
 from lhotse import Features, MonoCut, SupervisionSegment
 from tqdm import tqdm
 
-from speechattn.aligner import alignment_items
 from speechattn.audio import SAMPLE_RATE
-from speechattn.corpora.librispeech_labels import cpc_intervals, read_cpc_labels, read_utterance_list
-from speechattn.corpora.manifest import save_splits
+from speechattn.corpora.librispeech_labels import cpc_intervals, read_cpc_labels, read_utterance_list, speaker_of
+from speechattn.corpora.manifest import alignment_items, save_splits
+from speechattn.corpora.splitting import share_out
 from speechattn.geometry import Geometry
 from speechattn.stages import atomic_path
 
@@ -39,8 +38,8 @@ class LibriPhoneOptions:
     Args:
         dev: speaker: dev are the utterances of some speakers, whom training never hears; utterance: utterances of all
             speakers, as in the course's test part, whose speakers train as well.
-        dev_share: Share of the speakers, or of the utterances, that become dev, (0, 1).
-        seed: Of the choice.
+        dev_share: Share of the utterances that become dev, (0, 1).
+        seed: Of the draw.
 
     Raises:
         ValueError: When a field is out of its range.
@@ -115,20 +114,13 @@ def prepare_libriphone(
     save_splits(output, splits, shared_speakers=True)
 
 
-def speaker_of(utterance: str) -> str:
-    """LibriSpeech's utterances are called speaker-chapter-number."""
-    return utterance.split("-")[0]
-
-
 def _dev(utterances: Sequence[str], options: LibriPhoneOptions) -> set[str]:
     """The training utterances that become dev."""
-    by_speaker = options.dev == "speaker"
-    names = sorted({speaker_of(utterance) for utterance in utterances} if by_speaker else utterances)
-    if len(names) < 2:
+    owners = [speaker_of(utterance) if options.dev == "speaker" else utterance for utterance in utterances]
+    if len(set(owners)) < 2:
         raise ValueError(f"train_split.txt has one {options.dev}: too few to cut a dev set from")
-    count = min(max(round(options.dev_share * len(names)), 1), len(names) - 1)
-    chosen = set(random.Random(options.seed).sample(names, count))
-    return {utterance for utterance in utterances if (speaker_of(utterance) if by_speaker else utterance) in chosen}
+    drawn = share_out(owners, {"dev": options.dev_share}, options.seed)
+    return {utterance for utterance, owner in zip(utterances, owners, strict=True) if owner in drawn}
 
 
 def _read_features(path: Path) -> np.ndarray:

@@ -7,15 +7,11 @@ public domain audio books", 2015.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lhotse import MonoCut
 from tqdm import tqdm
@@ -24,7 +20,7 @@ from speechattn.aligner import Alignment, Utterance, align_each
 from speechattn.alignment import Interval
 from speechattn.audio import audio_info
 from speechattn.corpora.cut_alignment import save_word_sources
-from speechattn.corpora.download import RemoteFile, download_archive, download_file, unpacked
+from speechattn.corpora.download import RemoteFile, download_archive, fetch, unpacked
 from speechattn.corpora.librispeech_archives import CPC_LABELS, CPC_TEST_LIST, CPC_TRAIN_LIST, MFA, SUBSETS
 from speechattn.corpora.librispeech_labels import (
     cpc_intervals,
@@ -33,10 +29,14 @@ from speechattn.corpora.librispeech_labels import (
     mfa_intervals,
     read_cpc_labels,
     read_utterance_list,
+    speaker_of,
 )
 from speechattn.corpora.manifest import save_rejected, save_splits, utterance_cut
-from speechattn.corpora.splitting import draw_speakers
+from speechattn.corpora.splitting import share_out
+from speechattn.label_files import read_text
 from speechattn.lexicon import find_pronunciations
+from speechattn.pocketsphinx_engine import PocketSphinxEngine
+from speechattn.processes import process_map
 
 __all__ = ["LibriSpeechOptions", "download_librispeech", "prepare_librispeech"]
 
@@ -110,7 +110,7 @@ class _Utterance(NamedTuple):
 
     @property
     def speaker(self) -> str:
-        return self.id.split("-")[0]
+        return speaker_of(self.id)
 
 
 Labeller = Callable[[int], Sequence[Interval]]
@@ -132,7 +132,7 @@ def download_librispeech(
         download_archive(MFA, corpus_dir, mirror)
     elif options.labels == "cpc":
         for file in (CPC_LABELS, CPC_TRAIN_LIST, CPC_TEST_LIST):
-            download_file(file, corpus_dir, mirror)
+            fetch(file, corpus_dir / file.name, mirror)
 
 
 def prepare_librispeech(
@@ -166,7 +166,7 @@ def prepare_librispeech(
     )
     results: dict[str, MonoCut | str] = dict(unlabelled)
     jobs = [(utterance, labellers[utterance.id]) for utterance in listed if utterance.id in labellers]
-    with _mapper(num_jobs, len(jobs)) as run:
+    with process_map(min(num_jobs, len(jobs) // WORTH_A_PROCESS), chunksize=64) as run:
         made = run(partial(_cut, keep_spn=options.spn == "keep"), jobs)
         bar = tqdm(made, total=len(jobs), desc="librispeech", unit="utt", disable=None)
         results |= {utterance.id: cut for (utterance, _), cut in zip(jobs, bar, strict=True)}
@@ -190,7 +190,7 @@ def _read_subset(subset: str, folder: Path) -> list[_Utterance]:
     utterances: list[_Utterance] = []
     for table in sorted(folder.glob("*/*/*.trans.txt")):
         audio = {path.stem: path for path in table.parent.glob("*.flac")}
-        for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(read_text(table).splitlines(), 1):
             name, _, text = line.partition(" ")
             if not text.strip() or name.count("-") != 2:
                 raise ValueError(f"{table}:{number}: expected an utterance and its words, found {line!r}")
@@ -211,7 +211,7 @@ def _splits(utterances: Sequence[_Utterance], options: LibriSpeechOptions, corpu
     split_of = {utterance.id: utterance.subset.split("-")[0] for utterance in utterances}
     if "test" not in split_of.values():
         dev = [utterance for utterance in utterances if split_of[utterance.id] == "dev"]
-        drawn = _draw([utterance.speaker for utterance in dev], {"test": 0.5})
+        drawn = share_out([utterance.speaker for utterance in dev], {"test": 0.5}, SEED)
         print(f"no test set among {', '.join(options.subsets)}: the dev speakers are split into dev and test")
         split_of |= {utterance.id: drawn.get(utterance.speaker, "dev") for utterance in dev}
     return split_of
@@ -227,14 +227,8 @@ def _cpc_splits(utterances: Sequence[_Utterance], rule: str, corpus_dir: Path) -
     if rule == "published":
         return split_of
     speakers = {utterance.id: utterance.speaker for utterance in utterances if utterance.id in split_of}
-    drawn = _draw(list(speakers.values()), SPEAKER_SHARES)
+    drawn = share_out(speakers.values(), SPEAKER_SHARES, SEED)
     return {name: drawn.get(speaker, "train") for name, speaker in speakers.items()}
-
-
-def _draw(speakers: Sequence[str], shares: Mapping[str, float]) -> dict[str, str]:
-    """Speaker -> split, for speakers with these shares of the utterances; `speakers` has one for each utterance."""
-    wanted = {split: share * len(speakers) for split, share in shares.items()}
-    return draw_speakers(Counter(speakers), wanted, SEED)
 
 
 def _local(file: RemoteFile, corpus_dir: Path) -> Path:
@@ -266,7 +260,7 @@ def _align(
     lexicon, sources = find_pronunciations(utterance.text for utterance in utterances)
     save_word_sources(output / "words.tsv", sources)
     to_align = [Utterance(utterance.id, utterance.audio, utterance.text) for utterance in utterances]
-    alignments = align_each(to_align, lexicon, num_jobs=num_jobs, work_file=work_file)
+    alignments = align_each(to_align, lexicon, PocketSphinxEngine(), num_jobs=num_jobs, work_file=work_file)
     pairs = [(utterance.id, alignment) for utterance, alignment in zip(utterances, alignments, strict=True)]
     return (
         {name: partial(_intervals, alignment) for name, alignment in pairs if alignment.reason is None},
@@ -293,18 +287,3 @@ def _cut(job: tuple[_Utterance, Labeller], *, keep_spn: bool) -> MonoCut | str:
         text=utterance.text,
         intervals=[interval for interval in intervals if keep_spn or interval.symbol != "SPN"],
     )
-
-
-@contextmanager
-def _mapper(num_jobs: int, num_utterances: int) -> Iterator[Any]:
-    """A `map` that works in this process, or in several where that is worth starting them."""
-    num_jobs = min(num_jobs, num_utterances // WORTH_A_PROCESS)
-    if num_jobs <= 1:
-        yield map
-        return
-    # Spawned, not forked: a process that holds torch's threads must not be copied.
-    with ProcessPoolExecutor(num_jobs, mp_context=get_context("spawn")) as pool:
-        try:
-            yield partial(pool.map, chunksize=64)
-        finally:
-            pool.shutdown(cancel_futures=True)

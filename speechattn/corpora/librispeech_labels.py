@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from speechattn.alignment import Interval
 from speechattn.alignment_files import read_textgrid
 from speechattn.audio import SAMPLE_RATE
 from speechattn.geometry import Geometry
+from speechattn.label_files import read_text
 from speechattn.phones import PhoneSet
 
 __all__ = [
@@ -29,12 +29,18 @@ __all__ = [
     "mfa_intervals",
     "read_cpc_labels",
     "read_utterance_list",
+    "speaker_of",
 ]
 
 NUM_CPC_CLASSES = 41
 END_TOLERANCE = SAMPLE_RATE // 10  # between the end of a TextGrid and that of its audio
 S3PRL_SEED = 1337
 S3PRL_TRAIN_SHARE = 0.9
+
+
+def speaker_of(utterance: str) -> str:
+    """LibriSpeech's utterances are called speaker-chapter-number."""
+    return utterance.split("-")[0]
 
 
 def find_textgrids(folder: Path) -> dict[str, Path]:
@@ -97,17 +103,16 @@ def read_cpc_labels(path: Path) -> dict[str, np.ndarray]:
         ValueError: There is no such file, or a line is something else; names it.
     """
     labels: dict[str, np.ndarray] = {}
-    with _opened(path) as file:
-        for number, line in enumerate(file, 1):
-            utterance, *classes = line.split() or [""]
-            try:
-                values = np.array([int(value) for value in classes], dtype=np.int64)
-            except ValueError:
-                values = np.array([-1])
-            if len(values) == 0 or values.min() < 0 or values.max() >= NUM_CPC_CLASSES or utterance in labels:
-                expected = f"an utterance, once, and a class from 0 to {NUM_CPC_CLASSES - 1} for every 10 ms"
-                raise ValueError(f"{path}:{number}: expected {expected}, found {line[:60]!r}")
-            labels[utterance] = values.astype(np.uint8)
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        utterance, *classes = line.split() or [""]
+        try:
+            values = np.array([int(value) for value in classes], dtype=np.int64)
+        except ValueError:
+            values = np.array([-1])
+        if len(values) == 0 or values.min() < 0 or values.max() >= NUM_CPC_CLASSES or utterance in labels:
+            expected = f"an utterance, once, and a class from 0 to {NUM_CPC_CLASSES - 1} for every 10 ms"
+            raise ValueError(f"{path}:{number}: expected {expected}, found {line[:60]!r}")
+        labels[utterance] = values.astype(np.uint8)
     return labels
 
 
@@ -156,8 +161,7 @@ def read_utterance_list(path: Path) -> list[str]:
     Raises:
         ValueError: There is no such file, or an id stands twice.
     """
-    with _opened(path) as file:
-        utterances = file.read().split()
+    utterances = read_text(path).split()
     if len(set(utterances)) != len(utterances):
         twice = next(utterance for utterance in utterances if utterances.count(utterance) > 1)
         raise ValueError(f"{path}: utterance {twice} stands there twice")
@@ -186,9 +190,3 @@ def cpc_split(train_list: Iterable[str], test_list: Iterable[str]) -> dict[str, 
             raise ValueError(f"utterance {utterance} is in the train list and in the test list")
         split_of[utterance] = "test"
     return split_of
-
-
-def _opened(path: Path) -> TextIO:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    return open(path, encoding="utf-8")

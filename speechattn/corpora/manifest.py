@@ -13,18 +13,20 @@ from pathlib import Path
 
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
+from lhotse.supervision import AlignmentItem
 from lhotse.utils import fastcopy
 
-from speechattn.aligner import alignment_items
 from speechattn.alignment import Interval
 from speechattn.audio import SAMPLE_RATE, audio_info
 from speechattn.geometry import num_frames
-from speechattn.stages import atomic_path
+from speechattn.stages import atomic_path, save_text
 
 __all__ = [
     "SPLITS",
+    "alignment_items",
     "phone_intervals",
     "read_cuts",
+    "recording_file",
     "save_cuts",
     "save_rejected",
     "save_splits",
@@ -102,6 +104,26 @@ def read_cuts(path: str | Path) -> CutSet:
         if not has_source:
             raise ValueError(f"{path}: cut {cut.id} is not a single-channel cut with a recording, or with features")
     return cuts
+
+
+def recording_file(cut: MonoCut) -> Path:
+    """The audio file that a Lhotse cut is the whole of; its channel is `cut.channel`.
+
+    Raises:
+        ValueError: When the cut is only a part, is transformed, or does not lie in one file; names the cut.
+    """
+    recording = cut.recording
+    if recording is None:
+        raise ValueError(f"cut {cut.id}: has no recording")
+    whole = cut.start == 0 and cut.num_samples == recording.num_samples and not recording.transforms
+    if not whole or len(recording.sources) != 1 or recording.sources[0].type != "file":
+        raise ValueError(f"cut {cut.id}: a whole recording is needed, as it lies in one file")
+    return Path(recording.sources[0].source)
+
+
+def alignment_items(intervals: Iterable[Interval]) -> list[AlignmentItem]:
+    """Intervals in samples at 16 kHz as Lhotse keeps them; `round(seconds * 16000)` gives samples again."""
+    return [AlignmentItem(symbol, start / SAMPLE_RATE, (end - start) / SAMPLE_RATE) for start, end, symbol in intervals]
 
 
 def phone_intervals(cut: MonoCut, sample_rate: int = SAMPLE_RATE) -> list[Interval]:
@@ -201,6 +223,5 @@ def save_cuts(path: Path, cuts: Iterable[MonoCut]) -> None:
 def save_rejected(path: Path, rows: Iterable[Sequence[str]]) -> None:
     """Write a table of what was left out, a row an utterance: its id first, the reason last; print how many."""
     lines = ["\t".join(" ".join(field.split()) for field in row) + "\n" for row in rows]
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+    save_text(path, "".join(lines))
     print(f"left out: {len(lines)} utterances" + (f", listed in {path}" if lines else ""))

@@ -10,12 +10,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import multiprocessing
 import random
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +22,8 @@ import numpy as np
 from tqdm import tqdm
 
 from speechattn import __version__
-from speechattn.stages import atomic_path, checksum
+from speechattn.processes import process_map
+from speechattn.stages import atomic_path, checksum, save_text
 
 __all__ = ["Shards", "checksum_or_path", "is_sharded", "read_shards", "write_shards"]
 
@@ -179,17 +177,14 @@ def write_shards(cuts: Path, output: Path, *, size: int, num_jobs: int = 1) -> N
         (workshop / folder).mkdir(parents=True, exist_ok=True)
 
     hands = _deal(cuts, size)
-    summaries: list[dict[str, Any]] = []
-    with _mapper(min(num_jobs, len(hands))) as each:
-        written = each(partial(_write_shard, workshop), range(len(hands)), hands)
-        for summary in tqdm(written, total=len(hands), desc=output.name, unit="shard", leave=False, disable=None):
-            summaries.append(summary)
+    with process_map(min(num_jobs, len(hands))) as run:
+        written = run(partial(_write_shard, workshop), range(len(hands)), hands)
+        summaries = list(tqdm(written, total=len(hands), desc=output.name, unit="shard", leave=False, disable=None))
 
     index.unlink(missing_ok=True)
     with atomic_path(output) as temporary:
         (workshop / "shards").rename(temporary)
-    with atomic_path(index) as temporary:
-        temporary.write_text(json.dumps(_index(output.name, source, summaries), indent=1) + "\n", encoding="utf-8")
+    save_text(index, json.dumps(_index(output.name, source, summaries), indent=1) + "\n")
     shutil.rmtree(workshop)
     hours = sum(sum(summary["durations"]) for summary in summaries) / 3600
     print(f"{output}: {len(hands)} shards of {hours:.2f} h")
@@ -267,8 +262,7 @@ def _write_shard(workshop: Path, number: int, lines: Sequence[bytes]) -> dict[st
         "symbols": sorted(symbols),
         "sample_rates": sorted(rates),
     }
-    with atomic_path(summary_file) as temporary:  # the sign that the shard is whole
-        temporary.write_text(json.dumps(summary), encoding="utf-8")
+    save_text(summary_file, json.dumps(summary))  # the sign that the shard is whole
     return summary
 
 
@@ -292,17 +286,3 @@ def _index(folder: str, source: dict[str, Any], summaries: Sequence[dict[str, An
             for summary in summaries
         ],
     }
-
-
-@contextmanager
-def _mapper(num_jobs: int) -> Iterator[Any]:
-    """`map`, here or in processes; results keep their order."""
-    if num_jobs <= 1:
-        yield map
-        return
-    # Spawned, not forked: a process that holds torch's threads must not be copied.
-    with ProcessPoolExecutor(num_jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield pool.map
-        finally:
-            pool.shutdown(cancel_futures=True)

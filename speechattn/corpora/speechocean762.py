@@ -7,13 +7,15 @@ al., "speechocean762: An Open-Source Non-native English Speech Corpus For Pronun
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
-from speechattn.aligner import Utterance, align_utterances, read_lexicon
+from speechattn.aligner import Utterance, align_each
+from speechattn.assets import asset_lines
 from speechattn.corpora.download import Archive, download_archive, openslr_urls, unpacked
 from speechattn.corpora.kaldi_manifests import read_table
 from speechattn.corpora.manifest import save_rejected, save_splits, utterance_cut
+from speechattn.lexicon import read_lexicon
+from speechattn.pocketsphinx_engine import PocketSphinxEngine
 
 __all__ = ["download_speechocean762", "prepare_speechocean762"]
 
@@ -65,24 +67,25 @@ def prepare_speechocean762(corpus_dir: Path, output: Path, *, num_jobs: int = 1)
             raise ValueError(f"{utterance.audio}: is missing: speechocean762 is incomplete")
 
     lexicon = read_lexicon(root / "resource" / "lexicon.txt")
-    aligned, rejected = align_utterances(utterances, lexicon, num_jobs=num_jobs)
+    alignments = align_each(utterances, lexicon, PocketSphinxEngine(), num_jobs=num_jobs)
     splits: dict[str, list] = {"train": [], "dev": [], "test": []}
-    for utterance in utterances:
-        if utterance.id in aligned:
+    rejected = []
+    for utterance, alignment in zip(utterances, alignments, strict=True):
+        if alignment.reason is not None:
+            rejected.append((utterance.id, split_of[utterance.id], alignment.reason))
+        else:
             cut = utterance_cut(
                 utterance.id,
                 utterance.audio,
                 speaker=speaker_of[utterance.id],
                 text=utterance.text,
-                intervals=aligned[utterance.id],
+                intervals=alignment.intervals,
             )
             splits[split_of[utterance.id]].append(cut)
     save_splits(output, splits)
-    save_rejected(output / "rejected.tsv", [(name, split_of[name], reason) for name, reason in rejected])
+    save_rejected(output / "rejected.tsv", rejected)
 
 
 def _dev_speakers() -> set[str]:
     """The training speakers that are dev."""
-    asset = files("speechattn") / "assets" / "speechocean762_dev_speakers.txt"
-    lines = asset.read_text(encoding="utf-8").splitlines()
-    return {line.split()[0] for line in lines if line and not line.startswith("#")}
+    return {line.split()[0] for line in asset_lines("speechocean762_dev_speakers.txt")}

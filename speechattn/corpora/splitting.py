@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from lhotse import MonoCut
 
 from speechattn.corpora.manifest import SPLITS
-from speechattn.label_files import read_text
+from speechattn.label_files import numbered_lines
 
-__all__ = ["draw_speakers", "split_cuts"]
+__all__ = ["draw_speakers", "share_out", "split_cuts"]
 
 
 def split_cuts(
@@ -54,10 +55,18 @@ def split_cuts(
             seconds[speaker] = seconds.get(speaker, 0.0) + cut.duration
     total = sum(cut.duration for cut in cuts)
     wanted = {s: share * total for s, share in (("dev", dev), ("test", test)) if not isinstance(share, str)}
-    drawn = draw_speakers(seconds, wanted, seed) if wanted else {}
+    try:
+        drawn = draw_speakers(seconds, wanted, seed) if wanted else {}
+    except ValueError as error:
+        raise ValueError(f"{error}; give lists, or see --speaker") from error
     for cut in free:
         splits[drawn.get(cut.supervisions[0].speaker, "train")].append(cut)
     return splits
+
+
+def share_out(speakers: Collection[str], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+    """Speaker -> split, for speakers with these shares of the utterances; `speakers` has one for each utterance."""
+    return draw_speakers(Counter(speakers), {split: share * len(speakers) for split, share in shares.items()}, seed)
 
 
 def draw_speakers(seconds: Mapping[str, float], wanted: Mapping[str, float], seed: int) -> dict[str, str]:
@@ -67,8 +76,8 @@ def draw_speakers(seconds: Mapping[str, float], wanted: Mapping[str, float], see
     split that would get nobody gets whoever speaks least.
 
     Args:
-        seconds: Speaker -> how long they speak.
-        wanted: Split -> seconds it should get.
+        seconds: Speaker -> how long they speak; or how many utterances.
+        wanted: Split -> how much of that it should get.
         seed: Of the order.
 
     Returns:
@@ -80,7 +89,7 @@ def draw_speakers(seconds: Mapping[str, float], wanted: Mapping[str, float], see
     if len(seconds) <= len(wanted):
         raise ValueError(
             f"{len(seconds)} speakers cannot be shared out among train and {' and '.join(wanted)}: each split needs "
-            "speakers of its own; give lists, or see --speaker"
+            "speakers of its own"
         )
     order = sorted(seconds)
     random.Random(seed).shuffle(order)
@@ -100,5 +109,4 @@ def draw_speakers(seconds: Mapping[str, float], wanted: Mapping[str, float], see
 
 def _read_list(path: Path) -> list[tuple[int, str]]:
     """The first word of every line that is not blank, with the line's number."""
-    lines = enumerate(read_text(path).split("\n"), 1)
-    return [(number, line.split()[0]) for number, line in lines if line.strip()]
+    return [(number, line.split()[0]) for number, line in numbered_lines(path)]

@@ -12,12 +12,12 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from lhotse import MonoCut
 
 from speechattn.alignment import Interval
+from speechattn.assets import asset_lines
 from speechattn.audio import SAMPLE_RATE, audio_info
 from speechattn.corpora.manifest import SPLITS, save_splits, utterance_cut
 from speechattn.label_files import read_phn, read_text
@@ -128,9 +128,7 @@ def _speaker_folders(root: Path) -> Iterator[tuple[str, Path]]:
 
 def _speakers(split: str) -> list[str]:
     """The speakers of TEST that are dev or test."""
-    asset = files("speechattn") / "assets" / f"timit_{split}_speakers.txt"
-    lines = asset.read_text(encoding="utf-8").splitlines()
-    return [speaker for line in lines if not line.startswith("#") for speaker in line.split()]
+    return [speaker for line in asset_lines(f"timit_{split}_speakers.txt") for speaker in line.split()]
 
 
 def _sentences(folder: Path) -> Iterator[list[Path]]:

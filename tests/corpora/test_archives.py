@@ -11,7 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from toy_archives import TOY, file_entry, link_entry, only_files, tar_of, tree
+from toy_archives import TOY, file_entry, link_entry, only_files, tar_of, tree, write_zip
 
 from speechattn.corpora import archives
 from speechattn.corpora.archives import ArchiveError, extract
@@ -25,9 +25,7 @@ def test_content_appears_with_its_marker(tmp_path):
 
 
 def test_zip_without_a_folder_of_its_own_gets_one(tmp_path):
-    with zipfile.ZipFile(tmp_path / "labels.zip", "w") as file:
-        file.writestr("dev/a.txt", "a")
-        file.writestr("b.txt", "b")
+    write_zip(tmp_path / "labels.zip", ("dev/a.txt", "a"), ("b.txt", "b"))
     for landmark in (None, "dev/a.txt"):
         root = extract(tmp_path / "labels.zip", tmp_path / f"labels {landmark}".split("/")[0], landmark)
         assert tree(root) == {"dev/a.txt": b"a", "b.txt": b"b", ".complete-labels.zip": b""}
@@ -89,9 +87,7 @@ def test_hostile_tar_is_refused(tmp_path, hostile):
     "name", ["../evil", "/evil", "toy/../../evil", "..\\evil", "C:\\evil", "\\\\host\\share\\evil"]
 )
 def test_hostile_zip_is_refused(tmp_path, name):
-    with zipfile.ZipFile(tmp_path / "toy.zip", "w") as file:
-        file.writestr("toy/wav.scp", "a a.wav\n")
-        file.writestr(name, "evil")
+    write_zip(tmp_path / "toy.zip", ("toy/wav.scp", "a a.wav\n"), (name, "evil"))
     with pytest.raises(ArchiveError, match=r"toy.zip: refused: .* lies outside the folder"):
         extract(tmp_path / "toy.zip", tmp_path / "toy")
     assert only_files(tmp_path) == ["toy.zip"]
@@ -101,17 +97,14 @@ def test_hostile_zip_is_refused(tmp_path, name):
 def test_links_and_devices_in_a_zip_are_refused(tmp_path, kind):
     entry = zipfile.ZipInfo("toy/special")
     entry.external_attr = (kind | 0o777) << 16
-    with zipfile.ZipFile(tmp_path / "toy.zip", "w") as file:
-        file.writestr("toy/wav.scp", "a a.wav\n")
-        file.writestr(entry, "/etc")
+    write_zip(tmp_path / "toy.zip", ("toy/wav.scp", "a a.wav\n"), (entry, "/etc"))
     with pytest.raises(ArchiveError, match=r"'toy/special' is neither a file nor a folder"):
         extract(tmp_path / "toy.zip", tmp_path / "toy")
     assert only_files(tmp_path) == ["toy.zip"]
 
 
 def test_truncated_or_locked_zip_is_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "toy.zip", "w") as file:
-        file.writestr("toy/wav.scp", "a a.wav\n")
+    write_zip(tmp_path / "toy.zip", ("toy/wav.scp", "a a.wav\n"))
     content = bytearray((tmp_path / "toy.zip").read_bytes())
     (tmp_path / "half.zip").write_bytes(content[:60])
     with pytest.raises(ArchiveError, match=r"half.zip: damaged or cut short"):

@@ -12,12 +12,14 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
+from refused import refused
 
-from speechattn.aligner import align_utterances
+from speechattn.aligner import align_each
 from speechattn.cli import main
 from speechattn.corpora.cut_alignment import cut_utterance
 from speechattn.corpora.manifest import phone_intervals, read_cuts, save_cuts, utterance_cut
 from speechattn.lexicon import default_lexicon
+from speechattn.pocketsphinx_engine import PocketSphinxEngine
 
 SPEAKER = "dr1-mcpm0"
 SUFFIXES = ("", ".rejected.tsv", ".words.tsv")
@@ -58,8 +60,8 @@ def test_every_utterance_has_phones_or_a_reason(corpus, uninterrupted):
     assert Path(f"{uninterrupted}.words.tsv").read_text() == "42\tunknown\t\t1\n"
     assert not list(uninterrupted.parent.glob("*.work.jsonl"))
     first = next(iter(aligned))
-    expected, _ = align_utterances([cut_utterance(cuts[first.id])], default_lexicon())
-    assert phone_intervals(first) == expected[first.id]
+    (expected,) = align_each([cut_utterance(cuts[first.id])], default_lexicon(), PocketSphinxEngine())
+    assert phone_intervals(first) == expected.intervals
     assert first.supervisions[0].text == cuts[first.id].supervisions[0].text
     assert cuts[first.id].supervisions[0].alignment is None
 
@@ -108,21 +110,11 @@ def test_a_lexicon_of_ones_own_comes_first(corpus, tmp_path, capsys):
 def test_what_cannot_be_aligned_at_all_is_refused_by_name(tmp_path, capsys):
     soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
 
-    arguments = [
-        "--cuts",
-        str(tmp_path / "cuts.jsonl.gz"),
-        "--output",
-        str(tmp_path / "out.jsonl.gz"),
-        "--num-jobs",
-        "1",
-    ]
+    arguments = ["--cuts", tmp_path / "cuts.jsonl.gz", "--output", tmp_path / "out.jsonl.gz", "--num-jobs", "1"]
 
     def refusal(cut):
         save_cuts(tmp_path / "cuts.jsonl.gz", [cut])
-        with pytest.raises(SystemExit) as stop:
-            main(["align", *arguments])
-        assert stop.value.code == 2
-        return capsys.readouterr().err.splitlines()[-1]
+        return refused(capsys, "align", *arguments)
 
     cut = utterance_cut("a", tmp_path / "a.wav", speaker="s", text="yes")
     assert "cut a: a whole recording is needed" in refusal(cut.truncate(duration=0.5, preserve_id=True))

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refused import refused
 from toy_archives import TOY, file_entry, link_entry, only_files, tar_of, tree
 
 from speechattn.cli import main
@@ -32,7 +33,6 @@ from speechattn.corpora.download import (
     DownloadError,
     RemoteFile,
     download_archive,
-    download_file,
     fetch,
     openslr_urls,
     unpacked,
@@ -373,15 +373,6 @@ def test_download_archive_fetches_only_what_is_missing(mirror, tmp_path):
     assert download_archive(archive, corpus_dir, str(mirror)) == root  # from the archive that lies there
 
 
-def test_download_file(mirror, tmp_path):
-    (mirror / "labels.txt").write_text("a 1 2 3\n")
-    file = RemoteFile(urls=(DEAD,), mirror_path="labels.txt", size=8)
-    path = download_file(file, tmp_path / "corpus", str(mirror))
-    assert path == tmp_path / "corpus" / "labels.txt" and path.read_text() == "a 1 2 3\n"
-    path.write_text("the user's own")
-    assert download_file(file, tmp_path / "corpus", str(mirror)).read_text() == "the user's own"
-
-
 def test_archive_of_unknown_content_has_a_root_of_its_own(mirror, tmp_path):
     with zipfile.ZipFile(mirror / "labels.zip", "w") as file:
         file.writestr("dev/a.TextGrid", "a")
@@ -456,16 +447,6 @@ def timit_zip() -> bytes:
 
 def serve(server, path: str, content: bytes, *, as_published: bytes | None = None) -> None:
     server.pages |= {path: content, f"{path}.md5": md5_of(as_published or content).encode()}
-
-
-def refused(capsys, *arguments: object) -> str:
-    """The one line that a command fails with."""
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("speechattn: error: ")
-    return line
 
 
 def test_flipped_byte_is_one_line_and_no_file(server, tmp_path, capsys):

@@ -13,7 +13,8 @@ import soundfile
 from lhotse import CutSet, MonoCut
 
 from speechattn.alignment import Interval
-from speechattn.corpora import espeak, espeak_synthesis
+from speechattn.assets import asset_lines
+from speechattn.corpora import espeak_synthesis
 from speechattn.corpora.espeak import Speaker, intervals_of, phones_by_mnemonic, plan, prepare_espeak
 from speechattn.corpora.espeak_synthesis import Event, Request, synthesise
 from speechattn.corpora.manifest import phone_intervals
@@ -224,7 +225,7 @@ def test_american_phones_agree_with_cmudict():
 
 
 def vocabulary_lines() -> list[list[str]]:
-    lines = [line.partition(": ") for line in espeak._asset("grammar.txt")]
+    lines = [line.partition(": ") for line in asset_lines("espeak/grammar.txt")]
     return [words.replace("-", " ").split() for name, _, words in lines if name != "sentence"]
 
 

@@ -10,6 +10,10 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from lhotse import CutSet, Features
+from lhotse.utils import fastcopy
+from prepared import read_splits
+from refused import refused
 
 from speechattn.alignment import Interval, Segment
 from speechattn.alignment_files import write_csv, write_ctm, write_json, write_textgrid
@@ -18,7 +22,7 @@ from speechattn.cli import main
 from speechattn.corpora import folder as module
 from speechattn.corpora.folder import FolderOptions, phone_track, prepare_folder
 from speechattn.corpora.manifest import phone_intervals, read_cuts
-from speechattn.data import cut_labels, cut_waveform
+from speechattn.cuts import cut_labels, cut_waveform
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
 
@@ -68,21 +72,12 @@ def corpus(root: Path, suffix: str = ".TextGrid", audio: str = ".wav", rate: int
 def prepare(root: Path, output: Path, **options) -> dict:
     """Prepare, and every cut by its id."""
     prepare_folder(root, output, options=FolderOptions(**options))
-    return {cut.id: cut for split in ("train", "dev", "test") for cut in read_cuts(output / f"{split}.jsonl.gz")}
+    return {cut.id: cut for cuts in read_splits(output).values() for cut in cuts}
 
 
 def rejected(output: Path) -> dict[str, str]:
     lines = (output / "rejected.tsv").read_text(encoding="utf-8").splitlines()
     return dict(line.split("\t") for line in lines)
-
-
-def refused(capsys, *argv) -> str:
-    """The one line that a command prints when it exits with 2."""
-    with pytest.raises(SystemExit) as stop:
-        main(["prepare", "folder", *(str(word) for word in argv)])
-    lines = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 2 and len(lines) == 1 and lines[0].startswith("speechattn: error: ")
-    return lines[0]
 
 
 @pytest.mark.parametrize("suffix", [".TextGrid", ".ctm", ".phn", ".lab", ".txt", ".json", ".csv"])
@@ -138,7 +133,7 @@ def test_channels(tmp_path, capsys):
         for cut in prepare(root, tmp_path / f"out{channel}", channel=channel).values():
             assert cut_waveform(cut)[8000] == pytest.approx(0.25 / (1 + channel), abs=1e-3)
         assert f"6 recordings have several channels: taken is {channel}" in capsys.readouterr().out
-    line = refused(capsys, "--audio", root, "--output", tmp_path / "x", "--channel", 2)
+    line = refused(capsys, "prepare", "folder", "--audio", root, "--output", tmp_path / "x", "--channel", 2)
     assert line.endswith("u1.wav: there is no channel 2; it has 2")
 
 
@@ -228,12 +223,24 @@ def test_speakers_by_pattern_and_by_table(tmp_path, capsys):
     for choice in ("^[^_]+", "(.*)_", str(tmp_path / "utt2spk")):
         cuts = prepare(tmp_path / "in", tmp_path / "out", speaker=choice)
         assert {cut.supervisions[0].speaker for cut in cuts.values()} == set(SPEAKERS)
-    line = refused(capsys, "--audio", tmp_path / "in", "--output", tmp_path / "x")
+    line = refused(capsys, "prepare", "folder", "--audio", tmp_path / "in", "--output", tmp_path / "x")
     assert line.endswith("anna_1.wav: lies in no speaker's folder; say by --speaker where the speaker's name stands")
     (tmp_path / "utt2spk").write_text("anna_1 anna\n")
-    line = refused(capsys, "--audio", tmp_path / "in", "--output", tmp_path / "x", "--speaker", tmp_path / "utt2spk")
+    line = refused(
+        capsys,
+        "prepare",
+        "folder",
+        "--audio",
+        tmp_path / "in",
+        "--output",
+        tmp_path / "x",
+        "--speaker",
+        tmp_path / "utt2spk",
+    )
     assert "utt2spk: has no line for utterance ben_1" in line
-    line = refused(capsys, "--audio", tmp_path / "in", "--output", tmp_path / "x", "--speaker", "(.*)x")
+    line = refused(
+        capsys, "prepare", "folder", "--audio", tmp_path / "in", "--output", tmp_path / "x", "--speaker", "(.*)x"
+    )
     assert line.endswith("anna_1.wav: --speaker '(.*)x' finds no speaker in 'anna_1'")
 
 
@@ -242,7 +249,9 @@ def test_lists_and_speakers_that_would_cross(tmp_path, capsys):
     (tmp_path / "dev").write_text("çem\n", encoding="utf-8")
     (tmp_path / "test").write_text("ben-u1\n")
     arguments = ["--audio", root, "--dev", tmp_path / "dev", "--test", tmp_path / "test", "--output"]
-    assert "speaker ben is in two splits: train and test" in refused(capsys, *arguments, tmp_path / "out")
+    assert "speaker ben is in two splits: train and test" in refused(
+        capsys, "prepare", "folder", *arguments, tmp_path / "out"
+    )
     assert not (tmp_path / "out/train.jsonl.gz").exists()
     (tmp_path / "test").write_text("ben-u1\nben-u2\n")
     main(["prepare", "folder", *map(str, arguments), str(tmp_path / "out")])
@@ -319,8 +328,8 @@ def test_kaldi(tmp_path, capsys):
     for split, speaker in (("dev", "ben"), ("test", "çem")):
         (root / split).write_text(f"{speaker}\n", encoding="utf-8")
     arguments = ["--audio", root, "--dev", root / "dev", "--test", root / "test", "--output", tmp_path / "x"]
-    assert "the train split has no utterances" in refused(capsys, *arguments)
-    line = refused(capsys, *arguments, "--speaker", ".")
+    assert "the train split has no utterances" in refused(capsys, "prepare", "folder", *arguments)
+    line = refused(capsys, "prepare", "folder", *arguments, "--speaker", ".")
     assert "a Kaldi data folder says who speaks in utt2spk, and takes no --speaker" in line
 
 
@@ -360,8 +369,6 @@ def test_lhotse_cuts(tmp_path, capsys):
         if name == "anna-u1":
             cut.supervisions[0].alignment = None
         for_one_bad.append(cut)
-    from lhotse import CutSet
-
     CutSet.from_cuts(for_one_bad).to_file(all_cuts)
     again = prepare(tmp_path, tmp_path / "second", cuts=str(all_cuts), gap="SIL")
     assert again.keys() == cuts.keys() - {"anna-u1"}
@@ -371,11 +378,15 @@ def test_lhotse_cuts(tmp_path, capsys):
     for cut in again.values():
         assert phone_intervals(cut) == [*TRACK[:3], Interval(12000, 12800, "SIL"), TRACK[3]]
         assert len(cut_waveform(cut)) == 16000
-    line = refused(capsys, "--cuts", all_cuts, "--audio", tmp_path, "--output", tmp_path / "x")
+    line = refused(capsys, "prepare", "folder", "--cuts", all_cuts, "--audio", tmp_path, "--output", tmp_path / "x")
     assert "--cuts and --audio exclude each other" in line
+    features = Features("mfcc", 98, 39, 0.01, RATE, 0.0, 1.0, "numpy_files", str(tmp_path), "a.npy")
+    CutSet.from_cuts([fastcopy(for_one_bad[1], recording=None, features=features)]).to_file(all_cuts)
+    line = refused(capsys, "prepare", "folder", "--cuts", all_cuts, "--output", tmp_path / "x")
+    assert f"{all_cuts}: cut {for_one_bad[1].id} has features, but no recording" in line
     for_one_bad[1].supervisions[0].speaker = None
     CutSet.from_cuts(for_one_bad).to_file(all_cuts)
-    line = refused(capsys, "--cuts", all_cuts, "--output", tmp_path / "x")
+    line = refused(capsys, "prepare", "folder", "--cuts", all_cuts, "--output", tmp_path / "x")
     assert f"{all_cuts}: cut {for_one_bad[1].id} does not say who speaks" in line
 
 
@@ -393,7 +404,7 @@ def test_lhotse_cuts(tmp_path, capsys):
 def test_damaged_or_ambiguous_files_stop_with_one_line(tmp_path, capsys, name, content, message):
     root = corpus(tmp_path / "in")
     (root / name).write_bytes(content)
-    line = refused(capsys, "--audio", root, "--output", tmp_path / "out")
+    line = refused(capsys, "prepare", "folder", "--audio", root, "--output", tmp_path / "out")
     assert message.format(root=root) in line
     assert not (tmp_path / "out/train.jsonl.gz").exists()
 
@@ -420,7 +431,7 @@ def test_other_refusals(tmp_path, capsys):
         (["--channel", "-1"], "channel must not be negative"),
     ]:
         audio = [] if "--audio" in arguments else ["--audio", root]
-        assert message in refused(capsys, *audio, *arguments, *output), arguments
+        assert message in refused(capsys, "prepare", "folder", *audio, *arguments, *output), arguments
     assert not (tmp_path / "out/train.jsonl.gz").exists()
 
 

@@ -10,25 +10,18 @@ import numpy as np
 import pytest
 import torch
 from in_process_recipe import run_recipe
-from lhotse import CutSet
+from prepared import read_splits
+from refused import refused
+from tiny_configuration import write_tiny
 
 from speechattn.alignment import frame_labels
 from speechattn.classifier import FrameClassifier
 from speechattn.cli import main
 from speechattn.corpora.libriphone import LibriPhoneOptions, prepare_libriphone
 from speechattn.corpora.manifest import phone_intervals
-from speechattn.data import cut_features
+from speechattn.cuts import cut_features
 
 CLASSES = [str(number) for number in range(41)]
-TINY = f"""
-data: {{batch_seconds: 1.5, num_workers: 0}}
-model:
-  phones: libriphone
-  symbols: {json.dumps(CLASSES)}
-  frontend: null
-  encoder: {{dim: 32, layers: 1, heads: 2, left: 4, right: 4, feed_forward: 32, conv_kernel: 3}}
-optim: {{epochs: 12, learning_rate: 1.0e-2, average: 0}}
-"""
 
 
 @pytest.fixture
@@ -58,13 +51,9 @@ def course(tmp_path: Path) -> Path:
     return root.parent
 
 
-def read(output: Path) -> dict[str, list]:
-    return {name: list(CutSet.from_file(output / f"{name}.jsonl.gz")) for name in ("train", "dev", "test")}
-
-
 def test_features_and_labels_are_the_courses_frame_by_frame(course, tmp_path, capsys):
     prepare_libriphone(course, tmp_path / "out")
-    splits = read(tmp_path / "out")
+    splits = read_splits(tmp_path / "out")
     assert {name: len(cuts) for name, cuts in splits.items()} == {"train": 15, "dev": 5, "test": 4}
     root = course / "libriphone"
     expected = {line.split()[0]: line.split()[1:] for line in (root / "train_labels.txt").read_text().splitlines()}
@@ -102,7 +91,7 @@ def test_dev_is_cut_by_the_seed(course, tmp_path, rule):
     def prepared(seed: int) -> dict[str, list]:
         output = tmp_path / f"{rule}-{seed}"
         prepare_libriphone(course, output, options=LibriPhoneOptions(dev=rule, dev_share=0.25, seed=seed))
-        return read(output)
+        return read_splits(output)
 
     def ids(splits: dict[str, list]) -> list[str]:
         return [cut.id for cut in splits["dev"]]
@@ -115,8 +104,9 @@ def test_dev_is_cut_by_the_seed(course, tmp_path, rule):
 
 
 def test_the_recipe_leads_to_a_submission(course, tmp_path):
-    conf, exp = tmp_path / "tiny.yaml", tmp_path / "exp"
-    conf.write_text(TINY)
+    tiny = {"phones": "libriphone", "symbols": CLASSES, "frontend": None}
+    conf = write_tiny(tmp_path / "tiny.yaml", epochs=12, learning_rate=1e-2, batch_seconds=1.5, **tiny)
+    exp = tmp_path / "exp"
     places = ("--corpus-dir", course, "--exp-dir", exp, "--conf", conf)
     result = run_recipe("libriphone", *places, folder=tmp_path)
     assert result.returncode == 0 and "spec_augment does nothing" in result.stderr
@@ -137,14 +127,6 @@ def test_the_recipe_leads_to_a_submission(course, tmp_path):
     made = (exp / "submission.csv").stat().st_mtime_ns
     assert "predicted already" in run_recipe("libriphone", *places, folder=tmp_path).stdout
     assert (exp / "submission.csv").stat().st_mtime_ns == made
-
-
-def refused(capsys, *argv: object) -> str:
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in argv])
-    assert stop.value.code == 2
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("speechattn: error: "))
-    return line
 
 
 def test_without_the_corpus_the_way_to_it_is_named(tmp_path, capsys):

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_librispeech import CHAPTER, MadeCorpus
+from prepared import read_splits
 
 from speechattn.alignment import Interval, frame_labels
 from speechattn.alignment_files import read_textgrid, write_textgrid
@@ -29,16 +30,11 @@ from speechattn.corpora.librispeech_labels import (
     read_cpc_labels,
     read_utterance_list,
 )
-from speechattn.corpora.manifest import phone_intervals, read_cuts, save_splits, speaker_in_train
+from speechattn.corpora.manifest import SPLITS, phone_intervals, save_splits, speaker_in_train
+from speechattn.corpora.splitting import share_out
 from speechattn.geometry import num_frames
 from speechattn.phones import PhoneSet
 from speechattn.stages import checksum
-
-SPLITS = ("train", "dev", "test")
-
-
-def read(output: Path) -> dict[str, list]:
-    return {name: list(read_cuts(output / f"{name}.jsonl.gz")) for name in SPLITS}
 
 
 def speakers(cuts: list) -> set[str]:
@@ -106,7 +102,7 @@ def test_the_catalogue_has_all_subsets_of_both_resources():
 
 def test_textgrids_become_the_phones_that_were_spoken(librispeech, fetched, tmp_path):
     prepare_librispeech(fetched, tmp_path / "out")
-    splits = read(tmp_path / "out")
+    splits = read_splits(tmp_path / "out")
     assert {name: len(cuts) for name, cuts in splits.items()} == {"train": 12, "dev": 4, "test": 4}
     made = {utterance.id: utterance for utterance in librispeech.utterances}
     for name, cuts in splits.items():
@@ -162,7 +158,7 @@ def test_speech_without_a_pronunciation_is_ignored_or_kept(corpus, tmp_path):
     found = {}
     for spn in ("ignore", "keep"):
         prepare_librispeech(corpus, tmp_path / spn, options=LibriSpeechOptions(spn=spn))
-        cut = next(cut for cut in read(tmp_path / spn)["test"] if cut.id == name)
+        cut = next(cut for cut in read_splits(tmp_path / spn)["test"] if cut.id == name)
         found[spn] = phone_intervals(cut)
     start, end = (round(time * 16000) for time in phones[spoken][1:3])
     assert set(found["keep"]) - set(found["ignore"]) == {Interval(start, end, "SPN")}
@@ -183,7 +179,7 @@ def test_utterances_without_a_sound_textgrid_are_listed(corpus, tmp_path):
         rows, ("has no TextGrid", "0001.TextGrid", "0002.TextGrid: ends at", "phone 'XX'"), strict=True
     ):
         assert reason in row[2]
-    assert len(read(tmp_path / "out")["train"]) == 8
+    assert len(read_splits(tmp_path / "out")["train"]) == 8
 
 
 def test_textgrids_are_found_in_any_folder_but_once(tmp_path):
@@ -223,7 +219,7 @@ def test_cpc_labels_of_the_prepared_corpus_are_the_file_s(librispeech, fetched, 
     for line in (fetched / "converted_aligned_phones.txt").read_text().splitlines():
         name, *classes = line.split()
         rows[name] = [int(value) for value in classes]
-    splits = read(tmp_path / "out")
+    splits = read_splits(tmp_path / "out")
     ids = {str(number): number for number in range(41)}
     for cut in (cut for cuts in splits.values() for cut in cuts):
         assert frame_labels(phone_intervals(cut), cut.num_samples, ids).tolist() == rows.pop(cut.id)
@@ -240,7 +236,7 @@ def test_the_same_utterances_split_by_speaker(fetched, tmp_path, capsys):
     options = LibriSpeechOptions(labels="cpc", split="speaker")
     prepare_librispeech(fetched, tmp_path / "out", options=options)
     assert "also in train" not in capsys.readouterr().out
-    splits = read(tmp_path / "out")
+    splits = read_splits(tmp_path / "out")
     assert [len(speakers(splits[name])) for name in SPLITS] == [1, 1, 1]
     assert len(set.union(*(speakers(cuts) for cuts in splits.values()))) == 3
     assert sum(map(len, splits.values())) == 12
@@ -259,18 +255,18 @@ def test_a_split_by_speaker_that_shares_one_would_be_refused(fetched, tmp_path, 
 def test_shared_speakers_are_refused_unless_asked_for(fetched, tmp_path):
     prepare_librispeech(fetched, tmp_path / "out", options=LibriSpeechOptions(labels="cpc"))
     with pytest.raises(ValueError, match=r"speaker \d+ is in two splits: train and dev"):
-        save_splits(tmp_path / "other", read(tmp_path / "out"))
-    splits = {name: cuts[:1] for name, cuts in read(tmp_path / "out").items()}
+        save_splits(tmp_path / "other", read_splits(tmp_path / "out"))
+    splits = {name: cuts[:1] for name, cuts in read_splits(tmp_path / "out").items()}
     with pytest.raises(ValueError, match=r"utterance .* is in two splits"):
         save_splits(tmp_path / "other", splits | {"dev": splits["train"]}, shared_speakers=True)
 
 
 def test_only_speakers_that_train_are_marked(fetched, tmp_path):
     prepare_librispeech(fetched, tmp_path / "out")
-    splits = read(tmp_path / "out")
+    splits = read_splits(tmp_path / "out")
     splits["test"].append(splits["train"].pop())
     save_splits(tmp_path / "shared", splits, shared_speakers=True)
-    assert [speaker_in_train(cut) for cut in read(tmp_path / "shared")["test"]] == [False] * 4 + [True]
+    assert [speaker_in_train(cut) for cut in read_splits(tmp_path / "shared")["test"]] == [False] * 4 + [True]
 
 
 def test_dev_is_cut_off_the_train_list_as_s3prl_does():
@@ -299,8 +295,8 @@ def test_the_published_lists(mirror):
     assert len(by_split["train"] | by_split["test"]) == len(by_split["test"]) == 251  # nobody is new in test
 
     spoken = [name.split("-")[0] for name in split_of]
-    drawn = module._draw(spoken, module.SPEAKER_SHARES)
-    assert drawn == module._draw(sorted(spoken), module.SPEAKER_SHARES)
+    drawn = share_out(spoken, module.SPEAKER_SHARES, module.SEED)
+    assert drawn == share_out(sorted(spoken), module.SPEAKER_SHARES, module.SEED)
     utterances = Counter(drawn.get(speaker, "train") for speaker in spoken)
     for split, number in (("train", 20547), ("dev", 2283), ("test", 5708)):
         assert abs(utterances[split] - number) < 100
@@ -377,7 +373,7 @@ def test_alignment_here_lists_what_it_cannot_do(corpus, tmp_path):
             (folder / f"{line.split()[0]}.flac").unlink()
         table.write_text("".join(f"{line}\n" for line in lines[:count]).replace("THIRTY TEETH", "30 TEETH"))
     prepare_librispeech(corpus, tmp_path / "out", options=LibriSpeechOptions(labels="align"))
-    splits = read(tmp_path / "out")
+    splits = read_splits(tmp_path / "out")
     assert [len(splits[name]) for name in SPLITS] == [1, 1, 1]
     rejected = (tmp_path / "out/rejected.tsv").read_text()
     assert rejected.startswith(f"19-{CHAPTER}-0000\ttrain\t") and "30" in rejected.split("\t")[2]
@@ -396,7 +392,7 @@ def test_mini_has_no_test_set_so_that_dev_is_split_by_speaker(librispeech, tmp_p
     options = LibriSpeechOptions(subsets="train-clean-5,dev-clean-2")
     download_librispeech(tmp_path / "corpus", str(librispeech.mirror), options=options)
     prepare_librispeech(tmp_path / "corpus", tmp_path / "out", options=options)
-    splits = read(tmp_path / "out")
+    splits = read_splits(tmp_path / "out")
     assert [len(splits[name]) for name in SPLITS] == [12, 4, 4]
     assert speakers(splits["dev"]) | speakers(splits["test"]) == {"84", "61"}
     assert "the dev speakers are split into dev and test" in capsys.readouterr().out

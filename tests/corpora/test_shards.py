@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
-import http.server
 import io
 import json
 import shutil
 import tarfile
-import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -19,25 +16,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lhotse import CutSet
+from served_folder import served
+from tiny_configuration import write_tiny
 
 from speechattn import data
 from speechattn.cli import main
 from speechattn.corpora import shards as module
 from speechattn.corpora.manifest import phone_intervals, read_cuts
 from speechattn.corpora.shards import Shards, checksum_or_path, is_sharded, read_shards, write_shards
-from speechattn.data import Batches, check_labels, cut_waveform, long_enough
+from speechattn.cuts import check_labels, cut_waveform, long_enough
+from speechattn.data import Batches
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
 
 GEOMETRY = Geometry()
 PHONES = PhoneSet.load("arpabet41")
-
-TINY = """
-data: {batch_seconds: 10, num_workers: 0}
-model:
-  encoder: {dim: 16, layers: 1, heads: 2, left: 4, right: 4, feed_forward: 16, conv_kernel: 3}
-optim: {epochs: 1, learning_rate: 5.0e-3, average: 0}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -164,28 +157,18 @@ def test_many_cuts_are_stratified_by_length(tone_corpus, sharded, monkeypatch):
     assert not asked[0] and len(asked[1]["duration_bins"]) == 7
 
 
-class Server(http.server.SimpleHTTPRequestHandler):
-    asked: list[str] = []
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        super().do_GET()
+@pytest.fixture
+def asked() -> list[str]:
+    """What was fetched from `address`."""
+    return []
 
 
 @pytest.fixture
-def address(sharded) -> Iterator[str]:
-    """The shards on a server; Server.asked is what was fetched."""
+def address(sharded, asked) -> Iterator[str]:
+    """The shards on a server."""
     pytest.importorskip("smart_open")
-    Server.asked.clear()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Server, directory=str(sharded))) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(sharded, asked) as address:
+        yield address
 
 
 def test_an_address_serves_as_well(sharded, address):
@@ -197,18 +180,18 @@ def test_an_address_serves_as_well(sharded, address):
         read_shards(f"{address}/nowhere")
 
 
-def test_a_shard_is_fetched_when_its_turn_comes(address, monkeypatch):
+def test_a_shard_is_fetched_when_its_turn_comes(address, asked, monkeypatch):
     cuts = iter(read_shards(f"{address}/train"))
-    assert Server.asked == ["/train.json"]
+    assert asked == ["/train.json"]
     for number in range(24):
         next(cuts)
-        assert len(Server.asked) == 1 + 2 * (1 + number // 5)
+        assert len(asked) == 1 + 2 * (1 + number // 5)
 
     monkeypatch.setattr(data, "SHARD_BUFFER", 2)
-    Server.asked.clear()
+    asked.clear()
     batches = make_batches(f"{address}/train", shuffle=True).epoch(0)
     next(batches)
-    assert len(Server.asked) <= 1 + 2 * 2  # of 5 shards: enough for a batch and the buffer
+    assert len(asked) <= 1 + 2 * 2  # of 5 shards: enough for a batch and the buffer
 
 
 def test_the_audio_in_waiting_does_not_grow_with_the_number_of_shards(tone_corpus, tmp_path, monkeypatch):
@@ -377,8 +360,7 @@ def test_the_command_prepares_trains_and_scores_from_shards(tone_corpus, tmp_pat
     assert {path.name for path in (folder / "shards").iterdir()} == {
         f"{split}{suffix}" for split in ("train", "dev", "test") for suffix in ("", ".json")
     }
-    (tmp_path / "tiny.yaml").write_text(TINY)
-    train = ["train", "--config", str(tmp_path / "tiny.yaml"), "--output", str(tmp_path / "model")]
+    train = ["train", "--config", str(write_tiny(tmp_path / "tiny.yaml")), "--output", str(tmp_path / "model")]
     train += ["--data.train", str(folder / "shards/train"), "--data.dev", str(folder / "shards/dev.json")]
     main(train)
     weights = tmp_path / "model/model.safetensors"

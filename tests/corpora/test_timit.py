@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 from in_process_recipe import run_recipe
-from lhotse import CutSet
+from prepared import read_splits
+from refused import refused
+from tiny_configuration import write_tiny
 
 from speechattn.cli import main
 from speechattn.corpora import prepare_corpus
@@ -33,14 +35,6 @@ PARTS = {"FVMH0": "train", "MARC0": "train", "FALR0": "train", "FDRW0": "dev", "
     "FDHC0": "test",
     "MJLN0": "test",
 }
-TINY = """
-data: {batch_seconds: 10, num_workers: 0}
-model:
-  phones: timit48
-  frontend: {normalisation: utterance}
-  encoder: {dim: 16, layers: 1, heads: 2, left: 4, right: 4, feed_forward: 16, conv_kernel: 3}
-optim: {epochs: 4, learning_rate: 5.0e-3, average: 0}
-"""
 
 
 def sphere(samples: np.ndarray, *, count: int | None = None, coding: str = "pcm") -> bytes:
@@ -107,18 +101,6 @@ def lowered(source: Path, target: Path) -> Path:
     return target
 
 
-def read(output: Path) -> dict[str, list]:
-    return {name: list(CutSet.from_file(output / f"{name}.jsonl.gz")) for name in ("train", "dev", "test")}
-
-
-def refused(capsys, *argv: object) -> str:
-    with pytest.raises(SystemExit) as stop:
-        main([str(word) for word in argv])
-    assert stop.value.code == 2
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("speechattn: error: "))
-    return line
-
-
 def test_the_lists_are_the_official_ones():
     dev, test = _speakers("dev"), _speakers("test")
     assert (len(set(dev)), len(set(test))) == (50, 24) and not set(dev) & set(test)
@@ -138,7 +120,7 @@ def test_without_the_corpus_the_way_to_it_is_named(tmp_path, capsys):
 
 def test_cuts_are_the_sentences_without_sa_and_labels_are_kept(toy, tmp_path, capsys, caplog):
     prepare_timit(toy, tmp_path / "out")
-    splits = read(tmp_path / "out")
+    splits = read_splits(tmp_path / "out")
     assert {name: [cut.id for cut in cuts] for name, cuts in splits.items()} == {
         "train": ["fcjf0-sx37"],
         "dev": ["faks0-sx37"],
@@ -155,10 +137,10 @@ def test_the_glottal_stop_is_ignored_or_silence(toy, tmp_path, capsys):
     ids = {name: PhoneSet.load(name).ids(["q", "pau"]) for name in ("timit48", "timit39")}
     assert all(row["q"] == -100 and row["pau"] >= 0 for row in ids.values())
     main(["prepare", "timit", "--q", "sil", "--corpus-dir", str(toy), "--output", str(tmp_path / "out")])
-    (cut,) = read(tmp_path / "out")["dev"]
+    (cut,) = read_splits(tmp_path / "out")["dev"]
     assert phone_intervals(cut) == [(0, 1000, "h#"), (1000, 2000, "pau"), (2000, 3000, "ix")]
     prepare_corpus("timit", tmp_path / "out", corpus_dir=toy, options=TimitOptions())  # another option: made again
-    assert phone_intervals(read(tmp_path / "out")["dev"][0])[1].symbol == "q"
+    assert phone_intervals(read_splits(tmp_path / "out")["dev"][0])[1].symbol == "q"
     assert "q must be ignore or sil" in refused(
         capsys, "prepare", "timit", "--q", "silence", "--corpus-dir", toy, "--output", tmp_path / "out"
     )
@@ -202,7 +184,7 @@ def test_any_case_level_and_format_gives_the_same_cuts(tree, tmp_path):
     prepare_timit(tree, tmp_path / "upper")
     prepare_timit(tree / "TIMIT", tmp_path / "root")
     prepare_timit(lowered(tree, tmp_path / "copy"), tmp_path / "lower")
-    upper, root, lower = (read(tmp_path / name) for name in ("upper", "root", "lower"))
+    upper, root, lower = (read_splits(tmp_path / name) for name in ("upper", "root", "lower"))
     for split, cuts in upper.items():
         assert len(cuts) == 3 * sum(part == split for part in PARTS.values())
         for cut, same, other in zip(cuts, root[split], lower[split], strict=True):
@@ -215,15 +197,14 @@ def test_any_case_level_and_format_gives_the_same_cuts(tree, tmp_path):
 
 
 def test_the_recipe_scores_48_classes_on_39(tree, tmp_path):
-    conf, exp = tmp_path / "tiny.yaml", tmp_path / "exp"
-    conf.write_text(TINY)
+    conf, exp = write_tiny(tmp_path / "tiny.yaml", epochs=4, phones="timit48"), tmp_path / "exp"
     result = run_recipe("timit", "--corpus-dir", tree, "--exp-dir", exp, "--conf", conf, folder=tmp_path)
     assert result.returncode == 0 and result.stdout.count("LDC93S1") == 1
     assert len(json.loads((exp / "model/config.json").read_text())["symbols"]) == 48
     figures = json.loads((exp / "report/test.json").read_text())
     phones = PhoneSet.load("timit39")
     expected: dict[str, int] = dict.fromkeys(phones.symbols, 0)
-    for cut in read(exp / "data")["test"]:
+    for cut in read_splits(exp / "data")["test"]:
         intervals = phone_intervals(cut)
         for centre in range(200, cut.num_samples - 199, 160):
             (symbol,) = (i.symbol for i in intervals if i.start <= centre < i.end)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from lhotse import CutSet
+from prepared import read_splits
 
 from speechattn.corpora import download_corpus, prepare_corpus
 from speechattn.corpora.manifest import phone_intervals
 from speechattn.corpora.timit_sample import prepare_timit_sample
-from speechattn.data import cut_labels
+from speechattn.cuts import cut_labels
 from speechattn.geometry import Geometry, num_frames
 from speechattn.phones import PhoneSet
 
@@ -43,13 +43,9 @@ def copy(corpus, tmp_path):
     return Path(shutil.copytree(corpus, tmp_path / "copy"))
 
 
-def read(output: Path) -> dict[str, list]:
-    return {name: list(CutSet.from_file(output / f"{name}.jsonl.gz")) for name in ("train", "dev", "test")}
-
-
 def test_splits_by_dialect_without_sa_in_dev_and_test(corpus, tmp_path, capsys):
     prepare_timit_sample(corpus, tmp_path)
-    splits = read(tmp_path)
+    splits = read_splits(tmp_path)
     assert {name: len(cuts) for name, cuts in splits.items()} == {"train": 100, "dev": 16, "test": 32}
     dialects = {name: {cut.supervisions[0].speaker[-1] for cut in cuts} for name, cuts in splits.items()}
     assert dialects == {"train": {*"012345"}, "dev": {"6"}, "test": {"7", "8"}}
@@ -64,7 +60,7 @@ def test_splits_by_dialect_without_sa_in_dev_and_test(corpus, tmp_path, capsys):
 def test_last_label_past_the_end_is_cut(copy, tmp_path):
     (copy / "timit/dr1-fvmh0/sa1.phn").write_text("0 2000 h#\n2000 3001 h#\n")
     prepare_timit_sample(copy / "timit", tmp_path / "out")  # the root itself will do
-    (cut,) = (cut for cut in read(tmp_path / "out")["train"] if cut.id == "fvmh0-sa1")
+    (cut,) = (cut for cut in read_splits(tmp_path / "out")["train"] if cut.id == "fvmh0-sa1")
     assert phone_intervals(cut)[-1] == (2000, 3000, "h#")
 
 
@@ -118,7 +114,7 @@ def test_every_frame_of_the_real_sample_has_the_label_of_its_centre_sample(sampl
     """Against a label for every sample, painted interval by interval from the corpus's own files."""
     phones = PhoneSet.load("timit61")
     count = 0
-    for cut in (cut for cuts in read(sample / "cuts").values() for cut in cuts):
+    for cut in (cut for cuts in read_splits(sample / "cuts").values() for cut in cuts):
         (path,) = (sample / "corpus").rglob(f"*{cut.id.replace('-', '/')}.phn")
         painted = [""] * cut.num_samples
         rows = [line.split() for line in path.read_text().splitlines()]
@@ -141,7 +137,7 @@ def test_the_real_sample_is_counted_before_sa_is_left_out(sample, tmp_path, caps
 
 
 def test_real_sample_has_the_expected_frames(sample):
-    splits = read(sample / "cuts")
+    splits = read_splits(sample / "cuts")
     frames = {name: sum(num_frames(cut.num_samples) for cut in cuts) for name, cuts in splits.items()}
     assert frames == {"train": 29613, "dev": 5612, "test": 9582}
     symbols = Counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zipfile
 from pathlib import Path
 
 
@@ -14,6 +15,12 @@ def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def write_zip(path: Path, *members: tuple[str | zipfile.ZipInfo, str]) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members:
+            file.writestr(name, content)
 
 
 def file_entry(name: str, content: bytes = b"a a.wav\n") -> tuple[tarfile.TarInfo, bytes]:

@@ -6,37 +6,30 @@ import json
 import os
 
 import pytest
-import yaml
 from in_process_recipe import run_recipe
-from made_librispeech import MadeCorpus, served
+from made_librispeech import MadeCorpus
+from served_folder import served
+from tiny_configuration import write_tiny
 
 from speechattn.corpora.manifest import read_cuts
 
-TINY = {
-    "data": {"batch_seconds": 6, "num_workers": 0},
-    "model": {
-        "phones": "arpabet41",
-        "frontend": {"normalisation": "utterance"},
-        "encoder": {"dim": 16, "layers": 1, "heads": 2, "left": 4, "right": 4, "feed_forward": 16, "conv_kernel": 3},
-    },
-    "optim": {"epochs": 2, "learning_rate": 2.0e-2, "average": 0},
-}
+ARPABET = {"phones": "arpabet41"}
 CPC = {"phones": "cpc41", "symbols": [str(number) for number in range(41)]}
 
 
 @pytest.mark.parametrize(
     ("options", "phones", "sizes"),
     [
-        (["--subsets", "train-clean-5,dev-clean-2"], {}, (12, 4, 4)),
-        (["--labels", "align"], {}, (12, 4, 4)),
+        (["--subsets", "train-clean-5,dev-clean-2"], ARPABET, (12, 4, 4)),
+        (["--labels", "align"], ARPABET, (12, 4, 4)),
         (["--labels", "cpc"], CPC, (8, 1, 3)),
     ],
     ids=["mini-mfa", "align", "cpc"],
 )
 def test_from_download_to_scores(librispeech: MadeCorpus, tmp_path, monkeypatch, options, phones, sizes):
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # a process more costs more than it does
-    conf, exp = tmp_path / "tiny.yaml", tmp_path / "exp"
-    conf.write_text(yaml.safe_dump({**TINY, "model": {**TINY["model"], **phones}}))
+    conf = write_tiny(tmp_path / "tiny.yaml", epochs=2, learning_rate=2e-2, batch_seconds=6, **phones)
+    exp = tmp_path / "exp"
     with served(librispeech.mirror) as address:
         places = ["--mirror", address, "--corpus-dir", tmp_path / "corpus", "--exp-dir", exp]
         result = run_recipe("librispeech", *places, "--conf", conf, "--", *options, folder=tmp_path)

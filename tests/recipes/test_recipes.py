@@ -11,23 +11,15 @@ from pathlib import Path
 
 import parselmouth
 import pytest
+from in_process_recipe import RECIPES
+from tiny_configuration import write_tiny
 
 from speechattn.cli import main
 from speechattn.corpora import corpus_options
 from speechattn.corpora.manifest import read_cuts
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 FOLDERS = sorted(path.parent for path in RECIPES.glob("*/run.sh"))
 CONFIGURATIONS = sorted(RECIPES.rglob("*.yaml"))
-
-TINY = """
-data: {batch_seconds: 10, num_workers: 0}
-model:
-  phones: timit39
-  frontend: {normalisation: utterance}
-  encoder: {dim: 16, layers: 1, heads: 2, left: 4, right: 4, feed_forward: 16, conv_kernel: 3}
-optim: {epochs: 1, learning_rate: 5.0e-3, average: 0}
-"""
 
 
 def run(recipe: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
@@ -69,8 +61,7 @@ def test_commands_in_readmes_name_files_and_options_that_exist():
 
 
 def test_from_download_to_scores_and_again_without_work(timit_archive, mirror, tmp_path):
-    conf = tmp_path / "tiny.yaml"
-    conf.write_text(TINY)
+    conf = write_tiny(tmp_path / "tiny.yaml", phones="timit39")
     exp = tmp_path / "exp"
     options = ["--mirror", mirror, "--corpus-dir", tmp_path / "corpus", "--exp-dir", exp, "--conf", conf]
     first = run("timit_sample", *options)
@@ -95,7 +86,7 @@ def test_from_download_to_scores_and_again_without_work(timit_archive, mirror, t
     assert times == {path: path.stat().st_mtime_ns for path in exp.rglob("*") if path.is_file()}
     assert "epoch=" in first.stderr and "epoch=" not in second.stderr
 
-    conf.write_text(TINY.replace("5.0e-3", "4.0e-3"))  # a changed option runs the training again
+    write_tiny(conf, phones="timit39", learning_rate=4e-3)  # a changed option runs the training again
     third = run("timit_sample", *options, "--stage", "3", "--stop-stage", "3")
     assert third.returncode == 0 and weights.stat().st_mtime_ns > made
 

@@ -1,0 +1,166 @@
+"""Waveforms in training: phones stay on their sounds, levels are what was asked for, and the seed decides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechattn.alignment import Interval
+from speechattn.corpora.manifest import phone_intervals, read_cuts
+from speechattn.cuts import cut_labels, long_enough
+from speechattn.data import Batches
+from speechattn.geometry import Geometry
+from speechattn.phones import IGNORED, PhoneSet
+from speechattn.wave_augmentation import (
+    WaveAugmentConfig,
+    add_noise,
+    at_speed,
+    augment_waveform,
+    cropped,
+    edges_to_crop,
+)
+
+GEOMETRY = Geometry()
+PHONES = PhoneSet.load("arpabet41")
+EVERYTHING = WaveAugmentConfig(speeds=(0.9, 1.0, 1.1), edge_silence_s=0.02, snr_db=(10.0, 30.0), gain_db=6.0)
+
+
+def augmented(waveform, intervals, config, seed=0):
+    return augment_waveform(waveform, intervals, config, seed=seed, silences={"SIL"}, sample_rate=16000)
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.1, 1.25])
+def test_labels_follow_the_speed(tone_corpus, speed):
+    for cut in read_cuts(tone_corpus / "dev.jsonl.gz"):
+        audio, _ = soundfile.read(cut.recording.sources[0].source, dtype="float32")
+        intervals = phone_intervals(cut)
+        played, moved = at_speed(audio, intervals, speed)
+        labels = cut_labels(cut, PHONES, GEOMETRY, intervals=moved, num_samples=len(played))
+        assert len(labels) == GEOMETRY.num_frames(len(played))
+        for centre, label in zip(GEOMETRY.centres(len(played)), labels, strict=True):
+            there = [i.symbol for i in intervals if i.start - 1 <= centre * speed <= i.end + 1]  # 1: rounding
+            assert PHONES.symbols[label] in there
+
+
+def test_a_tone_sounds_higher_at_a_higher_speed():
+    tone = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype(np.float32)
+    played, _ = at_speed(tone, [], 1.25)
+    assert len(played) == 12800
+    assert np.abs(np.fft.rfft(played[:12800])).argmax() * 16000 / 12800 == pytest.approx(1250, abs=2)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.data())
+def test_cropping_keeps_every_sample_under_its_phone(lengths, data):
+    bounds = np.cumsum([0, *lengths])
+    intervals = [Interval(int(a), int(b), f"p{n}") for n, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False))]
+    total = int(bounds[-1]) + data.draw(st.integers(0, 3))  # the last samples may have no phone
+    start = data.draw(st.integers(0, total))
+    end = data.draw(st.integers(start, total))
+    waveform = np.arange(total, dtype=np.float32)
+    part, moved = cropped(waveform, intervals, start, end)
+    expected = {int(sample): next((i.symbol for i in intervals if i.start <= sample < i.end), None) for sample in part}
+    assert list(part) == list(range(start, end))
+    for number, sample in enumerate(part):
+        assert next((i.symbol for i in moved if i.start <= number < i.end), None) == expected[int(sample)]
+
+
+def test_only_silence_at_the_ends_goes_and_never_more_than_was_there():
+    intervals = [Interval(0, 50, "SIL"), Interval(50, 70, "AA"), Interval(70, 90, "SIL"), Interval(90, 100, "S")]
+    assert edges_to_crop(intervals, {"SIL"}, 160, np.array([10.0, 20.0])) == (40, 120)
+    assert edges_to_crop(intervals, {"SIL"}, 160, np.array([0.0, 0.0])) == (50, 100)
+    assert edges_to_crop(intervals, {"SIL"}, 160, np.array([99.0, 99.0])) == (0, 160)
+    assert edges_to_crop(intervals[:1], {"SIL"}, 50, np.array([0.0, 0.0])) == (0, 50)
+    waveform = np.zeros(160, dtype=np.float32)
+    config = WaveAugmentConfig(edge_silence_s=0.0)
+    assert augmented(waveform, intervals, config)[1][0] == Interval(0, 20, "AA")
+    whole = augment_waveform(
+        waveform, intervals, config, seed=0, silences={"SIL"}, sample_rate=16000, shortest=60
+    )  # cropping would leave 50
+    assert len(whole[0]) == 160 and whole[1] == intervals
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("snr_db", [0.0, 20.0])
+def test_noise_has_the_level_and_the_slope_asked_for(slope, snr_db):
+    generator = np.random.default_rng(0)
+    tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(160000) / 16000).astype(np.float32)
+    noise = add_noise(tone, snr_db, slope, generator) - tone
+    measured = 10 * np.log10(np.square(tone, dtype=np.float64).sum() / np.square(noise, dtype=np.float64).sum())
+    assert measured == pytest.approx(snr_db, abs=0.01)
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    octaves = [power[first : 2 * first].mean() for first in (2000, 4000, 8000, 16000, 32000)]
+    steps = [10 * np.log10(high / low) for low, high in zip(octaves, octaves[1:], strict=False)]
+    assert steps == pytest.approx([-10 * np.log10(2) * slope] * 4, abs=0.4)
+
+
+def test_noise_leaves_silence_as_it_is_and_gain_stays_in_its_bounds():
+    silent = np.zeros(1000, dtype=np.float32)
+    assert not add_noise(silent, 10.0, 1.0, np.random.default_rng(0)).any()
+    ones = np.ones(10, dtype=np.float32)
+    gains = [augmented(ones, [], WaveAugmentConfig(gain_db=6.0), seed)[0][0] for seed in range(200)]
+    decibels = 20 * np.log10(gains)
+    assert -6 <= decibels.min() < -5 and 5 < decibels.max() <= 6
+
+
+def test_the_seed_decides_and_nothing_happens_unless_asked_for(speech):
+    intervals = [Interval(0, 4000, "SIL"), Interval(4000, 20000, "AA"), Interval(20000, len(speech[0]), "SIL")]
+    same, phones = augmented(speech[0], intervals, WaveAugmentConfig())
+    assert np.array_equal(same, speech[0]) and phones == intervals
+    first, again, other = (augmented(speech[0], intervals, EVERYTHING, seed) for seed in (3, 3, 4))
+    assert np.array_equal(first[0], again[0]) and first[1] == again[1]
+    assert len(first[0]) != len(other[0]) and first[0].dtype == np.float32
+    assert first[1][-1].end <= len(first[0]) + 1
+
+
+def test_batches_draw_anew_in_every_epoch_and_for_every_utterance(tone_corpus):
+    def lengths(epoch, **options):
+        batches = Batches(
+            long_enough(tone_corpus / "train.jsonl.gz", GEOMETRY), PHONES, GEOMETRY,
+            batch_seconds=4.0, shuffle=False, **options,
+        )  # fmt: skip
+        return {name: int(n) for b in batches.epoch(epoch) for name, n in zip(b.ids, b.lengths, strict=True)}
+
+    speeds = {"wave_augment": WaveAugmentConfig(speeds=(0.9, 1.0, 1.1))}
+    plain, first, second = lengths(0), lengths(0, **speeds), lengths(1, **speeds)
+    ratios = {round(plain[name] / first[name], 1) for name in plain}
+    assert ratios == {0.9, 1.0, 1.1}
+    assert first != second and first == lengths(0, **speeds, num_workers=1)
+
+
+def test_augmented_batches_keep_labels_on_their_tones(tone_corpus):
+    """Each phone is a tone of its own: the label of a frame is told by its spectrum."""
+    batches = Batches(
+        long_enough(tone_corpus / "train.jsonl.gz", GEOMETRY), PHONES, GEOMETRY,
+        batch_seconds=10.0, shuffle=True, wave_augment=EVERYTHING,
+    )  # fmt: skip
+    tones = {"AA": 300.0, "IY": 700.0, "S": 3000.0}
+    right = total = 0
+    for batch in batches.epoch(2):
+        for row, length in enumerate(batch.lengths.tolist()):
+            frames = batch.waveforms[row, :length].unfold(0, 400, 160)
+            peaks = (torch.fft.rfft(frames * torch.hann_window(400)).abs()[:, 4:].argmax(dim=1) + 4) * 40.0
+            for peak, label in zip(peaks.tolist(), batch.labels[row].tolist(), strict=False):
+                if label != IGNORED and (symbol := PHONES.symbols[label]) in tones:
+                    nearest = min(tones, key=lambda name: abs(np.log(peak / tones[name])))
+                    right, total = right + (nearest == symbol), total + 1
+    assert total > 1000 and right / total > 0.9
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("speeds", ()),
+        ("speeds", (3.0,)),
+        ("edge_silence_s", -1.0),
+        ("snr_db", (20.0, 10.0)),
+        ("snr_db", (1.0,)),
+        ("gain_db", -1.0),
+    ],
+)
+def test_settings_out_of_range_are_named(field, value):
+    with pytest.raises(ValueError, match=rf"wave_augment\.{field}"):
+        WaveAugmentConfig(**{field: value})
