@@ -86,7 +86,8 @@ def augment_waveform(
     if speed != 1:
         waveform, phones = at_speed(waveform, phones, speed)
     if config.snr_db:
-        waveform = add_noise(waveform, random.uniform(*config.snr_db), random.uniform(0, 2), random)
+        lowest, highest = config.snr_db
+        waveform = add_noise(waveform, random.uniform(lowest, highest), random.uniform(0, 2), random)
     if config.gain_db:
         waveform = waveform * np.float32(10 ** (random.uniform(-config.gain_db, config.gain_db) / 20))
     return waveform, phones
