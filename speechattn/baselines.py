@@ -212,7 +212,8 @@ class Tdnn(nn.Module):
 
     def stages(self) -> list[Stage]:
         """What a stream applies to features as they come, one after the other."""
-        return [Stage(layer, layer.reach, layer.reach) for layer in cast("list[TdnnLayer]", list(self.layers))]
+        layers = [cast(TdnnLayer, layer) for layer in self.layers]
+        return [Stage(layer, layer.reach, layer.reach) for layer in layers]
 
 
 class TdnnLayer(nn.Module):
