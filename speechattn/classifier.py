@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from speechattn.alignment import Segment, frames_to_segments
 from speechattn.audio import audio_info, load_audio
-from speechattn.baselines import Linear, Mlp, MlpConfig
+from speechattn.baselines import Blstm, BlstmConfig, Linear, Mlp, MlpConfig, Tdnn, TdnnConfig
 from speechattn.encoder import Encoder, EncoderConfig
 from speechattn.frontend import LogMelTransform, Mfcc, MfccConfig, ReadyFeatures
 from speechattn.geometry import Geometry
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassifierConfig", "FrameClassifier", "model_files"]
 
-KINDS = ("encoder", "mlp", "linear")
+KINDS = ("encoder", "blstm", "tdnn", "mlp", "linear")
 POOLINGS = ("none", "mean", "attention")
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
@@ -41,10 +41,13 @@ class ClassifierConfig:
     Args:
         phones: Name of the phone set, or a file with a phone a line, see `PhoneSet.load`; not used with pooling.
         symbols: The phones, index = class; empty: those of the named set. With pooling: the labels.
-        kind: The body: `encoder` (truncated self-attention), `mlp` or `linear` (no context).
+        kind: The body: `encoder` (truncated self-attention), or a baseline: `blstm`, `tdnn`, `mlp` (one frame or a
+            window of frames), `linear` (one frame).
         frontend: The features; None: the model takes features that are ready made, not waveforms.
         feature_dim: Values in a frame of ready features; not used with a front end.
         encoder: Shape of the encoder, if that is the body.
+        blstm: Shape of the bidirectional LSTM, if that is the body.
+        tdnn: Shape of the time-delay network, if that is the body.
         mlp: Shape of the MLP, if that is the body.
         pooling: `none`: a phone for every frame; `mean` or `attention` over the frames: one label for the utterance.
 
@@ -58,6 +61,8 @@ class ClassifierConfig:
     frontend: MfccConfig | None = field(default_factory=MfccConfig)
     feature_dim: int = 39
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    blstm: BlstmConfig = field(default_factory=BlstmConfig)
+    tdnn: TdnnConfig = field(default_factory=TdnnConfig)
     mlp: MlpConfig = field(default_factory=MlpConfig)
     pooling: str = "none"
 
@@ -88,7 +93,9 @@ class ClassifierConfig:
         """The inverse of `dataclasses.asdict`, as read back from JSON. An unknown key is a TypeError."""
         if not isinstance(values, dict):
             raise TypeError(f"settings by name are needed, got {values!r}")
-        parts = {"frontend": MfccConfig, "encoder": EncoderConfig, "mlp": MlpConfig}
+        parts = {
+            "frontend": MfccConfig, "encoder": EncoderConfig, "blstm": BlstmConfig, "tdnn": TdnnConfig, "mlp": MlpConfig
+        }  # fmt: skip
         built = {key: part(**values[key]) for key, part in parts.items() if values.get(key) is not None}
         return cls(**{**values, **built})
 
@@ -118,9 +125,13 @@ class FrameClassifier(nn.Module):
             self.frontend = ReadyFeatures(config.feature_dim)
         else:
             self.frontend = Mfcc(config=config.frontend)
-        self.body: Encoder | Mlp | Linear
+        self.body: Encoder | Blstm | Tdnn | Mlp | Linear
         if config.kind == "encoder":
             self.body = Encoder(self.frontend.dim, config.encoder)
+        elif config.kind == "blstm":
+            self.body = Blstm(self.frontend.dim, config.blstm)
+        elif config.kind == "tdnn":
+            self.body = Tdnn(self.frontend.dim, config.tdnn)
         elif config.kind == "mlp":
             self.body = Mlp(self.frontend.dim, config.mlp)
         else:
