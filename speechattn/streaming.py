@@ -183,5 +183,5 @@ class ClassifierStream:
             rows = self._encoder.push(rows, last=last)
         else:  # a body without context
             rows = model.body(rows[None], torch.full((1,), len(rows), device=rows.device))[0]
-        posteriors = model.output(rows).log_softmax(dim=1)
+        posteriors = (model.output(rows) / model.config.temperature).log_softmax(dim=1)
         return posteriors.numpy(force=True) if isinstance(features, np.ndarray) else posteriors
