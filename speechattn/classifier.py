@@ -6,6 +6,7 @@ With pooling between body and output layer it is one label per utterance; withou
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,8 @@ class ClassifierConfig:
         tdnn: Shape of the time-delay network, if that is the body.
         mlp: Shape of the MLP, if that is the body.
         pooling: `none`: a phone for every frame; `mean` or `attention` over the frames: one label for the utterance.
+        temperature: What logits are divided by before their softmax gives posteriors; training learns it on dev when
+            it ends, whatever it was, see `calibration`.
 
     Raises:
         ValueError: When a field is out of its range.
@@ -65,6 +68,7 @@ class ClassifierConfig:
     tdnn: TdnnConfig = field(default_factory=TdnnConfig)
     mlp: MlpConfig = field(default_factory=MlpConfig)
     pooling: str = "none"
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -75,6 +79,8 @@ class ClassifierConfig:
             raise ValueError(f"model.pooling {self.pooling!r} needs the labels of utterances in model.symbols")
         if self.feature_dim < 1:
             raise ValueError(f"model.feature_dim must be at least 1, got {self.feature_dim}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"model.temperature must be positive and finite, got {self.temperature}")
         if self.frontend is not None and self.frontend.normalisation == "speaker":
             raise ValueError("model.frontend.normalisation must not be 'speaker': a model hears unknown speakers")
         if not self.symbols and (phones := PhoneSet.load(self.phones)).name == "custom":
@@ -175,7 +181,9 @@ class FrameClassifier(nn.Module):
 
         Returns:
             (logits, frame_lengths): (B, T, P) float, in the front end's precision, and (B,) int64. What stands
-            past an utterance's frames has no meaning. With pooling, logits are (B, P).
+            past an utterance's frames has no meaning. With pooling, logits are (B, P). They are as trained, not
+            divided by `config.temperature`, and so is what an export of this function gives: the posteriors are
+            softmax(logits / temperature).
         """
         features, frame_lengths = self.frontend(
             torch.atleast_2d(waveforms), lengths, log_mel_transform=log_mel_transform
@@ -187,7 +195,7 @@ class FrameClassifier(nn.Module):
 
     @torch.inference_mode()
     def posteriors(self, samples: np.ndarray) -> np.ndarray:
-        """Posterior of every phone in every frame.
+        """Posterior of every phone in every frame, softmax(logits / temperature).
 
         Args:
             samples: (N,) float32 in [-1, 1] at the model's sample rate; without a front end features, (T, D).
@@ -197,7 +205,7 @@ class FrameClassifier(nn.Module):
         """
         device = self.output.weight.device
         logits, _ = self(torch.as_tensor(samples, device=device)[None])
-        return logits[0].softmax(dim=-1).numpy(force=True)
+        return (logits[0] / self.config.temperature).softmax(dim=-1).numpy(force=True)
 
     @torch.inference_mode()
     def attention_weights(self, source: str | Path | np.ndarray, *, layer: int = -1) -> np.ndarray:

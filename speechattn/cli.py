@@ -275,6 +275,26 @@ def _evaluate(arguments: Any) -> None:
     )
 
 
+def _add_compare(parser: ArgumentParser) -> None:
+    parser.add_argument("model_a", metavar="A", type=str, help="a model's folder, or its id on the Hugging Face Hub")
+    parser.add_argument("model_b", metavar="B", type=str, help="likewise")
+    parser.add_argument("--cuts", type=str, required=True, help="cuts with phones")
+    parser.add_argument("--phones", type=str, help="phone set to score on; default: the models' own")
+    parser.add_argument("--json", type=str, help="file for the figures")
+
+
+def _compare(arguments: Any) -> None:
+    from speechattn.comparison import compare_and_print
+
+    compare_and_print(
+        arguments.model_a,
+        arguments.model_b,
+        arguments.cuts,
+        phones=arguments.phones,
+        json_file=arguments.json,
+    )
+
+
 def _add_predict(parser: ArgumentParser) -> None:
     parser.add_argument("audio", type=str, nargs="*", help="audio files of any rate")
     parser.add_argument("--cuts", type=str, help="take the recordings of these cuts; the cuts' ids name the results")
@@ -329,5 +349,6 @@ _COMMANDS = {
     "score": (_add_score, _score, "compare two alignments of the same speech"),
     "train": (_add_train, _train, "train a model"),
     "evaluate": (_add_evaluate, _evaluate, "score a model on cuts"),
+    "compare": (_add_compare, _compare, "say whether one of two models is better on cuts, or could be by chance"),
     "predict": (_add_predict, _predict, "find the phones of audio files"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Batch:
         lengths: (B,) int64, samples, or frames of the features.
         labels: (B, T) int64, -100 where a frame is not scored or is padding; (B,) when utterances have one label.
         seeds: For whatever is random about each utterance in this epoch.
+        cuts: The Lhotse cuts, without their recordings and before any augmentation.
     """
 
     ids: list[str]
@@ -48,6 +49,7 @@ class Batch:
     lengths: Tensor
     labels: Tensor
     seeds: list[int]
+    cuts: list[Any] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
@@ -257,6 +259,7 @@ class _Utterances(Dataset):
             if self.per_utterance
             else pad_sequence(labels, batch_first=True, padding_value=IGNORED),
             seeds=seeds,
+            cuts=[replace(cut, recording=None) for cut in cuts],
         )
 
     def _utterance(self, cut: Any, seed: int) -> tuple[np.ndarray, np.ndarray | int]:

@@ -126,20 +126,40 @@ def format_figures(name: str, figures: dict[str, Any]) -> str:
         return "\n".join([f"{name}: accuracy over {figures['num_utterances']:,} utterances", *lines])
     rows = [
         ("", "all frames", "without silence"),
-        ("model", figures["frame_accuracy"], figures["frame_accuracy_no_silence"]),
-        ("majority class", majority["frame_accuracy"], majority["frame_accuracy_no_silence"]),
+        ("model", _percent(figures["frame_accuracy"]), _percent(figures["frame_accuracy_no_silence"])),
+        (
+            "95 % interval",
+            _interval(figures["frame_accuracy_interval"]),
+            _interval(figures["frame_accuracy_no_silence_interval"]),
+        ),
+        ("majority class", _percent(majority["frame_accuracy"]), _percent(majority["frame_accuracy_no_silence"])),
     ]
     title = (
         f"{name}: frame accuracy over {figures['num_frames']:,} frames of {figures['num_utterances']} utterances, "
         f"{100 * figures['silence_share']:.1f} % of them silence"
     )
-    lines = [title, *("  {:<16}{:>12}{:>18}".format(*map(_percent, row)) for row in rows)]
+    lines = [title, *("  {:<16}{:>20}{:>20}".format(*row) for row in rows)]
+    lines += [
+        f"  mean over phones {_percent(figures['macro_accuracy'])}, "
+        f"reference among the likeliest three {_percent(figures['top3_accuracy'])}",
+        *(
+            f"  boundaries within {tolerance} ms: precision {_percent(row['precision'])}, "
+            f"recall {_percent(row['recall'])}, F1 {_percent(row['f1'])}, R-value {_percent(row['r_value'])}"
+            for tolerance, row in figures["boundaries"].items()
+        ),
+        f"  phone error rate {_percent(figures['phone_error_rate'])} over "
+        f"{figures['phone_errors']['num_phones']:,} phones",
+        f"  expected calibration error {_percent(figures['expected_calibration_error'])} at temperature "
+        f"{figures['temperature']:.3f}, {_percent(figures['expected_calibration_error_at_temperature_1'])} without",
+    ]
     if known := figures.get("utterances_of_training_speakers"):
         lines.append(f"  {known} of the {figures['num_utterances']} utterances are by speakers that were trained on")
     return "\n".join(lines)
 
 
-def _percent(value: str | float | None) -> str:
-    if isinstance(value, str):
-        return value
+def _interval(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else " to ".join(map(_percent, ends))
+
+
+def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"

@@ -201,5 +201,5 @@ class ClassifierStream:
     def _classified(self, features: Any, *, last: bool) -> Any:
         model = self.model
         rows = self._body.push(torch.as_tensor(features, device=model.output.weight.device), last=last)
-        posteriors = model.output(rows).log_softmax(dim=1)
+        posteriors = (model.output(rows) / model.config.temperature).log_softmax(dim=1)
         return posteriors.numpy(force=True) if isinstance(features, np.ndarray) else posteriors

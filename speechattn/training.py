@@ -1,7 +1,7 @@
 """Train a `FrameClassifier` on cuts: AdamW, warm-up and cosine decay, SpecAugment, averaged weights.
 
-The model kept is the one that scores best on dev. Devices, mixed precision and processes are Accelerate's:
-the same command runs under `torchrun`.
+The model kept is the one that scores best on dev, with a temperature that is learned there. Devices, mixed precision
+and processes are Accelerate's: the same command runs under `torchrun`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from speechattn.classifier import CONFIG_FILE, WEIGHTS_FILE, ClassifierConfig, F
 from speechattn.corpora.shards import Shards, checksum_or_path
 from speechattn.cuts import check_labels, long_enough
 from speechattn.data import Batch, Batches
-from speechattn.evaluation import count_confusions
+from speechattn.evaluation import count_confusions, learn_temperature
 from speechattn.frontend import FeatureStatistics, Mfcc, ReadyFeatures
 from speechattn.metrics import frame_figures, utterance_figures
 from speechattn.phones import IGNORED
 from speechattn.plots import plot_curves, save_figure
 from speechattn.realignment import refuse_realigned
-from speechattn.stages import is_done, mark_done
+from speechattn.stages import is_done, mark_done, save_json
 from speechattn.training_log import EpochLog, Progress
 from speechattn.wave_augmentation import WaveAugmentConfig
 
@@ -140,6 +140,8 @@ class TrainConfig:
 def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     """Train, and keep the epoch that is best on dev. A training that has ended already is not repeated.
 
+    The temperature of the model's posteriors is learned on dev at the end, see `learn_temperature`.
+
     Args:
         config: The whole training.
         init: A model to start from instead of fresh weights; its shape replaces `config.model`.
@@ -213,6 +215,10 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     if accelerator.is_main_process:
         with open(output / LOG_FILE, encoding="utf-8", newline="") as file:
             save_figure(plot_curves(list(csv.DictReader(file))), output / "curves.png")
+        kept = FrameClassifier.from_pretrained(unfinished).to(accelerator.device)
+        kept.config = replace(kept.config, temperature=learn_temperature(kept, config.data.dev))
+        save_json(unfinished / CONFIG_FILE, asdict(kept.config))
+        log.info("temperature %.3f, learned on dev", kept.config.temperature)
         for name in (WEIGHTS_FILE, CONFIG_FILE):
             os.replace(unfinished / name, output / name)
         unfinished.rmdir()
@@ -224,7 +230,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
 def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[str, Any], dict[str, Path | str]]:
     """What a training's result depends on, for its stamp: options, and files by role. Not where things lie."""
     options = asdict(config) | {"init": None if init is None else str(init)}
-    del options["output"]
+    del options["output"], options["model"]["temperature"]  # which is learned
     for name in ("train", "dev", "num_workers"):
         del options["data"][name]
     inputs = {"train": checksum_or_path(config.data.train), "dev": checksum_or_path(config.data.dev)}

@@ -299,6 +299,28 @@ def test_segments_equal_runs_of_frames_by_loops() -> None:
     assert model.classify(samples) == segments  # nothing is random
 
 
+def test_temperature_divides_the_logits_of_posteriors_alone(tmp_path: Path) -> None:
+    model, samples = classifier(normalisation="global"), noise(8000).numpy()
+    logits = model(torch.from_numpy(samples))[0][0].detach()
+    segments = model.classify(samples)
+    model.config = dataclasses.replace(model.config, temperature=2.5)
+    model.save_pretrained(tmp_path)
+    hot = FrameClassifier.from_pretrained(tmp_path)
+    assert hot.config.temperature == 2.5
+    assert torch.equal(hot(torch.from_numpy(samples))[0][0], logits)
+    np.testing.assert_allclose(hot.posteriors(samples), (logits / 2.5).softmax(dim=-1).numpy(), rtol=1e-5)
+    flatter = hot.classify(samples)
+    assert [s[:3] for s in flatter] == [s[:3] for s in segments]
+    assert all(a.confidence < b.confidence for a, b in zip(flatter, segments, strict=True))
+    for temperature in (0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"model.temperature must be positive and finite, got {temperature}"):
+            ClassifierConfig(temperature=temperature)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["temperature"]  # as models were saved that know of none
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert FrameClassifier.from_pretrained(tmp_path).config.temperature == 1
+
+
 @pytest.mark.parametrize("rate, num_samples", [(44100, 40001), (48000, 30000), (8000, 7777), (16000, 12345)])
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
 def test_a_file_of_any_rate_is_covered_from_0_to_its_end(

@@ -25,7 +25,7 @@ from speechattn.corpora.manifest import alignment_items, read_cuts, save_cuts
 from speechattn.corpora.shards import write_shards
 from speechattn.data import Batch
 from speechattn.encoder import EncoderConfig
-from speechattn.evaluation import evaluate
+from speechattn.evaluation import evaluate, learn_temperature
 from speechattn.frontend import MfccConfig
 from speechattn.training import DataConfig, OptimConfig, TrainConfig, frame_loss, in_step, schedule, train
 
@@ -68,7 +68,10 @@ def test_learns_a_separable_task_and_keeps_the_best_epoch(config, tone_corpus):
     best = max(float(row["dev_accuracy"]) for row in rows)
     assert figures["frame_accuracy"] == pytest.approx(best, abs=1e-5)
     assert confusion.sum() == figures["num_frames"]
-    assert FrameClassifier.from_pretrained(folder).frontend.mean.abs().max() > 1  # statistics were learned
+    model = FrameClassifier.from_pretrained(folder)
+    assert model.frontend.mean.abs().max() > 1  # statistics were learned
+    assert model.config.temperature == learn_temperature(model, tone_corpus / "dev.jsonl.gz") != 1
+    assert figures["expected_calibration_error"] < figures["expected_calibration_error_at_temperature_1"]
 
 
 def test_same_seed_same_weights_whatever_the_workers_and_other_seed_other_weights(config, tmp_path):
