@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import pickle
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -57,7 +58,11 @@ class Checkpoints:
             if checksum(path)[:DIGITS] != path.stem.rpartition("-")[2]:
                 self._say(logging.WARNING, f"{path} is damaged and passed over")
                 continue
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            except (RuntimeError, pickle.UnpicklingError) as error:
+                self._say(logging.WARNING, f"{path} is passed over: {' '.join(str(error).split())[:200]}")
+                continue
             if others := _differences(content["run"], self.run):
                 shown = ", ".join(others[:4]) + (" ..." if len(others) > 4 else "")
                 self._say(logging.WARNING, f"{path} is of another training ({shown}): this one starts afresh")
@@ -65,7 +70,7 @@ class Checkpoints:
             self._whole = [path]
             return content["state"]
         if paths:
-            self._say(logging.WARNING, f"{self.folder}: no state is whole: the training starts afresh")
+            self._say(logging.WARNING, f"{self.folder}: no state can be used, the training starts afresh")
         return None
 
     def save(self, epoch: int, batches: int, state: Mapping[str, Any]) -> None:

@@ -45,8 +45,6 @@ log = logging.getLogger("speechattn")
 
 STAMP, LOG_FILE = "train.done.json", "log.csv"
 UNFINISHED = "unfinished"  # holds the best model so far and the state of a training that goes on, or was stopped
-    "unfinished"  # holds the best model so far, and the state, while a training goes on and when it was stopped
-)
 
 
 @dataclass
