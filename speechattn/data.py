@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from speechattn.alignment import Interval
 from speechattn.augmentation import cut_seed
+from speechattn.chunks import Chunking, chunk_cut, num_chunks
 from speechattn.corpora.manifest import phone_intervals
 from speechattn.corpora.shards import Shards
 from speechattn.cuts import cut_features, cut_label, cut_labels, cut_waveform
@@ -41,6 +44,7 @@ class Batch:
         lengths: (B,) int64, samples, or frames of the features.
         labels: (B, T) int64, -100 where a frame is not scored or is padding; (B,) when utterances have one label.
         seeds: For whatever is random about each utterance in this epoch.
+        num_utterances: How many they are, a piece of a long one counting as its part of it.
         cuts: The Lhotse cuts, without their recordings and before any augmentation.
     """
 
@@ -49,6 +53,7 @@ class Batch:
     lengths: Tensor
     labels: Tensor
     seeds: list[int]
+    num_utterances: float
     cuts: list[Any] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
@@ -64,20 +69,20 @@ class Batch:
 class Batches:
     """Batches of a set of cuts, capped by the longest utterance times their number.
 
-    Where processes share the cuts, each gets as many batches; to that end Lhotse may repeat cuts under other ids, see
-    `is_repetition`. With shards, each process, and each of its data-loading processes, reads shards of its own instead,
-    so that their numbers of batches differ.
+    Processes that share the cuts take turns: of W processes, number r gets batches r, r + W, r + 2 W ... of an order
+    that is the same for any W. With shards, each process, and each of its data-loading processes, reads shards of its
+    own instead. Either way some processes may have more batches than others.
 
     Args:
         cuts: Lhotse cuts with phone alignments, or with a label each; each at least one frame long; or `Shards`.
         phones: The inventory of the labels.
         geometry: Where the frames lie.
-        batch_seconds: Cap of longest x count, padding included. Lhotse closes a batch when another utterance as
-            long as its longest would not fit, so that the last one, if longer than all before, may exceed it.
+        batch_seconds: Cap of longest x count, padding included. Only a single utterance may exceed it.
         shuffle: Whether to draw another order in every epoch.
         seed: Of the order and of the utterances' seeds.
+        chunking: How long utterances are cut, for cuts with phones; None: they are left whole.
         wave_augment: What becomes of each utterance, drawn anew in every epoch; its labels follow. The cap counts it
-            as it was before. None: nothing.
+            as it was before. None: nothing. The pieces of a long utterance keep the silence at their ends.
         per_utterance: Whether to take one label for each utterance, see `cut_label`, instead of one for each frame.
         ready_features: Whether to take the cuts' features, as they are, instead of their recordings.
         num_workers: Data-loading processes, 0 to load in this one.
@@ -94,6 +99,7 @@ class Batches:
         batch_seconds: float,
         shuffle: bool,
         seed: int = 0,
+        chunking: Chunking | None = None,
         wave_augment: WaveAugmentConfig | None = None,
         per_utterance: bool = False,
         ready_features: bool = False,
@@ -105,53 +111,92 @@ class Batches:
         utterances = _Utterances(
             phones, geometry, seed, wave_augment or WaveAugmentConfig(), per_utterance, ready_features
         )
+        shortest = geometry.num_samples(1)
+        self.idle_shape = (1, next(iter(cuts)).num_features) if ready_features else (shortest,)
+        self.idle_labels = () if per_utterance else (geometry.num_frames(shortest),)
         self.source: Any
         order: dict[str, Any]
         if isinstance(cuts, Shards):
-            self.ids = None
-            self.source = _ShardBatches(cuts, utterances, batch_seconds, shuffle, seed, rank, world_size)
+            self.source = _ShardBatches(cuts, utterances, batch_seconds, shuffle, seed, chunking, rank, world_size)
             order = {"dataset": self.source}
         else:
-            self.ids = frozenset(cut.id for cut in cuts)
+            if chunking is not None:
+                cuts = _chunked(cuts, chunking)
             num_buckets = min(MAX_BUCKETS, len(cuts) // BUCKET_CUTS)
-            self.source = _sampler(
+            sampler = _sampler(
                 cuts,
                 {"num_buckets": num_buckets} if num_buckets > 1 else {},
                 max_duration=batch_seconds,
                 shuffle=shuffle,
                 seed=seed,
-                rank=rank,
-                world_size=world_size,
             )
-            order = {"dataset": utterances, "sampler": _WithEpoch(self.source)}
+            self.source = _Turns(sampler, rank, world_size)
+            order = {"dataset": utterances, "sampler": self.source}
         self.loader = DataLoader(
             **order,
             batch_size=None,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            worker_init_fn=_one_thread if num_workers else None,
+            worker_init_fn=_begin_work if num_workers else None,
             multiprocessing_context="forkserver" if num_workers else None,
         )
 
-    def is_repetition(self, cut_id: str) -> bool:
-        """Whether a cut of a batch is one that Lhotse repeated."""
-        return self.ids is not None and cut_id not in self.ids
+    def epoch(self, number: int = 0, *, skip: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch; their order is a function of the seed and the epoch's number.
 
-    def epoch(self, number: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch; their order is a function of the seed and the epoch's number."""
+        Args:
+            number: Of the epoch.
+            skip: Batches to leave out at its beginning. Those of shards are read all the same.
+        """
         self.source.set_epoch(number)
-        yield from self.loader
+        if isinstance(self.source, _ShardBatches):
+            yield from islice(self.loader, skip, None)
+        else:
+            self.source.skip = skip
+            yield from self.loader
+
+    def idle(self) -> Batch:
+        """Silence without cuts or labels, for a process that keeps step with others: it teaches nothing."""
+        return Batch(
+            ids=[],
+            waveforms=torch.zeros(1, *self.idle_shape),
+            lengths=torch.tensor([self.idle_shape[0]]),
+            labels=torch.full((1, *self.idle_labels), IGNORED),
+            seeds=[0],
+            num_utterances=0.0,
+        )
 
 
-class _WithEpoch:
-    """The sampler's batches, each with the number of the epoch, which a worker cannot know."""
+def _chunked(cuts: Any, chunking: Chunking) -> Any:
+    """All the cuts, long ones in pieces."""
+    from lhotse import CutSet
 
-    def __init__(self, sampler: Any) -> None:
-        self.sampler = sampler
+    pieces = [chunk_cut(cut, chunking) for cut in cuts]
+    if long := [len(chunks) for chunks in pieces if len(chunks) > 1]:
+        seconds = chunking.size / chunking.geometry.sample_rate
+        log.info("%d utterances of more than %g s are cut into %d pieces", len(long), seconds, sum(long))
+    return CutSet.from_cuts(chunk for chunks in pieces for chunk in chunks)
+
+
+class _Turns:
+    """A sampler's batches that are this process's turn, each with the number of the epoch, which a worker cannot know.
+
+    `skip` of them are left out at the beginning.
+    """
+
+    def __init__(self, batches: _Capped, rank: int, world_size: int) -> None:
+        self.batches = batches
+        self.rank = rank
+        self.world_size = world_size
+        self.skip = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, before iterating."""
+        self.batches.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
-        for cuts in self.sampler:
-            yield self.sampler.epoch, cuts
+        for cuts in islice(self.batches, self.skip * self.world_size + self.rank, None, self.world_size):
+            yield self.batches.epoch, cuts
 
 
 class _ShardBatches(IterableDataset):
@@ -164,6 +209,7 @@ class _ShardBatches(IterableDataset):
         batch_seconds: float,
         shuffle: bool,
         seed: int,
+        chunking: Chunking | None,
         rank: int,
         world_size: int,
     ) -> None:
@@ -172,6 +218,7 @@ class _ShardBatches(IterableDataset):
         self.batch_seconds = batch_seconds
         self.shuffle = shuffle
         self.seed = seed
+        self.chunking = chunking
         self.rank = rank
         self.world_size = world_size
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # for workers that have started, too
@@ -196,39 +243,76 @@ class _ShardBatches(IterableDataset):
         )
         many = len(self.shards) >= BUCKET_CUTS * MAX_BUCKETS * num_parts
         sampler = _sampler(
-            self._long_enough(cuts),
+            self._pieces(cuts),
             {"duration_bins": list(self.shards.duration_bounds), "buffer_size": SHARD_BUFFER} if many else {},
             max_duration=self.batch_seconds,
             shuffle=self.shuffle,
             seed=self.seed,
-            rank=0,
-            world_size=1,
         )
         sampler.set_epoch(self.epoch)
         for batch in sampler:
             yield self.utterances[sampler.epoch, batch]
 
-    def _long_enough(self, cuts: Iterator[Any]) -> Iterator[Any]:
+    def _pieces(self, cuts: Iterator[Any]) -> Iterator[Any]:
         for cut in cuts:
             if self.utterances.geometry.num_frames(cut.num_samples):
-                yield cut
+                yield from [cut] if self.chunking is None else chunk_cut(cut, self.chunking)
             elif self.epoch == 0:
                 log.warning("%s: cut below one frame left out: %s", self.shards.location, cut.id)
 
 
-def _sampler(cuts: Any, buckets: dict[str, Any], **order: Any) -> Any:
+class _Capped:
+    """The batches of a Lhotse sampler, those beyond the cap in parts.
+
+    Lhotse closes a batch when another utterance as long as its longest would not fit: the last one may be longer than
+    all before.
+    """
+
+    def __init__(self, sampler: Any, max_duration: float) -> None:
+        self.sampler = sampler
+        self.max_duration = max_duration
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that iterating gives."""
+        return self.sampler.epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, before iterating."""
+        self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        for cuts in self.sampler:
+            yield from self._parts(list(cuts))
+
+    def _parts(self, cuts: list[Any]) -> Iterable[list[Any]]:
+        """Halves, and halves of these, until all fit: batches of about equal size make steps of about equal noise."""
+        if len(cuts) == 1 or len(cuts) * max(cut.duration for cut in cuts) <= self.max_duration:
+            return [cuts]
+        half = len(cuts) // 2
+        return [*self._parts(cuts[:half]), *self._parts(cuts[half:])]
+
+
+def _sampler(cuts: Any, buckets: dict[str, Any], *, max_duration: float, shuffle: bool, seed: int) -> _Capped:
     """Lhotse's sampler, which stratifies by length where there are buckets to do so."""
     from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
 
+    kind, options = (
+        (DynamicBucketingSampler, buckets)
+        if buckets
+        else (
+            DynamicCutSampler,
+            {"shuffle_buffer_size": SHARD_BUFFER},
+        )
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are using Dynamic")  # with cuts in memory: as we mean to
-        if buckets:
-            return DynamicBucketingSampler(cuts, **buckets, **order)
-        return DynamicCutSampler(cuts, shuffle_buffer_size=SHARD_BUFFER, **order)
+        sampler = kind(cuts, **options, max_duration=max_duration, shuffle=shuffle, seed=seed, rank=0, world_size=1)
+    return _Capped(sampler, max_duration)
 
 
 class _Utterances(Dataset):
-    """A map from an epoch and a Lhotse CutSet (one batch of the sampler) to a `Batch`."""
+    """A map from an epoch and Lhotse cuts (one batch of the sampler) to a `Batch`."""
 
     def __init__(
         self,
@@ -259,6 +343,7 @@ class _Utterances(Dataset):
             if self.per_utterance
             else pad_sequence(labels, batch_first=True, padding_value=IGNORED),
             seeds=seeds,
+            num_utterances=sum(1 / num_chunks(cut) for cut in cuts),
             cuts=[replace(cut, recording=None) for cut in cuts],
         )
 
@@ -269,7 +354,8 @@ class _Utterances(Dataset):
         waveform, intervals = augment_waveform(
             cut_waveform(cut),
             intervals,
-            self.wave_augment,
+            # What a piece is not scored on is no silence, though it has no phones.
+            self.wave_augment if num_chunks(cut) == 1 else replace(self.wave_augment, edge_silence_s=None),
             seed=seed,
             silences={i.symbol for i in intervals if self.phones.fold(i.symbol) in self.phones.silences},
             sample_rate=self.geometry.sample_rate,
@@ -285,5 +371,6 @@ class _Utterances(Dataset):
         return cut_labels(cut, self.phones, self.geometry, intervals=intervals, num_samples=num_samples)
 
 
-def _one_thread(worker: int) -> None:
+def _begin_work(worker: int) -> None:
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains, which needs what it began

@@ -137,8 +137,7 @@ def utterances(models: Sequence[FrameClassifier], batches: Batches, cuts: str | 
                 logits, frame_lengths = model(batch.waveforms.to(device), batch.lengths.to(device))
             scores.append(logits.cpu())
         for row, (cut, num_frames) in enumerate(zip(batch.cuts, frame_lengths.tolist(), strict=True)):
-            if not batches.is_repetition(cut.id):
-                yield Utterance(cut, batch.labels[row, :num_frames].numpy(), [s[row, :num_frames] for s in scores])
+            yield Utterance(cut, batch.labels[row, :num_frames].numpy(), [s[row, :num_frames] for s in scores])
 
 
 class Folding:
@@ -245,9 +244,8 @@ def count_confusions(model: FrameClassifier, batches: Batches, device: torch.dev
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     for batch in batches.epoch():
         logits, _ = model(batch.waveforms.to(device), batch.lengths.to(device))
-        own = [not batches.is_repetition(cut_id) for cut_id in batch.ids]
         predicted = logits.argmax(dim=-1).numpy(force=True)
-        confusion += confusion_matrix(batch.labels.numpy()[own], predicted[own], num_classes)
+        confusion += confusion_matrix(batch.labels.numpy(), predicted, num_classes)
     return confusion
 
 

@@ -166,7 +166,7 @@ def plot_shares(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
-def plot_curves(rows: Sequence[dict[str, str]]) -> Figure:
+def plot_curves(rows: Sequence[Mapping[str, float | str]]) -> Figure:
     """Training loss and dev accuracy by epoch, from the rows of a training's log.csv."""
     figure = _figure(7.0, 4.0)
     axes = figure.subplots()

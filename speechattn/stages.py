@@ -17,7 +17,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "checksum", "fingerprint", "is_done", "mark_done", "save_json", "save_text"]
+__all__ = [
+    "atomic_path",
+    "checksum",
+    "fingerprint",
+    "is_done",
+    "mark_done",
+    "save_json",
+    "save_text",
+    "stage_record",
+]
 
 
 @contextmanager
@@ -91,9 +100,8 @@ def is_done(stamp: Path, options: Mapping[str, Any], inputs: Mapping[str, Path |
     """
     try:
         record = json.loads(stamp.read_text(encoding="utf-8"))
-        if record["options"] != json.loads(json.dumps(dict(options))):
-            return False
-        if record["inputs"] != _checksums(inputs):
+        now = stage_record(options, inputs)
+        if any(record[part] != now[part] for part in now):
             return False
         return all(checksum(stamp.parent / name) == digest for name, digest in record["outputs"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -111,13 +119,11 @@ def mark_done(
         inputs: As for `is_done`.
         outputs: What the stage wrote.
     """
-    record = {
-        "options": dict(options),
-        "inputs": _checksums(inputs),
-        "outputs": {os.path.relpath(path, stamp.parent): checksum(path) for path in outputs},
-    }
-    save_json(stamp, record)
+    digests = {os.path.relpath(path, stamp.parent): checksum(path) for path in outputs}
+    save_json(stamp, stage_record(options, inputs) | {"outputs": digests})
 
 
-def _checksums(inputs: Mapping[str, Path | str]) -> dict[str, str]:
-    return {role: source if isinstance(source, str) else checksum(source) for role, source in inputs.items()}
+def stage_record(options: Mapping[str, Any], inputs: Mapping[str, Path | str]) -> dict[str, Any]:
+    """What a stage is known by, as JSON gives it back: its `options`, and the checksums of its `inputs`."""
+    digests = {role: source if isinstance(source, str) else checksum(source) for role, source in inputs.items()}
+    return {"options": json.loads(json.dumps(dict(options))), "inputs": digests}

@@ -15,7 +15,15 @@ import torch
 from speechattn.alignment import Interval
 from speechattn.torch_pair import import_torchaudio
 
-__all__ = ["WaveAugmentConfig", "add_noise", "at_speed", "augment_waveform", "cropped", "edges_to_crop"]
+__all__ = [
+    "WaveAugmentConfig",
+    "add_noise",
+    "at_speed",
+    "augment_waveform",
+    "cropped",
+    "cropped_intervals",
+    "edges_to_crop",
+]
 
 
 @dataclass(frozen=True)
@@ -119,8 +127,16 @@ def cropped(
     waveform: np.ndarray, intervals: Sequence[Interval], start: int, end: int
 ) -> tuple[np.ndarray, list[Interval]]:
     """Samples [start, end) of a waveform, (end - start,), and the phones, or their parts, that lie in them."""
-    inside = (Interval(max(i.start, start) - start, min(i.end, end) - start, i.symbol) for i in intervals)
-    return waveform[start:end], [interval for interval in inside if interval.start < interval.end]
+    return waveform[start:end], cropped_intervals(intervals, start, end)
+
+
+def cropped_intervals(
+    intervals: Sequence[Interval], start: int, end: int, *, origin: int | None = None
+) -> list[Interval]:
+    """The phones, or their parts, that lie in samples [start, end), by their distance from `origin`; None: `start`."""
+    origin = start if origin is None else origin
+    inside = (Interval(max(i.start, start) - origin, min(i.end, end) - origin, i.symbol) for i in intervals)
+    return [interval for interval in inside if interval.start < interval.end]
 
 
 def at_speed(waveform: np.ndarray, intervals: Sequence[Interval], speed: float) -> tuple[np.ndarray, list[Interval]]:

@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from hypothesis import settings
 from made_librispeech import MadeCorpus, make_mirror, make_utterances
 
 from speechattn.audio import load_audio
+
+if TYPE_CHECKING:
+    from speechattn.training_config import TrainConfig
 
 # The same examples in every run, no time limit for one (machines are shared), nothing written to disk.
 settings.register_profile("speechattn", derandomize=True, deadline=None, database=None, max_examples=25)
@@ -90,6 +94,32 @@ def tone_corpus(tmp_path_factory) -> Path:
             )
     save_splits(folder, splits)
     return folder
+
+
+@pytest.fixture
+def config(tone_corpus: Path, tmp_path: Path) -> TrainConfig:
+    """A training that learns those tones in seconds."""
+    from speechattn.augmentation import SpecAugmentConfig
+    from speechattn.classifier import ClassifierConfig
+    from speechattn.encoder import EncoderConfig
+    from speechattn.frontend import MfccConfig
+    from speechattn.training_config import DataConfig, OptimConfig, TrainConfig
+
+    return TrainConfig(
+        output=str(tmp_path / "model"),
+        data=DataConfig(
+            train=str(tone_corpus / "train.jsonl.gz"),
+            dev=str(tone_corpus / "dev.jsonl.gz"),
+            batch_seconds=4.0,
+            num_workers=0,
+        ),
+        model=ClassifierConfig(
+            frontend=MfccConfig(normalisation="global"),
+            encoder=EncoderConfig(dim=32, layers=1, heads=2, left=4, right=4, feed_forward=32, conv_kernel=3),
+        ),
+        spec_augment=SpecAugmentConfig(freq_masks=1, freq_width=2, time_masks_per_s=0.5, time_width=3),
+        optim=OptimConfig(epochs=6, learning_rate=5e-3, average=0.9),
+    )
 
 
 @pytest.fixture(scope="session")

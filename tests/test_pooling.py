@@ -258,7 +258,7 @@ def test_a_task_is_learned_through_the_command(
     run(capsys, "train", *(word for name, value in options.items() for word in (f"--{name}", value)))
     with open(model / "log.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["epoch", "train_loss", "dev_accuracy", "seconds"]
+    assert list(rows[0]) == ["epoch", "train_loss", "dev_accuracy", "seconds", "frames_per_s", "data_wait"]
     assert float(rows[-1]["train_loss"]) < 0.3 < math.log(2) / 2 < float(rows[0]["train_loss"])
 
     printed = run(capsys, "evaluate", model, "--cuts", labelled / "dev.jsonl.gz", "--report", report)

@@ -2,60 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import math
-import os
-import pickle
-import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
+from training_process import log_rows, run_training
 
 from speechattn.alignment import Interval
-from speechattn.augmentation import SpecAugmentConfig
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.corpora.manifest import alignment_items, read_cuts, save_cuts
 from speechattn.corpora.shards import write_shards
-from speechattn.data import Batch
-from speechattn.encoder import EncoderConfig
+from speechattn.cuts import long_enough
+from speechattn.data import Batches
 from speechattn.evaluation import evaluate, learn_temperature
-from speechattn.frontend import MfccConfig
-from speechattn.training import DataConfig, OptimConfig, TrainConfig, frame_loss, in_step, schedule, train
-
-
-@pytest.fixture
-def config(tone_corpus, tmp_path):
-    return TrainConfig(
-        output=str(tmp_path / "model"),
-        data=DataConfig(
-            train=str(tone_corpus / "train.jsonl.gz"),
-            dev=str(tone_corpus / "dev.jsonl.gz"),
-            batch_seconds=4.0,
-            num_workers=0,
-        ),
-        model=ClassifierConfig(
-            frontend=MfccConfig(normalisation="global"),
-            encoder=EncoderConfig(dim=32, layers=1, heads=2, left=4, right=4, feed_forward=32, conv_kernel=3),
-        ),
-        spec_augment=SpecAugmentConfig(freq_masks=1, freq_width=2, time_masks_per_s=0.5, time_width=3),
-        optim=OptimConfig(epochs=6, learning_rate=5e-3, average=0.9),
-    )
+from speechattn.geometry import Geometry
+from speechattn.phones import PhoneSet
+from speechattn.training import train
 
 
 def weights(folder):
     return FrameClassifier.from_pretrained(folder).state_dict()
-
-
-def log_rows(folder):
-    with open(folder / "log.csv", encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_learns_a_separable_task_and_keeps_the_best_epoch(config, tone_corpus):
@@ -72,6 +39,7 @@ def test_learns_a_separable_task_and_keeps_the_best_epoch(config, tone_corpus):
     assert model.frontend.mean.abs().max() > 1  # statistics were learned
     assert model.config.temperature == learn_temperature(model, tone_corpus / "dev.jsonl.gz") != 1
     assert figures["expected_calibration_error"] < figures["expected_calibration_error_at_temperature_1"]
+    assert all(float(row["frames_per_s"]) > 0 and 0 < float(row["data_wait"]) < 1 for row in rows)
 
 
 def test_same_seed_same_weights_whatever_the_workers_and_other_seed_other_weights(config, tmp_path):
@@ -148,68 +116,26 @@ def test_nothing_to_score_is_an_error(config, tone_corpus, tmp_path):
 
 def train_in_two_processes(config, tmp_path):
     """Train under torchrun; returns the log's rows."""
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import logging, pickle, sys\n"
-        "from speechattn.training import train\n"
-        "if __name__ == '__main__':\n"
-        "    logging.basicConfig(level=logging.INFO, format='%(message)s')\n"
-        f"    train(pickle.load(open({str(tmp_path / 'config.pickle')!r}, 'rb')))\n"
-    )
-    (tmp_path / "config.pickle").write_bytes(pickle.dumps(config))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)]
-    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert run.returncode == 0, run.stderr
-    assert run.stderr.count("2 process(es) on cpu") == 1
+    assert run_training(config, tmp_path, processes=2).count("2 process(es) on cpu") == 1
     return log_rows(Path(config.output))
 
 
-def test_two_processes_train_one_model_on_uneven_data(config, tmp_path):
-    """Every cut is scored once, and the loss starts as one process's does."""
-    short = replace(config, optim=replace(config.optim, epochs=2))
+def test_two_processes_learn_what_one_learns_from_the_same_global_batches(config, tmp_path):
+    """2 batches of each of 2 processes are 4 of one; the epoch ends with a step that not all have batches for."""
+    short = replace(config, optim=replace(config.optim, epochs=2, accumulate=2))
+    phones, geometry = PhoneSet.load("arpabet41"), Geometry()
+    order = Batches(long_enough(config.data.train, geometry), phones, geometry, batch_seconds=4.0, shuffle=True)
+    assert all(len(list(order.epoch(epoch))) % 2 for epoch in (0, 1))
     rows = train_in_two_processes(short, tmp_path)
     folder = Path(config.output)
     figures, _ = evaluate(FrameClassifier.from_pretrained(folder), config.data.dev)
     best = max(float(row["dev_accuracy"]) for row in rows)
-    assert len(rows) == 2 and figures["frame_accuracy"] == pytest.approx(best, abs=1e-5)
-    alone = log_rows(train(replace(short, output=str(tmp_path / "alone"))))
-    assert float(rows[0]["train_loss"]) == pytest.approx(float(alone[0]["train_loss"]), rel=0.25)
-
-
-class Processes:
-    """Stands for Accelerate in threads: `reduce` sums over them."""
-
-    num_processes, device = 3, torch.device("cpu")
-
-    def __init__(self):
-        self.barrier, self.values = threading.Barrier(self.num_processes, timeout=20), []
-
-    def reduce(self, value):
-        self.values.append(value)
-        self.barrier.wait()
-        total = sum(self.values[-self.num_processes :])
-        self.barrier.wait()
-        return total
-
-
-@pytest.mark.parametrize("counts", [(1, 2, 5), (3, 3, 3), (1, 1, 2)])
-def test_processes_with_fewer_batches_keep_step_without_adding_to_the_loss(counts):
-    processes = Processes()
-
-    def batches(process):
-        for number in range(counts[process]):
-            name = [f"{process}-{number}"]
-            yield Batch(name, torch.ones(1, 800), torch.tensor([800]), torch.ones(1, 3, dtype=torch.int64), [0])
-
-    with ThreadPoolExecutor(processes.num_processes) as pool:
-        taken = list(pool.map(lambda process: list(in_step(batches(process), processes)), range(3)))
-    assert {len(mine) for mine in taken} == {max(counts)}
-    for process, mine in enumerate(taken):
-        own, idle = mine[: counts[process]], mine[counts[process] :]
-        assert [batch.ids for batch in own] == [[f"{process}-{number}"] for number in range(counts[process])]
-        for batch in idle:
-            assert batch.ids == [] and batch.labels.shape == (1, 3)
-            assert frame_loss(torch.randn(1, 3, 5), batch.labels) == 0
+    assert figures["frame_accuracy"] == pytest.approx(best, abs=1e-5)
+    alone = replace(short, output=str(tmp_path / "alone"), optim=replace(short.optim, accumulate=4))
+    for row, expected in zip(rows, log_rows(train(alone)), strict=True):
+        assert float(row["train_loss"]) == pytest.approx(float(expected["train_loss"]), rel=1e-4)
+    expected, found = weights(tmp_path / "alone"), weights(folder)
+    assert all(torch.allclose(found[name], expected[name], atol=1e-3) for name in expected)
 
 
 @pytest.mark.slow
@@ -236,34 +162,51 @@ def test_init_starts_from_the_models_weights(config, tmp_path):
     assert all(torch.allclose(start[name], tuned[name], atol=1e-6) for name in start)
 
 
+def test_init_with_other_phones_keeps_all_but_the_output_layer(config, tmp_path, caplog):
+    """The statistics of the front end, too, are the first model's."""
+    short = replace(config.optim, epochs=1)
+    start = weights(train(replace(config, optim=short)))
+    few = ("S", "IY", "AA", "SIL")
+    other = replace(
+        config,
+        output=str(tmp_path / "tuned"),
+        model=ClassifierConfig(phones="tones", symbols=few),
+        optim=replace(short, learning_rate=0.0),
+    )
+    with caplog.at_level("INFO"):
+        tuned = FrameClassifier.from_pretrained(train(other, init=config.output))
+    assert "its front end and body are kept, the output layer is new" in caplog.text
+    assert tuned.phones.symbols == few and tuned.output.out_features == 4
+    kept = {name for name in start if not name.startswith("output.")}
+    assert all(torch.allclose(tuned.state_dict()[name], start[name], atol=1e-6) for name in kept)
+    assert tuned.config.encoder == config.model.encoder
+
+    same = replace(other, output=str(tmp_path / "same"), model=ClassifierConfig(phones="tones", symbols=few[::-1]))
+    again = FrameClassifier.from_pretrained(train(same, init=tmp_path / "tuned"))
+    assert again.phones.symbols == few
+    assert torch.allclose(again.output.weight, tuned.output.weight, atol=1e-6)
+
+
 def test_labels_that_the_inventory_lacks_name_the_cut(config):
     wrong = replace(config, model=replace(config.model, phones="timit39"))
     with pytest.raises(ValueError, match=r"cut train-\d+.*phone '(AA|IY|S|SIL)'"):
         train(wrong)
 
 
-def test_loss_is_the_sum_over_labelled_frames_by_hand():
-    logits = torch.randn(2, 3, 5)
-    labels = torch.tensor([[0, 4, -100], [2, -100, -100]])
-    by_hand = 0.0
-    for row, frame in ((0, 0), (0, 1), (1, 0)):
-        by_hand -= F.log_softmax(logits[row, frame], dim=0)[labels[row, frame]].item()
-    assert frame_loss(logits, labels).item() == pytest.approx(by_hand, rel=1e-5)
-    assert frame_loss(logits, torch.full((2, 3), -100)).item() == 0
+def test_long_utterances_are_learned_from_in_pieces(config, tmp_path, caplog):
+    data = replace(config.data, max_seconds=1.0)
+    model = replace(config.model, encoder=replace(config.model.encoder, left=1, right=1, conv_kernel=0))
+    short = replace(config, data=data, model=model, optim=replace(config.optim, epochs=2))
+    with caplog.at_level("INFO"):
+        rows = log_rows(train(short))
+    assert "utterances of more than 1 s are cut into" in caplog.text
+    assert "24 training" in caplog.text
+    whole = replace(short, data=config.data, output=str(tmp_path / "whole"))
+    assert float(rows[0]["frames_per_s"]) > 0
+    assert float(rows[-1]["train_loss"]) == pytest.approx(float(log_rows(train(whole))[-1]["train_loss"]), rel=0.3)
 
 
-def test_loss_over_utterances_by_hand():
-    logits, labels = torch.randn(3, 5), torch.tensor([4, 0, 2])
-    by_hand = -sum(F.log_softmax(logits[row], dim=0)[label].item() for row, label in enumerate(labels))
-    assert frame_loss(logits, labels).item() == pytest.approx(by_hand, rel=1e-5)
-
-
-def test_schedule_rises_falls_and_ends_at_zero():
-    assert schedule(0.0, 0.1) == 0
-    assert schedule(0.05, 0.1) == pytest.approx(0.5)
-    assert schedule(0.1, 0.1) == pytest.approx(1)
-    assert schedule(0.55, 0.1) == pytest.approx(0.5)
-    assert schedule(1.0, 0.1) == pytest.approx(0, abs=1e-12)
-    shares = np.linspace(0.1, 1, 50)
-    assert all(schedule(a, 0.1) > schedule(b, 0.1) for a, b in zip(shares, shares[1:], strict=False))
-    assert math.isclose(schedule(0.0, 0.0), 1)
+@pytest.mark.parametrize(("section", "option"), [("optim", "accumulate"), ("data", "max_seconds")])
+def test_options_out_of_range_are_refused_by_name(config, section, option):
+    with pytest.raises(ValueError, match=rf"{section}\.{option} must be at least 1, got 0"):
+        replace(getattr(config, section), **{option: 0})
