@@ -81,7 +81,7 @@ class Chunking:
         borders = [0, *(start + self.left for start in starts[1:]), num_samples]
         return [
             (start, min(start + step + self.left + self.right, num_samples), first, last)
-            for start, first, last in zip(starts, borders, borders[1:], strict=True)
+            for start, first, last in zip(starts, borders[:-1], borders[1:], strict=True)
         ]
 
 
