@@ -23,6 +23,7 @@ from speechattn.frontend import LogMelTransform, Mfcc, MfccConfig, ReadyFeatures
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
 from speechattn.pooling import AttentionPooling, MeanPooling
+from speechattn.smoothing import Phonotactics, smooth
 from speechattn.stages import atomic_path, save_json
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ __all__ = ["ClassifierConfig", "FrameClassifier", "model_files"]
 KINDS = ("encoder", "blstm", "tdnn", "mlp", "linear")
 POOLINGS = ("none", "mean", "attention")
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+PHONOTACTICS_FILE = "phonotactics.json"  # of models that know theirs
+MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, PHONOTACTICS_FILE)
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ class FrameClassifier(nn.Module):
         elif config.pooling == "attention":
             self.pooling = AttentionPooling(self.body.output_dim)
         self.output = nn.Linear(self.body.output_dim, len(self.phones))
+        self.phonotactics: Phonotactics | None = None  # how the labels that it was trained on follow each other
 
     @property
     def feature_dim(self) -> int | None:
@@ -207,6 +211,22 @@ class FrameClassifier(nn.Module):
         logits, _ = self(torch.as_tensor(samples, device=device)[None])
         return (logits[0] / self.config.temperature).softmax(dim=-1).numpy(force=True)
 
+    def smoothed(self, posteriors: np.ndarray) -> np.ndarray:
+        """Decisions that follow each other and last as the phones of training did, see `smoothing`.
+
+        Args:
+            posteriors: (T, P) float, T >= 1, rows sum to 1.
+
+        Returns:
+            (T,) int64, a class for every frame.
+
+        Raises:
+            ValueError: When the model does not know its `phonotactics`.
+        """
+        if self.phonotactics is None:
+            raise ValueError("the model cannot smooth: it has no phonotactics, which training counts in frame labels")
+        return smooth(posteriors, self.phonotactics)
+
     @torch.inference_mode()
     def attention_weights(self, source: str | Path | np.ndarray, *, layer: int = -1) -> np.ndarray:
         """What each frame of a recording listens to; `plots.plot_attention` draws it.
@@ -241,23 +261,27 @@ class FrameClassifier(nn.Module):
 
         return ClassifierStream(self)
 
-    def classify(self, source: str | Path | np.ndarray, *, channel: int | None = None) -> list[Segment]:
+    def classify(
+        self, source: str | Path | np.ndarray, *, channel: int | None = None, smooth: bool = False
+    ) -> list[Segment]:
         """Phones with their times; with pooling the label, over the whole recording.
 
         Args:
             source: An audio file at any sample rate, or (N,) samples at the model's rate; without a front end
                 features, (T, D).
             channel: Which channel of a file to take; None: their mean.
+            smooth: Whether to take the decisions of `smoothed` instead of each frame's likeliest phone.
 
         Returns:
             Segments that cover the recording from 0 to its end, in seconds; their confidence is the phone's
             mean posterior over its frames.
 
         Raises:
-            ValueError: When the file is not audio, or shorter than one frame; or any file, without a front end.
+            ValueError: When the file is not audio, or shorter than one frame; or any file, without a front end; or the
+                model cannot smooth.
         """
         samples = self.samples(source, channel=channel)
-        return self.segments(self.posteriors(samples), self.duration(source))
+        return self.segments(self.posteriors(samples), self.duration(source), smooth=smooth)
 
     def duration(self, source: str | Path | np.ndarray) -> float:
         """Seconds that a recording lasts: a file's at its own rate, an array's at the model's."""
@@ -290,25 +314,28 @@ class FrameClassifier(nn.Module):
             raise ValueError("the features have no frame")
         return source
 
-    def segments(self, posteriors: np.ndarray, duration: float) -> list[Segment]:
-        """The likeliest phone of each frame, (T, P) -> segments from 0 to `duration` seconds; (P,) -> one segment."""
+    def segments(self, posteriors: np.ndarray, duration: float, *, smooth: bool = False) -> list[Segment]:
+        """Posteriors (T, P) -> segments from 0 to `duration` seconds; (P,) -> one segment. `smooth`: see `classify`."""
         posteriors = np.atleast_2d(posteriors)
+        decided = self.smoothed(posteriors) if smooth else posteriors.argmax(axis=1)
         return frames_to_segments(
-            posteriors.argmax(axis=1),
-            posteriors.max(axis=1),
+            decided,
+            posteriors[np.arange(len(decided)), decided],
             self.phones.symbols,
             duration,
             geometry=self.frontend.geometry,
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors`, each of them whole or not at all."""
+        """Write `config.json`, `model.safetensors` and, where it has them, `phonotactics.json`, each whole or not."""
         from safetensors.torch import save_file
 
         folder = Path(folder)
         with atomic_path(folder / WEIGHTS_FILE) as path:
             save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, path)
         save_json(folder / CONFIG_FILE, asdict(self.config))
+        if self.phonotactics is not None:
+            save_json(folder / PHONOTACTICS_FILE, asdict(self.phonotactics))
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> FrameClassifier:
@@ -329,6 +356,8 @@ class FrameClassifier(nn.Module):
             config = ClassifierConfig.from_dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
             model = cls(config)
             model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+            if (phonotactics := folder / PHONOTACTICS_FILE).is_file():
+                model.phonotactics = Phonotactics(**json.loads(phonotactics.read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{folder} does not hold a model that this version can read: {reason}") from error
@@ -337,8 +366,8 @@ class FrameClassifier(nn.Module):
 
 def model_files(name: str | Path) -> dict[str, Path]:
     """The files of a model in a folder, by what they are; none for one on the Hub."""
-    files = {file: Path(name) / file for file in (CONFIG_FILE, WEIGHTS_FILE)}
-    return files if all(path.is_file() for path in files.values()) else {}
+    files = {file: path for file in MODEL_FILES if (path := Path(name) / file).is_file()}
+    return files if CONFIG_FILE in files and WEIGHTS_FILE in files else {}
 
 
 def _model_folder(name: str | Path) -> Path:
@@ -350,7 +379,7 @@ def _model_folder(name: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(name), allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+        return Path(snapshot_download(str(name), allow_patterns=list(MODEL_FILES)))
     except Exception as error:  # the hub's errors share no base class: not found, no network, no permission
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"no folder {name} here, and not on the Hugging Face Hub: {reason}") from error

@@ -260,6 +260,7 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--cuts", type=str, required=True, help="cuts with phones")
     parser.add_argument("--phones", type=str, help="phone set to score on; default: the model's own")
     parser.add_argument("--report", type=str, help="folder for figures and pictures")
+    parser.add_argument("--smooth", action="store_true", help="also score decisions smoothed over time")
     parser.add_argument("--json", type=str, help="file for the figures")
 
 
@@ -272,6 +273,7 @@ def _evaluate(arguments: Any) -> None:
         phones=arguments.phones,
         report=arguments.report,
         json_file=arguments.json,
+        smooth=arguments.smooth,
     )
 
 
@@ -302,6 +304,7 @@ def _add_predict(parser: ArgumentParser) -> None:
     parser.add_argument("--format", type=str, default="textgrid", help="some of textgrid,ctm,json,csv")
     parser.add_argument("--output", type=str, help="folder for the files; default: print `start end phone confidence`")
     parser.add_argument("--channel", type=int, help="channel to take, counted from 0; default: their mean")
+    parser.add_argument("--smooth", action="store_true", help="decide for phones that follow and last as in training")
     parser.add_argument("--plot", action="store_true", help="draw spectrogram, segments and posteriors as well")
     parser.add_argument(
         "--frames",
@@ -318,13 +321,16 @@ def _predict(arguments: Any) -> None:
     if bool(arguments.audio) == bool(arguments.cuts):
         raise ValueError("predict takes audio files or --cuts FILE, one of the two")
     if arguments.frames:
-        if not arguments.cuts or arguments.output is not None or arguments.plot or arguments.channel is not None:
-            raise ValueError("predict --frames needs --cuts, and takes none of --output, --plot and --channel")
+        others = (arguments.output, arguments.channel, arguments.plot or None, arguments.smooth or None)
+        if not arguments.cuts or any(option is not None for option in others):
+            raise ValueError(
+                "predict --frames needs --cuts, and takes none of --output, --plot, --smooth and --channel"
+            )
         predict_frames(arguments.model, arguments.cuts, arguments.frames)
         return
     if arguments.cuts:
-        if arguments.output is None or arguments.plot or arguments.channel is not None:
-            raise ValueError("predict --cuts needs --output, and takes neither --plot nor --channel")
+        if arguments.output is None or arguments.plot or arguments.smooth or arguments.channel is not None:
+            raise ValueError("predict --cuts needs --output, and takes none of --plot, --smooth and --channel")
         predict_cuts(arguments.model, arguments.cuts, arguments.output, formats=formats)
         return
     failures = predict_files(
@@ -334,6 +340,7 @@ def _predict(arguments: Any) -> None:
         output=arguments.output,
         channel=arguments.channel,
         plot=arguments.plot,
+        smooth=arguments.smooth,
     )
     if failures:
         for failure in failures[:-1]:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from speechattn.agreement import boundary_figures, fold_intervals
+from speechattn.alignment import Interval
 from speechattn.bootstrap import SpeakerCounts, accuracy_interval
 from speechattn.calibration import NUM_BINS, calibration_error, fit_temperature, reliability_counts
 from speechattn.classifier import FrameClassifier
 from speechattn.corpora.manifest import phone_intervals, speaker_in_train
 from speechattn.cuts import long_enough
 from speechattn.data import Batches
+from speechattn.geometry import Geometry
 from speechattn.metrics import among_likeliest, confusion_matrix, frame_figures, utterance_figures
 from speechattn.phones import IGNORED, PhoneSet
 from speechattn.realignment import refuse_realigned
@@ -34,11 +36,14 @@ __all__ = [
 
 BATCH_SECONDS = 60.0
 TOP = 3
+SMOOTHED_FIGURES = (
+    "frame_accuracy", "frame_accuracy_no_silence", "boundaries", "num_boundaries", "phone_error_rate", "phone_errors"
+)  # fmt: skip
 TEMPERATURE_LABELS = 100_000  # of dev, at most, that a temperature is learned on: bounds the memory
 
 
 def evaluate(
-    model: FrameClassifier, cuts: str | Path, *, phones: PhoneSet | None = None
+    model: FrameClassifier, cuts: str | Path, *, phones: PhoneSet | None = None, smooth: bool = False
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Figures of a model on a file of cuts, over frames or, with pooling, over utterances.
 
@@ -54,6 +59,7 @@ def evaluate(
             without a place among them, such as `q`, is never decided for; its frames are not scored either.
             Posteriors, which only top-3 accuracy and calibration look at, are added up over the classes folded
             together, as shares of those with a place.
+        smooth: Also score the decisions of `FrameClassifier.smoothed`, beside those by frame.
 
     Returns:
         (figures, confusion): with pooling what `utterance_figures` gives; else what `frame_figures` gives, and
@@ -69,13 +75,17 @@ def evaluate(
           `num_boundaries` of both;
         - `phone_error_rate` of the decided sequence, runs as one phone and silence left out on both sides, and its
           `phone_errors`: `substitutions`, `insertions`, `deletions` and `num_phones` of the reference;
+        - with `smooth`, `smoothed`: the frame accuracies, boundaries and phone errors of the smoothed decisions;
 
         and the (P, P) counts.
 
     Raises:
         ValueError: When the file is not one of cuts, a symbol cannot be folded, a label is missing or is not the
-            model's, a model placed the phones (see `realignment`), or there is nothing to score.
+            model's, a model placed the phones (see `realignment`), or there is nothing to score; or when the model has
+            nothing to smooth by.
     """
+    if smooth and model.phonotactics is None:
+        raise ValueError("the model cannot smooth: it has no phonotactics, which training counts in labels of frames")
     if phones is not None and model.pooling is not None:
         raise ValueError(
             "there are no frames to score on other phones: the model, with pooling, has utterances' labels"
@@ -85,12 +95,12 @@ def evaluate(
     if model.pooling is not None:
         confusion = count_confusions(model, batches, model.output.weight.device)
         return utterance_figures(confusion, phones.symbols), confusion
-    tally = _Tally(model, phones)
+    tally = _Tally(model, phones, smooth)
     for utterance in utterances([model], batches, cuts):
         tally.add(utterance)
-    if not tally.confusion.any():
+    if not tally.by_frame.confusion.any():
         raise ValueError(f"{cuts}: no frame has a label that can be scored")
-    return tally.figures(), tally.confusion
+    return tally.figures(), tally.by_frame.confusion
 
 
 def evaluation_batches(model: FrameClassifier, cuts: str | Path, phones: PhoneSet) -> Batches:
@@ -162,26 +172,66 @@ class Folding:
         placed = logits.masked_fill(self.homeless.to(logits.device), -torch.inf)
         return self.classes[placed.argmax(dim=-1).numpy(force=True)]
 
+    def decide_smoothly(self, logits: Tensor, model: FrameClassifier) -> np.ndarray:
+        """(T, P) on the CPU -> (T,) int64, the classes in [0, Q) on the model's best path, see `smoothing`.
+
+        Where that goes through a class without a place, the likeliest one with a place is taken.
+        """
+        path = self.classes[model.smoothed((logits / model.config.temperature).softmax(dim=-1).numpy())]
+        return np.where(path == IGNORED, self.decide(logits), path)
+
     def posteriors(self, logits: Tensor, temperature: float) -> np.ndarray:
         """(T, P) on the CPU -> (T, Q) float64, rows sum to 1; of classes without a place nothing is left."""
         return ((logits[:, ~self.homeless].double() / temperature).softmax(dim=-1) @ self._sums).numpy()
 
 
+class _Decisions:
+    """What can be counted of one way to decide, and the figures that come of it."""
+
+    def __init__(self, phones: PhoneSet, geometry: Geometry) -> None:
+        self.phones = phones
+        self.geometry = geometry
+        self.confusion = np.zeros((len(phones), len(phones)), dtype=np.int64)
+        self.boundaries = np.zeros(3, dtype=np.int64)
+        self.phone_errors = np.zeros(4, dtype=np.int64)
+
+    def add(self, intervals: Sequence[Interval], labels: np.ndarray, decided: np.ndarray) -> None:
+        phones = self.phones
+        self.confusion += confusion_matrix(labels, decided, len(phones))
+        self.boundaries += count_boundaries(intervals, labels, decided, self.geometry)
+        self.phone_errors += count_phone_errors(intervals, labels, decided, phones.symbols, phones.silences)
+
+    def figures(self) -> dict[str, Any]:
+        substitutions, insertions, deletions, num_phones = self.phone_errors.tolist()
+        num_errors = substitutions + insertions + deletions
+        return {
+            **frame_figures(self.confusion, self.phones.symbols, self.phones.silences),
+            "boundaries": {f"{TOLERANCE_MS}": boundary_figures(*self.boundaries.tolist())},
+            "num_boundaries": dict(zip(("reference", "hypothesis"), self.boundaries[1:].tolist(), strict=True)),
+            "phone_error_rate": num_errors / num_phones if num_phones else None,
+            "phone_errors": {
+                "substitutions": substitutions,
+                "insertions": insertions,
+                "deletions": deletions,
+                "num_phones": num_phones,
+            },
+        }
+
+
 class _Tally:
     """What `evaluate` counts, an utterance at a time, and the figures that come of it."""
 
-    def __init__(self, model: FrameClassifier, phones: PhoneSet) -> None:
-        self.phones = phones
+    def __init__(self, model: FrameClassifier, phones: PhoneSet, smooth: bool) -> None:
+        self.model, self.phones = model, phones
         self.geometry = model.frontend.geometry
         self.temperature = model.config.temperature
         self.folding = Folding(model.phones, phones)
         self.speech = np.array([symbol not in phones.silences for symbol in phones.symbols])
-        self.confusion = np.zeros((len(phones), len(phones)), dtype=np.int64)
+        self.by_frame = _Decisions(phones, self.geometry)
+        self.smoothed = _Decisions(phones, self.geometry) if smooth else None
         self.speakers = SpeakerCounts(4)  # right and scored frames, then those of speech
         self.reliability = {temperature: np.zeros((NUM_BINS, 3)) for temperature in (self.temperature, 1.0)}
         self.in_top = 0
-        self.boundaries = np.zeros(3, dtype=np.int64)
-        self.phone_errors = np.zeros(4, dtype=np.int64)
         self.num_utterances = self.num_known = 0
 
     def add(self, utterance: Utterance) -> None:
@@ -192,11 +242,11 @@ class _Tally:
         intervals = close_slits(
             fold_intervals(phone_intervals(cut, self.geometry.sample_rate), self.phones), self.geometry
         )
-        self.boundaries += count_boundaries(intervals, labels, decided, self.geometry)
-        self.phone_errors += count_phone_errors(intervals, labels, decided, self.phones.symbols, self.phones.silences)
+        self.by_frame.add(intervals, labels, decided)
+        if self.smoothed is not None:
+            self.smoothed.add(intervals, labels, self.folding.decide_smoothly(logits, self.model))
         scored = labels != IGNORED
         labels, decided, logits = labels[scored], decided[scored], logits[torch.from_numpy(scored)]
-        self.confusion += confusion_matrix(labels, decided, len(self.phones))
         right, speech = labels == decided, self.speech[labels]
         self.speakers.add(cut.supervisions[0].speaker, [right.sum(), len(right), right[speech].sum(), speech.sum()])
         for temperature in self.reliability:
@@ -208,28 +258,22 @@ class _Tally:
 
     def figures(self) -> dict[str, Any]:
         speakers = self.speakers.table()
-        substitutions, insertions, deletions, num_phones = self.phone_errors.tolist()
-        num_errors = substitutions + insertions + deletions
         known = {"utterances_of_training_speakers": self.num_known} if self.num_known else {}
+        smoothed = {}
+        if self.smoothed is not None:
+            figures = self.smoothed.figures()
+            smoothed = {"smoothed": {name: figures[name] for name in SMOOTHED_FIGURES}}
         return {
             "num_utterances": self.num_utterances,
             "num_speakers": len(speakers) if self.speakers.all_known else None,
-            **frame_figures(self.confusion, self.phones.symbols, self.phones.silences),
+            **self.by_frame.figures(),
             "frame_accuracy_interval": accuracy_interval(speakers[:, 0], speakers[:, 1]),
             "frame_accuracy_no_silence_interval": accuracy_interval(speakers[:, 2], speakers[:, 3]),
-            "top3_accuracy": self.in_top / int(self.confusion.sum()),
+            "top3_accuracy": self.in_top / int(self.by_frame.confusion.sum()),
             "temperature": self.temperature,
             "expected_calibration_error": calibration_error(self.reliability[self.temperature]),
             "expected_calibration_error_at_temperature_1": calibration_error(self.reliability[1.0]),
-            "boundaries": {f"{TOLERANCE_MS}": boundary_figures(*self.boundaries.tolist())},
-            "num_boundaries": dict(zip(("reference", "hypothesis"), self.boundaries[1:].tolist(), strict=True)),
-            "phone_error_rate": num_errors / num_phones if num_phones else None,
-            "phone_errors": {
-                "substitutions": substitutions,
-                "insertions": insertions,
-                "deletions": deletions,
-                "num_phones": num_phones,
-            },
+            **smoothed,
             **known,
         }
 

@@ -9,8 +9,8 @@ sec. IV-D), and whose transitions are counted in the training labels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -36,14 +36,19 @@ class Phonotactics:
         minimum: (P,) least frames of a run, 1 to 5.
     """
 
-    transitions: list[list[int]]
-    initial: list[int]
-    durations: list[int]
-    minimum: list[int]
+    transitions: tuple[tuple[int, ...], ...]
+    initial: tuple[int, ...]
+    durations: tuple[int, ...]
+    minimum: tuple[int, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold; `Phonotactics(**values)` reads it back."""
-        return asdict(self)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "transitions", tuple(map(tuple, self.transitions)))  # lists, when they come from JSON
+        for name in ("initial", "durations", "minimum"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if len(getattr(self, name)) != len(self.transitions):
+                raise ValueError(
+                    f"{name} of phonotactics must have an entry for each of {len(self.transitions)} classes"
+                )
 
 
 def runs(labels: np.ndarray) -> Iterator[tuple[int, int, bool]]:
@@ -83,13 +88,14 @@ def phonotactics_of(labels: Iterable[np.ndarray], num_classes: int) -> Phonotact
             before = label
     minimum = [int(np.quantile(some, SHORTEST_SHARE, method="lower")) if some else 1 for some in lengths]
     return Phonotactics(
-        transitions.tolist(),
-        initial.tolist(),
-        [sum(some) for some in lengths],
-        [min(max(frames, 1), LONGEST_MINIMUM) for frames in minimum],
+        tuple(map(tuple, transitions.tolist())),
+        tuple(initial.tolist()),
+        tuple(sum(some) for some in lengths),
+        tuple(min(max(frames, 1), LONGEST_MINIMUM) for frames in minimum),
     )
 
 
+@lru_cache(maxsize=4)  # of a model: it takes longer than an utterance
 def smoothing_graph(phonotactics: Phonotactics) -> Graph:
     """The hidden Markov model of these counts.
 
@@ -128,21 +134,20 @@ def smoothing_graph(phonotactics: Phonotactics) -> Graph:
     )
 
 
-def smooth(posteriors: np.ndarray, phonotactics: Phonotactics, graph: Graph | None = None) -> np.ndarray:
+def smooth(posteriors: np.ndarray, phonotactics: Phonotactics) -> np.ndarray:
     """The classes of the best path.
 
     Args:
         posteriors: (T, P) float, T >= 1, rows sum to 1.
         phonotactics: Of the model's training labels.
-        graph: `smoothing_graph(phonotactics)`, if it has been made already.
 
     Returns:
         (T,) int64.
     """
-    tiny = np.finfo(np.float32).tiny
+    tiny = np.finfo(np.float32).tiny  # never log 0: there must be some path
     frames = np.array(phonotactics.durations) + PSEUDO_COUNT
     log_prior = np.log(frames / frames.sum())
     scores = ACOUSTIC_SCALE * (np.log(np.maximum(posteriors, tiny)) - PRIOR_SCALE * log_prior)
-    graph = graph or smoothing_graph(phonotactics)
+    graph = smoothing_graph(phonotactics)
     states, _ = best_path(scores, graph)
     return graph.classes[states]

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from speechattn.checkpoint import Checkpoints
 from speechattn.chunks import Chunking
-from speechattn.classifier import CONFIG_FILE, WEIGHTS_FILE, ClassifierConfig, FrameClassifier, model_files
+from speechattn.classifier import MODEL_FILES, ClassifierConfig, FrameClassifier, model_files
 from speechattn.corpora.shards import Shards, checksum_or_path, is_sharded
-from speechattn.cuts import check_labels, long_enough
+from speechattn.cuts import check_labels, cut_labels, long_enough
 from speechattn.data import Batch, Batches
 from speechattn.evaluation import count_confusions, learn_temperature
 from speechattn.frontend import FeatureStatistics, Mfcc, ReadyFeatures
@@ -34,6 +34,7 @@ from speechattn.optimisation import Learner, grouped, in_step
 from speechattn.phones import IGNORED, PhoneSet
 from speechattn.plots import plot_curves, save_figure
 from speechattn.realignment import refuse_realigned
+from speechattn.smoothing import Phonotactics, phonotactics_of
 from speechattn.stages import is_done, mark_done, stage_record
 from speechattn.training_config import DataConfig, OptimConfig, TrainConfig
 from speechattn.training_log import EpochLog, Progress, Tally, Timed
@@ -132,7 +133,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     state, sharing = checkpoints.newest(), _sharing(config, accelerator)
     _check_state(state, sharing, unfinished, accelerator)
     if main:
-        for stale in (output / STAMP, output / CONFIG_FILE, output / WEIGHTS_FILE):
+        for stale in (output / STAMP, *(output / name for name in MODEL_FILES)):
             stale.unlink(missing_ok=True)
         for folder in (output / "tensorboard", *([unfinished] if state is None else [])):
             shutil.rmtree(folder, ignore_errors=True)
@@ -189,10 +190,10 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
                     model.eval()
                     model.config = replace(model.config, temperature=learn_temperature(model, config.data.dev))
                     log.info("temperature %.3f, learned on dev", model.config.temperature)
+                    model.phonotactics = _phonotactics(model, config.data.train)
                     save_figure(plot_curves(history.rows), output / "curves.png")
                     model.save_pretrained(output)
-                    results = [output / name for name in (CONFIG_FILE, WEIGHTS_FILE, LOG_FILE)]
-                    mark_done(output / STAMP, options, inputs, results)
+                    mark_done(output / STAMP, options, inputs, [*model_files(output).values(), output / LOG_FILE])
                     shutil.rmtree(unfinished)
         except (KeyboardInterrupt, SystemExit):
             save()
@@ -346,6 +347,15 @@ def _dev_scores(learner: Learner, dev: Batches) -> dict[str, float | None]:
         "dev_accuracy": figures["frame_accuracy"],
         "dev_accuracy_no_silence": figures["frame_accuracy_no_silence"],
     }
+
+
+def _phonotactics(model: FrameClassifier, path: str) -> Phonotactics | None:
+    """How the training labels follow each other; None for shards, which would have to be read again, and of pooling."""
+    if model.pooling is not None or is_sharded(path):
+        return None
+    geometry = model.frontend.geometry
+    cuts = long_enough(path, geometry, feature_dim=model.feature_dim)
+    return phonotactics_of((cut_labels(cut, model.phones, geometry) for cut in cuts), len(model.phones))
 
 
 @torch.no_grad()
