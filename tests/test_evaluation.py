@@ -15,11 +15,12 @@ from speechattn.bootstrap import accuracy_interval
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.cli import main
 from speechattn.corpora.manifest import alignment_items, phone_intervals, read_cuts, save_cuts
-from speechattn.data import Batches
+from speechattn.cuts import cut_labels, cut_waveform
 from speechattn.encoder import EncoderConfig
 from speechattn.evaluation import evaluate, learn_temperature
 from speechattn.phones import PhoneSet
 from speechattn.segmentation import count_boundaries, count_phone_errors
+from speechattn.smoothing import phonotactics_of
 
 AS_TIMIT = {"SIL": "h#", "AA": "q", "IY": "ix", "S": "tcl"}
 
@@ -147,19 +148,26 @@ def test_without_the_speakers_there_are_no_intervals(tone_corpus, model_folder, 
         assert figures["frame_accuracy_interval"] is None and figures["frame_accuracy_no_silence_interval"] is None
 
 
-def test_repeated_utterances_do_not_count(tone_corpus, model_folder, monkeypatch):
-    model = FrameClassifier.from_pretrained(model_folder)
-    once, epoch = evaluate(model, tone_corpus / "test.jsonl.gz"), Batches.epoch
-
-    def with_repetitions(batches, number=0):
-        for batch in epoch(batches, number):
-            yield batch
-            cuts = [cut.with_id(f"{cut.id}_dup0") for cut in batch.cuts]
-            yield replace(batch, ids=[cut.id for cut in cuts], cuts=cuts)
-
-    monkeypatch.setattr(Batches, "epoch", with_repetitions)
-    figures, confusion = evaluate(model, tone_corpus / "test.jsonl.gz")
-    assert figures == once[0] and (confusion == once[1]).all()
+def test_smoothed_decisions_are_scored_beside_those_by_frame(tone_corpus, model_folder):
+    model, cuts = FrameClassifier.from_pretrained(model_folder), tone_corpus / "test.jsonl.gz"
+    with pytest.raises(ValueError, match="the model cannot smooth: it has no phonotactics"):
+        evaluate(model, cuts, smooth=True)
+    labels = [
+        cut_labels(cut, model.phones, model.frontend.geometry) for cut in read_cuts(tone_corpus / "train.jsonl.gz")
+    ]
+    model.phonotactics = phonotactics_of(labels, len(model.phones))
+    plain, _ = evaluate(model, cuts)
+    figures, _ = evaluate(model, cuts, smooth=True)
+    smoothed = figures.pop("smoothed")
+    assert figures == plain
+    right = frames = 0
+    for cut in read_cuts(cuts):
+        decided = model.smoothed(model.posteriors(cut_waveform(cut)))
+        expected = cut_labels(cut, model.phones, model.frontend.geometry)
+        right, frames = right + int((decided == expected).sum()), frames + len(expected)
+    assert smoothed["frame_accuracy"] == right / frames
+    assert smoothed["num_boundaries"]["hypothesis"] < figures["num_boundaries"]["hypothesis"]
+    json.dumps(smoothed)
 
 
 def test_the_temperature_learned_makes_posteriors_fit(tone_corpus, model_folder, monkeypatch):
