@@ -20,6 +20,7 @@ from speechattn.stages import is_done, mark_done, save_json
 __all__ = ["evaluate_and_report", "format_figures", "write_report"]
 
 EXAMPLE_SECONDS = 20
+FIGURES_VERSION = 2  # a report with the figures of another version is made anew
 
 
 def evaluate_and_report(
@@ -66,7 +67,7 @@ def _report(
 ) -> dict[str, Any]:
     """The figures of an evaluation whose report lies in the folder, made now if it is not there."""
     stamp = folder / f"{name}.done.json"
-    options = {"model": str(model_name), "phones": phones, "smooth": smooth}
+    options = {"model": str(model_name), "phones": phones, "smooth": smooth, "figures": FIGURES_VERSION}
     inputs = {"cuts": checksum_or_path(cuts), **model_files(model_name)}
     if is_done(stamp, options, inputs):
         return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
