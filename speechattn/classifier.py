@@ -251,6 +251,21 @@ class FrameClassifier(nn.Module):
         features, frame_lengths = self.frontend(samples[None])  # as a batch, for its frame lengths
         return self.body.attention_weights(features, frame_lengths, layer)[0].numpy(force=True)
 
+    def limit_right(self, right: int) -> None:
+        """Let every layer of attention see at most so many frames to the right; `lookahead` says what that leaves.
+
+        For models trained with `EncoderConfig.rights`, which lose little by it.
+
+        Raises:
+            ValueError: When a layer sees fewer as it is, or the body is not an encoder.
+        """
+        if not isinstance(self.body, Encoder):
+            raise ValueError(
+                f"a model of kind {self.config.kind!r} has no attention whose right context can be limited"
+            )
+        self.body.limit_right(right)
+        self.config = replace(self.config, encoder=self.body.config)
+
     def stream(self) -> ClassifierStream:
         """The same posteriors from input that comes in pieces: `push(samples)`, in the end `flush()`.
 

@@ -305,6 +305,7 @@ def _add_predict(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=str, help="folder for the files; default: print `start end phone confidence`")
     parser.add_argument("--channel", type=int, help="channel to take, counted from 0; default: their mean")
     parser.add_argument("--smooth", action="store_true", help="decide for phones that follow and last as in training")
+    parser.add_argument("--right", type=int, help="frames to the right that each attention layer sees, at most")
     parser.add_argument("--plot", action="store_true", help="draw spectrogram, segments and posteriors as well")
     parser.add_argument(
         "--frames",
@@ -329,12 +330,15 @@ def _predict(arguments: Any) -> None:
         predict_frames(arguments.model, arguments.cuts, arguments.frames)
         return
     if arguments.cuts:
-        if arguments.output is None or arguments.plot or arguments.smooth or arguments.channel is not None:
-            raise ValueError("predict --cuts needs --output, and takes none of --plot, --smooth and --channel")
+        if arguments.output is None or _only_for_files(arguments):
+            raise ValueError("predict --cuts needs --output, and takes none of --plot, --smooth, --right and --channel")
         predict_cuts(arguments.model, arguments.cuts, arguments.output, formats=formats)
         return
+    model = FrameClassifier.from_pretrained(arguments.model)
+    if arguments.right is not None:
+        model.limit_right(arguments.right)
     failures = predict_files(
-        FrameClassifier.from_pretrained(arguments.model),
+        model,
         by_stem(arguments.audio),
         formats=formats,
         output=arguments.output,
@@ -346,6 +350,11 @@ def _predict(arguments: Any) -> None:
         for failure in failures[:-1]:
             sys.stderr.write(f"speechattn: error: {failure}\n")
         _fail(failures[-1])
+
+
+def _only_for_files(arguments: Any) -> bool:
+    """Whether an option was given that `predict` has for audio files alone."""
+    return arguments.plot or arguments.smooth or arguments.right is not None or arguments.channel is not None
 
 
 _COMMANDS = {

@@ -392,3 +392,23 @@ def test_attention_to_look_at(tmp_path: Path) -> None:
         model.attention_weights(samples, layer=2)
     with pytest.raises(ValueError, match="kind 'linear' has no attention"):
         FrameClassifier(ClassifierConfig(phones="timit39", kind="linear")).attention_weights(samples)
+
+
+def test_one_model_with_less_right_context(tmp_path):
+    samples = np.random.default_rng(0).standard_normal(8000).astype(np.float32) * 0.1
+    encoder = EncoderConfig(dim=16, layers=2, heads=2, left=4, right=6, rights=(1, 6), feed_forward=16, conv_kernel=3)
+    model = FrameClassifier(ClassifierConfig(encoder=encoder, frontend=MfccConfig(normalisation="none"))).eval()
+    wide = model.posteriors(samples)
+    assert model.lookahead == 2 * (6 + 1) + 4
+    model.limit_right(1)
+    assert model.lookahead == 2 * (1 + 1) + 4
+    narrow = model.posteriors(samples)
+    assert np.abs(narrow - wide).max() > 1e-4
+    model.save_pretrained(tmp_path)
+    again = FrameClassifier.from_pretrained(tmp_path)
+    assert again.lookahead == model.lookahead and np.array_equal(again.posteriors(samples), narrow)
+    stream = again.stream()
+    pieces = np.concatenate([stream.push(samples), stream.flush()])
+    np.testing.assert_allclose(np.exp(pieces), narrow, atol=1e-4)
+    with pytest.raises(ValueError, match="kind 'linear' has no attention"):
+        FrameClassifier(ClassifierConfig(kind="linear")).limit_right(1)
