@@ -133,11 +133,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     state, sharing = checkpoints.newest(), _sharing(config, accelerator)
     _check_state(state, sharing, unfinished, accelerator)
     if main:
-        for stale in (output / STAMP, *(output / name for name in MODEL_FILES)):
-            stale.unlink(missing_ok=True)
-        for folder in (output / "tensorboard", *([unfinished] if state is None else [])):
-            shutil.rmtree(folder, ignore_errors=True)
-        unfinished.mkdir(parents=True, exist_ok=True)
+        _clear(output, resumed=state is not None)
         log.info(
             "%d parameters, %d training and %d dev utterances, %d process(es) on %s, %d threads",
             sum(p.numel() for p in model.parameters()), batches.num_cuts, dev.num_cuts,
@@ -153,7 +149,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
         learner.load_state_dict(state["learner"])
         history = History.from_state(state["history"])
         if main:
-            log.info("goes on in epoch %d, after %d batches", history.epoch + 1, history.tally.batches)
+            log.info("goes on after %d epochs and %d batches", history.epoch, history.tally.batches)
 
     def save() -> None:
         state = {"sharing": sharing, "history": history.state_dict(), "learner": learner.state_dict()}
@@ -196,12 +192,24 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
                     mark_done(output / STAMP, options, inputs, [*model_files(output).values(), output / LOG_FILE])
                     shutil.rmtree(unfinished)
         except (KeyboardInterrupt, SystemExit):
-            save()
-            if main:
-                log.info("stopped in epoch %d: the same command goes on from there", history.epoch + 1)
+            if main and not (output / STAMP).is_file():  # else it has ended, all but for the exit
+                save()
+                log.info(
+                    "stopped after %d epochs and %d batches: the same command goes on from the last state",
+                    history.epoch, history.tally.batches,
+                )  # fmt: skip
             raise
     accelerator.wait_for_everyone()
     return output
+
+
+def _clear(output: Path, *, resumed: bool) -> None:
+    """Make room for a training; one that goes on keeps its states."""
+    for stale in (output / STAMP, *(output / name for name in MODEL_FILES)):
+        stale.unlink(missing_ok=True)
+    for folder in (output / "tensorboard", *([] if resumed else [output / UNFINISHED])):
+        shutil.rmtree(folder, ignore_errors=True)
+    (output / UNFINISHED).mkdir(parents=True, exist_ok=True)
 
 
 def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[str, Any], dict[str, Path | str]]:
