@@ -201,13 +201,13 @@ def _attend(
         additive = None if additive is None else additive[head]
         bias = bias if len(bias) == 1 else bias[head]
     scores = score(queries, windows(key).transpose(1, 2), None if additive is None else additive[:, None, None], bias)
-    if real is None and alone and key.shape[2] == blocks * block + left + right:  # there are no frames to hide
-        seen = visible
-    else:
+    seen = visible
+    if real is not None or not alone or key.shape[2] != blocks * block + left + right:  # there are frames to hide
         real = key.new_ones(batch, key.shape[2], dtype=torch.bool) if real is None else real
         real = in_line(real[:, None].expand(-1, heads, -1), left - before, left + right).unfold(0, span, block)
         scores = scores.masked_fill_(~real[:, None, :], hidden_score(scores.dtype))
-        seen = visible & real[:, None, :]
+        if weighting.normaliser != "softmax":
+            seen = visible & real[:, None, :]
     count = None if weighting.normaliser == "softmax" else seen.sum(dim=-1, keepdim=True)
     weights = _drop(normalise(scores, weighting.normaliser, count), weighting.dropout, random)
     y = torch.bmm(weights, windows(value))
