@@ -137,7 +137,7 @@ def frames_to_segments(
     firsts = np.flatnonzero(np.diff(classes, prepend=-1))  # first frame of every run
     counts = np.diff(firsts, append=len(classes))
     means = np.add.reduceat(np.asarray(confidences, dtype=np.float64), firsts) / counts
-    starts = geometry.first_centre - geometry.hop // 2 + geometry.hop * firsts
+    starts = geometry.first_owned(firsts)
     times = [0.0, *(starts[1:] / geometry.sample_rate).tolist(), float(duration)]
     if times[-1] <= times[-2]:
         raise ValueError(f"duration={duration} s ends before the last segment, which begins at {times[-2]} s")

@@ -6,6 +6,7 @@ With pooling between body and output layer it is one label per utterance; withou
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,13 @@ from torch import Tensor, nn
 
 from speechattn.alignment import Segment, frames_to_segments
 from speechattn.audio import audio_info, load_audio
-from speechattn.baselines import Linear, Mlp, MlpConfig
+from speechattn.baselines import Blstm, BlstmConfig, Linear, Mlp, MlpConfig, Tdnn, TdnnConfig
 from speechattn.encoder import Encoder, EncoderConfig
 from speechattn.frontend import LogMelTransform, Mfcc, MfccConfig, ReadyFeatures
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
 from speechattn.pooling import AttentionPooling, MeanPooling
+from speechattn.smoothing import Phonotactics, smooth
 from speechattn.stages import atomic_path, save_json
 
 if TYPE_CHECKING:
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassifierConfig", "FrameClassifier", "model_files"]
 
-KINDS = ("encoder", "mlp", "linear")
+KINDS = ("encoder", "blstm", "tdnn", "mlp", "linear")
 POOLINGS = ("none", "mean", "attention")
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+PHONOTACTICS_FILE = "phonotactics.json"  # of models that know theirs
+MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, PHONOTACTICS_FILE)
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,17 @@ class ClassifierConfig:
     Args:
         phones: Name of the phone set, or a file with a phone a line, see `PhoneSet.load`; not used with pooling.
         symbols: The phones, index = class; empty: those of the named set. With pooling: the labels.
-        kind: The body: `encoder` (truncated self-attention), `mlp` or `linear` (no context).
+        kind: The body: `encoder` (truncated self-attention), or a baseline: `blstm`, `tdnn`, `mlp` (one frame or a
+            window of frames), `linear` (one frame).
         frontend: The features; None: the model takes features that are ready made, not waveforms.
         feature_dim: Values in a frame of ready features; not used with a front end.
         encoder: Shape of the encoder, if that is the body.
+        blstm: Shape of the bidirectional LSTM, if that is the body.
+        tdnn: Shape of the time-delay network, if that is the body.
         mlp: Shape of the MLP, if that is the body.
         pooling: `none`: a phone for every frame; `mean` or `attention` over the frames: one label for the utterance.
+        temperature: What logits are divided by before their softmax gives posteriors; training learns it on dev when
+            it ends, whatever it was, see `calibration`.
 
     Raises:
         ValueError: When a field is out of its range.
@@ -58,8 +67,11 @@ class ClassifierConfig:
     frontend: MfccConfig | None = field(default_factory=MfccConfig)
     feature_dim: int = 39
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    blstm: BlstmConfig = field(default_factory=BlstmConfig)
+    tdnn: TdnnConfig = field(default_factory=TdnnConfig)
     mlp: MlpConfig = field(default_factory=MlpConfig)
     pooling: str = "none"
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -70,6 +82,8 @@ class ClassifierConfig:
             raise ValueError(f"model.pooling {self.pooling!r} needs the labels of utterances in model.symbols")
         if self.feature_dim < 1:
             raise ValueError(f"model.feature_dim must be at least 1, got {self.feature_dim}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"model.temperature must be positive and finite, got {self.temperature}")
         if self.frontend is not None and self.frontend.normalisation == "speaker":
             raise ValueError("model.frontend.normalisation must not be 'speaker': a model hears unknown speakers")
         if not self.symbols and (phones := PhoneSet.load(self.phones)).name == "custom":
@@ -88,7 +102,9 @@ class ClassifierConfig:
         """The inverse of `dataclasses.asdict`, as read back from JSON. An unknown key is a TypeError."""
         if not isinstance(values, dict):
             raise TypeError(f"settings by name are needed, got {values!r}")
-        parts = {"frontend": MfccConfig, "encoder": EncoderConfig, "mlp": MlpConfig}
+        parts = {
+            "frontend": MfccConfig, "encoder": EncoderConfig, "blstm": BlstmConfig, "tdnn": TdnnConfig, "mlp": MlpConfig
+        }  # fmt: skip
         built = {key: part(**values[key]) for key, part in parts.items() if values.get(key) is not None}
         return cls(**{**values, **built})
 
@@ -118,9 +134,13 @@ class FrameClassifier(nn.Module):
             self.frontend = ReadyFeatures(config.feature_dim)
         else:
             self.frontend = Mfcc(config=config.frontend)
-        self.body: Encoder | Mlp | Linear
+        self.body: Encoder | Blstm | Tdnn | Mlp | Linear
         if config.kind == "encoder":
             self.body = Encoder(self.frontend.dim, config.encoder)
+        elif config.kind == "blstm":
+            self.body = Blstm(self.frontend.dim, config.blstm)
+        elif config.kind == "tdnn":
+            self.body = Tdnn(self.frontend.dim, config.tdnn)
         elif config.kind == "mlp":
             self.body = Mlp(self.frontend.dim, config.mlp)
         else:
@@ -131,6 +151,7 @@ class FrameClassifier(nn.Module):
         elif config.pooling == "attention":
             self.pooling = AttentionPooling(self.body.output_dim)
         self.output = nn.Linear(self.body.output_dim, len(self.phones))
+        self.phonotactics: Phonotactics | None = None  # how the labels that it was trained on follow each other
 
     @property
     def feature_dim(self) -> int | None:
@@ -164,7 +185,9 @@ class FrameClassifier(nn.Module):
 
         Returns:
             (logits, frame_lengths): (B, T, P) float, in the front end's precision, and (B,) int64. What stands
-            past an utterance's frames has no meaning. With pooling, logits are (B, P).
+            past an utterance's frames has no meaning. With pooling, logits are (B, P). They are as trained, not
+            divided by `config.temperature`, and so is what an export of this function gives: the posteriors are
+            softmax(logits / temperature).
         """
         features, frame_lengths = self.frontend(
             torch.atleast_2d(waveforms), lengths, log_mel_transform=log_mel_transform
@@ -176,7 +199,7 @@ class FrameClassifier(nn.Module):
 
     @torch.inference_mode()
     def posteriors(self, samples: np.ndarray) -> np.ndarray:
-        """Posterior of every phone in every frame.
+        """Posterior of every phone in every frame, softmax(logits / temperature).
 
         Args:
             samples: (N,) float32 in [-1, 1] at the model's sample rate; without a front end features, (T, D).
@@ -186,7 +209,23 @@ class FrameClassifier(nn.Module):
         """
         device = self.output.weight.device
         logits, _ = self(torch.as_tensor(samples, device=device)[None])
-        return logits[0].softmax(dim=-1).numpy(force=True)
+        return (logits[0] / self.config.temperature).softmax(dim=-1).numpy(force=True)
+
+    def smoothed(self, posteriors: np.ndarray) -> np.ndarray:
+        """Decisions that follow each other and last as the phones of training did, see `smoothing`.
+
+        Args:
+            posteriors: (T, P) float, T >= 1, rows sum to 1.
+
+        Returns:
+            (T,) int64, a class for every frame.
+
+        Raises:
+            ValueError: When the model does not know its `phonotactics`.
+        """
+        if self.phonotactics is None:
+            raise ValueError("the model cannot smooth: it has no phonotactics, which training counts in frame labels")
+        return smooth(posteriors, self.phonotactics)
 
     @torch.inference_mode()
     def attention_weights(self, source: str | Path | np.ndarray, *, layer: int = -1) -> np.ndarray:
@@ -212,6 +251,21 @@ class FrameClassifier(nn.Module):
         features, frame_lengths = self.frontend(samples[None])  # as a batch, for its frame lengths
         return self.body.attention_weights(features, frame_lengths, layer)[0].numpy(force=True)
 
+    def limit_right(self, right: int) -> None:
+        """Let every layer of attention see at most so many frames to the right; `lookahead` says what that leaves.
+
+        For models trained with `EncoderConfig.rights`, which lose little by it.
+
+        Raises:
+            ValueError: When a layer sees fewer as it is, or the body is not an encoder.
+        """
+        if not isinstance(self.body, Encoder):
+            raise ValueError(
+                f"a model of kind {self.config.kind!r} has no attention whose right context can be limited"
+            )
+        self.body.limit_right(right)
+        self.config = replace(self.config, encoder=self.body.config)
+
     def stream(self) -> ClassifierStream:
         """The same posteriors from input that comes in pieces: `push(samples)`, in the end `flush()`.
 
@@ -222,23 +276,27 @@ class FrameClassifier(nn.Module):
 
         return ClassifierStream(self)
 
-    def classify(self, source: str | Path | np.ndarray, *, channel: int | None = None) -> list[Segment]:
+    def classify(
+        self, source: str | Path | np.ndarray, *, channel: int | None = None, smooth: bool = False
+    ) -> list[Segment]:
         """Phones with their times; with pooling the label, over the whole recording.
 
         Args:
             source: An audio file at any sample rate, or (N,) samples at the model's rate; without a front end
                 features, (T, D).
             channel: Which channel of a file to take; None: their mean.
+            smooth: Whether to take the decisions of `smoothed` instead of each frame's likeliest phone.
 
         Returns:
             Segments that cover the recording from 0 to its end, in seconds; their confidence is the phone's
             mean posterior over its frames.
 
         Raises:
-            ValueError: When the file is not audio, or shorter than one frame; or any file, without a front end.
+            ValueError: When the file is not audio, or shorter than one frame; or any file, without a front end; or the
+                model cannot smooth.
         """
         samples = self.samples(source, channel=channel)
-        return self.segments(self.posteriors(samples), self.duration(source))
+        return self.segments(self.posteriors(samples), self.duration(source), smooth=smooth)
 
     def duration(self, source: str | Path | np.ndarray) -> float:
         """Seconds that a recording lasts: a file's at its own rate, an array's at the model's."""
@@ -271,25 +329,28 @@ class FrameClassifier(nn.Module):
             raise ValueError("the features have no frame")
         return source
 
-    def segments(self, posteriors: np.ndarray, duration: float) -> list[Segment]:
-        """The likeliest phone of each frame, (T, P) -> segments from 0 to `duration` seconds; (P,) -> one segment."""
+    def segments(self, posteriors: np.ndarray, duration: float, *, smooth: bool = False) -> list[Segment]:
+        """Posteriors (T, P) -> segments from 0 to `duration` seconds; (P,) -> one segment. `smooth`: see `classify`."""
         posteriors = np.atleast_2d(posteriors)
+        decided = self.smoothed(posteriors) if smooth else posteriors.argmax(axis=1)
         return frames_to_segments(
-            posteriors.argmax(axis=1),
-            posteriors.max(axis=1),
+            decided,
+            posteriors[np.arange(len(decided)), decided],
             self.phones.symbols,
             duration,
             geometry=self.frontend.geometry,
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors`, each of them whole or not at all."""
+        """Write `config.json`, `model.safetensors` and, where it has them, `phonotactics.json`, each whole or not."""
         from safetensors.torch import save_file
 
         folder = Path(folder)
         with atomic_path(folder / WEIGHTS_FILE) as path:
             save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, path)
         save_json(folder / CONFIG_FILE, asdict(self.config))
+        if self.phonotactics is not None:
+            save_json(folder / PHONOTACTICS_FILE, asdict(self.phonotactics))
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> FrameClassifier:
@@ -310,6 +371,8 @@ class FrameClassifier(nn.Module):
             config = ClassifierConfig.from_dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
             model = cls(config)
             model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+            if (phonotactics := folder / PHONOTACTICS_FILE).is_file():
+                model.phonotactics = Phonotactics(**json.loads(phonotactics.read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{folder} does not hold a model that this version can read: {reason}") from error
@@ -318,8 +381,8 @@ class FrameClassifier(nn.Module):
 
 def model_files(name: str | Path) -> dict[str, Path]:
     """The files of a model in a folder, by what they are; none for one on the Hub."""
-    files = {file: Path(name) / file for file in (CONFIG_FILE, WEIGHTS_FILE)}
-    return files if all(path.is_file() for path in files.values()) else {}
+    files = {file: path for file in MODEL_FILES if (path := Path(name) / file).is_file()}
+    return files if CONFIG_FILE in files and WEIGHTS_FILE in files else {}
 
 
 def _model_folder(name: str | Path) -> Path:
@@ -331,7 +394,7 @@ def _model_folder(name: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(name), allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+        return Path(snapshot_download(str(name), allow_patterns=list(MODEL_FILES)))
     except Exception as error:  # the hub's errors share no base class: not found, no network, no permission
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"no folder {name} here, and not on the Hugging Face Hub: {reason}") from error

@@ -260,6 +260,7 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--cuts", type=str, required=True, help="cuts with phones")
     parser.add_argument("--phones", type=str, help="phone set to score on; default: the model's own")
     parser.add_argument("--report", type=str, help="folder for figures and pictures")
+    parser.add_argument("--smooth", action="store_true", help="also score decisions smoothed over time")
     parser.add_argument("--json", type=str, help="file for the figures")
 
 
@@ -272,6 +273,27 @@ def _evaluate(arguments: Any) -> None:
         phones=arguments.phones,
         report=arguments.report,
         json_file=arguments.json,
+        smooth=arguments.smooth,
+    )
+
+
+def _add_compare(parser: ArgumentParser) -> None:
+    parser.add_argument("model_a", metavar="A", type=str, help="a model's folder, or its id on the Hugging Face Hub")
+    parser.add_argument("model_b", metavar="B", type=str, help="likewise")
+    parser.add_argument("--cuts", type=str, required=True, help="cuts with phones")
+    parser.add_argument("--phones", type=str, help="phone set to score on; default: the models' own")
+    parser.add_argument("--json", type=str, help="file for the figures")
+
+
+def _compare(arguments: Any) -> None:
+    from speechattn.comparison import compare_and_print
+
+    compare_and_print(
+        arguments.model_a,
+        arguments.model_b,
+        arguments.cuts,
+        phones=arguments.phones,
+        json_file=arguments.json,
     )
 
 
@@ -282,6 +304,8 @@ def _add_predict(parser: ArgumentParser) -> None:
     parser.add_argument("--format", type=str, default="textgrid", help="some of textgrid,ctm,json,csv")
     parser.add_argument("--output", type=str, help="folder for the files; default: print `start end phone confidence`")
     parser.add_argument("--channel", type=int, help="channel to take, counted from 0; default: their mean")
+    parser.add_argument("--smooth", action="store_true", help="decide for phones that follow and last as in training")
+    parser.add_argument("--right", type=int, help="frames to the right that each attention layer sees, at most")
     parser.add_argument("--plot", action="store_true", help="draw spectrogram, segments and posteriors as well")
     parser.add_argument(
         "--frames",
@@ -298,27 +322,39 @@ def _predict(arguments: Any) -> None:
     if bool(arguments.audio) == bool(arguments.cuts):
         raise ValueError("predict takes audio files or --cuts FILE, one of the two")
     if arguments.frames:
-        if not arguments.cuts or arguments.output is not None or arguments.plot or arguments.channel is not None:
-            raise ValueError("predict --frames needs --cuts, and takes none of --output, --plot and --channel")
+        others = (arguments.output, arguments.channel, arguments.plot or None, arguments.smooth or None)
+        if not arguments.cuts or any(option is not None for option in others):
+            raise ValueError(
+                "predict --frames needs --cuts, and takes none of --output, --plot, --smooth and --channel"
+            )
         predict_frames(arguments.model, arguments.cuts, arguments.frames)
         return
     if arguments.cuts:
-        if arguments.output is None or arguments.plot or arguments.channel is not None:
-            raise ValueError("predict --cuts needs --output, and takes neither --plot nor --channel")
+        if arguments.output is None or _only_for_files(arguments):
+            raise ValueError("predict --cuts needs --output, and takes none of --plot, --smooth, --right and --channel")
         predict_cuts(arguments.model, arguments.cuts, arguments.output, formats=formats)
         return
+    model = FrameClassifier.from_pretrained(arguments.model)
+    if arguments.right is not None:
+        model.limit_right(arguments.right)
     failures = predict_files(
-        FrameClassifier.from_pretrained(arguments.model),
+        model,
         by_stem(arguments.audio),
         formats=formats,
         output=arguments.output,
         channel=arguments.channel,
         plot=arguments.plot,
+        smooth=arguments.smooth,
     )
     if failures:
         for failure in failures[:-1]:
             sys.stderr.write(f"speechattn: error: {failure}\n")
         _fail(failures[-1])
+
+
+def _only_for_files(arguments: Any) -> bool:
+    """Whether an option was given that `predict` has for audio files alone."""
+    return arguments.plot or arguments.smooth or arguments.right is not None or arguments.channel is not None
 
 
 _COMMANDS = {
@@ -329,5 +365,6 @@ _COMMANDS = {
     "score": (_add_score, _score, "compare two alignments of the same speech"),
     "train": (_add_train, _train, "train a model"),
     "evaluate": (_add_evaluate, _evaluate, "score a model on cuts"),
+    "compare": (_add_compare, _compare, "say whether one of two models is better on cuts, or could be by chance"),
     "predict": (_add_predict, _predict, "find the phones of audio files"),
 }

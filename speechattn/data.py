@@ -6,7 +6,7 @@ import logging
 import signal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -45,6 +45,7 @@ class Batch:
         labels: (B, T) int64, -100 where a frame is not scored or is padding; (B,) when utterances have one label.
         seeds: For whatever is random about each utterance in this epoch.
         num_utterances: How many they are, a piece of a long one counting as its part of it.
+        cuts: The Lhotse cuts, without their recordings and before any augmentation.
     """
 
     ids: list[str]
@@ -53,6 +54,7 @@ class Batch:
     labels: Tensor
     seeds: list[int]
     num_utterances: float
+    cuts: list[Any] = field(default_factory=list)
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
@@ -342,6 +344,7 @@ class _Utterances(Dataset):
             else pad_sequence(labels, batch_first=True, padding_value=IGNORED),
             seeds=seeds,
             num_utterances=sum(1 / num_chunks(cut) for cut in cuts),
+            cuts=[replace(cut, recording=None) for cut in cuts],
         )
 
     def _utterance(self, cut: Any, seed: int) -> tuple[np.ndarray, np.ndarray | int]:

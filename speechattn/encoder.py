@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechattn.attention import TruncatedSelfAttention
-from speechattn.attention.positions import POSITIONS
+from speechattn.attention.positions import POSITIONS, RelativeBias
 from speechattn.frontend import frame_mask
 
 __all__ = ["PRESETS", "Encoder", "EncoderConfig", "SharedDropout", "StochasticDepth", "SwiGlu", "sinusoidal_positions"]
@@ -38,6 +38,8 @@ class EncoderConfig:
         left: Frames of left context of each layer's attention; null for all.
         right: Frames of right context of each layer's attention; null for all.
         context: (left, right) of each layer, first layer first, in place of `left` and `right`; empty: those.
+        rights: Right contexts that training draws from, one a batch for all layers, so that one model has them all
+            to choose from afterwards, see `Encoder.limit_right`; none may exceed `right`. Empty: `right` alone.
         score: See `TruncatedSelfAttention`.
         normaliser: See `TruncatedSelfAttention`.
         position: `none`; `sinusoidal` or `learned`: added to the encoder's input; `relative` or `rotary`: in
@@ -62,6 +64,7 @@ class EncoderConfig:
     left: int | None = 16
     right: int | None = 16
     context: tuple[tuple[int | None, int | None], ...] = ()
+    rights: tuple[int | None, ...] = ()
     score: str = "dot"
     normaliser: str = "softmax"
     position: str = "sinusoidal"
@@ -82,6 +85,12 @@ class EncoderConfig:
             raise ValueError(
                 f"encoder.context must have a pair for each of the {self.layers} layers, got {len(self.context)} pairs"
             )
+        object.__setattr__(self, "rights", tuple(self.rights))
+        if self.rights and self.context:
+            raise ValueError("encoder.rights goes with encoder.right, not with encoder.context")
+        for right in self.rights:
+            if _exceeds(right, self.right) or (right is not None and right < 0):
+                raise ValueError(f"encoder.rights must lie in 0..{self.right}, encoder.right, got {list(self.rights)}")
         if self.conv_kernel < 0 or (self.conv_kernel and self.conv_kernel % 2 == 0):
             raise ValueError(f"encoder.conv_kernel must be odd, or 0 for none, got {self.conv_kernel}")
         for name, choices in (("position", POSITIONS + INPUT_POSITIONS), ("activation", ACTIVATIONS)):
@@ -120,6 +129,11 @@ def _pairs(context: Iterable[Iterable[int | None]]) -> tuple[tuple[int | None, i
         return tuple((left, right) for left, right in context)
     except (TypeError, ValueError):
         raise ValueError(f"encoder.context must be pairs of left and right, got {context!r}") from None
+
+
+def _exceeds(context: int | None, limit: int | None) -> bool:
+    """Whether one context is wider than another; None is unlimited."""
+    return limit is not None and (context is None or context > limit)
 
 
 PRESETS = {
@@ -175,8 +189,42 @@ class Encoder(nn.Module):
             total += frames + self.config.conv_kernel // 2
         return total
 
+    def limit_right(self, right: int) -> None:
+        """Let every layer see at most so many frames to the right: less look-ahead from a trained model.
+
+        Made for `EncoderConfig.rights`; other models lose more by it.
+
+        Raises:
+            ValueError: When a layer sees fewer as it is.
+        """
+        contexts = self.config.layer_contexts
+        if right < 0 or any(_exceeds(right, own) for _, own in contexts):
+            own = [own for _, own in contexts]
+            raise ValueError(f"right={right} must be 0 or more, and not above what the layers see, {own}")
+        narrower = (
+            {"context": tuple((left, right) for left, _ in contexts)} if self.config.context else {"right": right}
+        )
+        self.config = replace(self.config, **narrower, rights=())
+        self._see(right)
+        for block in self.blocks:
+            position = cast(EncoderBlock, block).attention.position
+            if isinstance(position, RelativeBias):
+                position.narrow(right)
+
+    def train(self, mode: bool = True) -> Encoder:
+        """As for every module; what a last training step drew does not stay."""
+        if self.config.rights:
+            self._see(self.config.right)
+        return super().train(mode)
+
+    def _see(self, right: int | None) -> None:
+        for block in self.blocks:
+            cast(EncoderBlock, block).attention.right = right
+
     def forward(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
         """(B, T, input_dim) and (B,) frames -> (B, T, dim). Padded frames never reach real ones."""
+        if self.training and self.config.rights:
+            self._see(self.config.rights[int(torch.randint(len(self.config.rights), ()))])
         if features.shape[1] == 0:  # shorter than one frame: nothing that a convolution would take
             return features.new_zeros(features.shape[0], 0, self.output_dim)
         real = frame_mask(frame_lengths, features.shape[1])

@@ -2,89 +2,321 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from speechattn.agreement import boundary_figures, fold_intervals
+from speechattn.alignment import Interval
+from speechattn.bootstrap import SpeakerCounts, accuracy_interval
+from speechattn.calibration import NUM_BINS, calibration_error, fit_temperature, reliability_counts
 from speechattn.classifier import FrameClassifier
-from speechattn.corpora.manifest import speaker_in_train
-from speechattn.cuts import cut_length, long_enough
+from speechattn.corpora.manifest import phone_intervals, speaker_in_train
+from speechattn.cuts import long_enough
 from speechattn.data import Batches
-from speechattn.metrics import confusion_matrix, frame_figures, utterance_figures
+from speechattn.geometry import Geometry
+from speechattn.metrics import among_likeliest, confusion_matrix, frame_figures, utterance_figures
 from speechattn.phones import IGNORED, PhoneSet
 from speechattn.realignment import refuse_realigned
+from speechattn.segmentation import TOLERANCE_MS, close_slits, count_boundaries, count_phone_errors
 
-__all__ = ["count_confusions", "evaluate"]
+__all__ = [
+    "Folding",
+    "Utterance",
+    "count_confusions",
+    "evaluate",
+    "evaluation_batches",
+    "learn_temperature",
+    "utterances",
+]
 
 BATCH_SECONDS = 60.0
+TOP = 3
+SMOOTHED_FIGURES = (
+    "frame_accuracy", "frame_accuracy_no_silence", "boundaries", "num_boundaries", "phone_error_rate", "phone_errors"
+)  # fmt: skip
+TEMPERATURE_LABELS = 100_000  # of dev, at most, that a temperature is learned on: bounds the memory
 
 
 def evaluate(
-    model: FrameClassifier, cuts: str | Path, *, phones: PhoneSet | None = None
+    model: FrameClassifier, cuts: str | Path, *, phones: PhoneSet | None = None, smooth: bool = False
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Accuracy of a model on a file of cuts, over frames or, with pooling, over utterances.
+    """Figures of a model on a file of cuts, over frames or, with pooling, over utterances.
+
+    Frames without a label (-100) count in none of the figures; `segmentation` says what that means for boundaries next
+    to them, and for phones decided in them.
 
     Args:
         model: In eval mode, on any device.
         cuts: A Lhotse cuts file, or shards, whose supervisions carry phone alignments. Their symbols are folded to the
             model's inventory. With pooling, they carry labels instead, see `cuts.cut_label`.
         phones: The P phones to score on, if not the model's own: symbols and decisions are folded to them, as usual
-            for models of TIMIT's 61 or 48 phones (Lee & Hon 1989). It is the decided class that is folded:
-            posteriors are not added up. A class without a place among them, such as `q`, is never decided for; its
-            frames are not scored either.
+            for models of TIMIT's 61 or 48 phones (Lee & Hon 1989). It is the decided class that is folded. A class
+            without a place among them, such as `q`, is never decided for; its frames are not scored either.
+            Posteriors, which only top-3 accuracy and calibration look at, are added up over the classes folded
+            together, as shares of those with a place.
+        smooth: Also score the decisions of `FrameClassifier.smoothed`, beside those by frame.
 
     Returns:
-        (figures, confusion): what `frame_figures` gives, with `num_utterances` and, where the cuts are marked so, how
-            many of these are `utterances_of_training_speakers`; or with pooling what `utterance_figures` gives; and
-            the (P, P) counts.
+        (figures, confusion): with pooling what `utterance_figures` gives; else what `frame_figures` gives, and
+
+        - `num_utterances`, `num_speakers` (None where a cut does not name its speaker) and, where the cuts are marked
+          so, how many utterances are `utterances_of_training_speakers`;
+        - `frame_accuracy_interval`, `frame_accuracy_no_silence_interval`: [low, high], 95 % confidence by bootstrap
+          over speakers, see `bootstrap`; None with fewer than two speakers, or where one is unknown;
+        - `top3_accuracy`: share of the frames whose reference is among the three likeliest phones;
+        - `expected_calibration_error` of the posteriors of the decided phones, see `calibration`; the model's
+          `temperature`, and `expected_calibration_error_at_temperature_1`, without it;
+        - `boundaries`: {"20": what `boundary_figures` gives}, of the decided segments within 20 ms of the reference's;
+          `num_boundaries` of both;
+        - `phone_error_rate` of the decided sequence, runs as one phone and silence left out on both sides, and its
+          `phone_errors`: `substitutions`, `insertions`, `deletions` and `num_phones` of the reference;
+        - with `smooth`, `smoothed`: the frame accuracies, boundaries and phone errors of the smoothed decisions;
+
+        and the (P, P) counts.
 
     Raises:
         ValueError: When the file is not one of cuts, a symbol cannot be folded, a label is missing or is not the
-            model's, a model placed the phones (see `realignment`), or there is nothing to score.
+            model's, a model placed the phones (see `realignment`), or there is nothing to score; or when the model has
+            nothing to smooth by.
     """
+    if smooth and model.phonotactics is None:
+        raise ValueError("the model cannot smooth: it has no phonotactics, which training counts in labels of frames")
     if phones is not None and model.pooling is not None:
         raise ValueError(
             "there are no frames to score on other phones: the model, with pooling, has utterances' labels"
         )
-    phones, geometry = phones or model.phones, model.frontend.geometry
-    data = long_enough(cuts, geometry, feature_dim=model.feature_dim)
-    if model.pooling is None:
-        refuse_realigned(data, cuts)
-    batches = Batches(
-        data, phones, geometry,
+    phones = phones or model.phones
+    batches = evaluation_batches(model, cuts, phones)
+    if model.pooling is not None:
+        confusion = count_confusions(model, batches, model.output.weight.device)
+        return utterance_figures(confusion, phones.symbols), confusion
+    tally = _Tally(model, phones, smooth)
+    for utterance in utterances([model], batches, cuts):
+        tally.add(utterance)
+    if not tally.by_frame.confusion.any():
+        raise ValueError(f"{cuts}: no frame has a label that can be scored")
+    return tally.figures(), tally.by_frame.confusion
+
+
+def evaluation_batches(model: FrameClassifier, cuts: str | Path, phones: PhoneSet) -> Batches:
+    """The batches of a file of cuts, or of shards, that a model is scored on; ValueErrors as for `evaluate`."""
+    geometry = model.frontend.geometry
+    return Batches(
+        long_enough(cuts, geometry, feature_dim=model.feature_dim), phones, geometry,
         batch_seconds=BATCH_SECONDS, shuffle=False, per_utterance=model.pooling is not None,
         ready_features=model.feature_dim is not None,
     )  # fmt: skip
-    confusion = count_confusions(model, batches, model.output.weight.device, phones=phones)
-    if not confusion.any():
-        raise ValueError(f"{cuts}: no frame has a label that can be scored")
-    if model.pooling is not None:
-        return utterance_figures(confusion, model.phones.symbols), confusion
-    # Shards still hold the cuts that are too short.
-    known = [speaker_in_train(cut) for cut in data if geometry.num_frames(cut_length(cut))]
-    figures = {"num_utterances": len(known), **frame_figures(confusion, phones.symbols, phones.silences)}
-    if any(known):
-        figures["utterances_of_training_speakers"] = sum(known)
-    return figures, confusion
+
+
+class Utterance(NamedTuple):
+    """An utterance as models of its frames score it.
+
+    Attributes:
+        cut: Lhotse's, without its recording.
+        labels: (T,) int64, -100 where a frame is not scored.
+        logits: Of each model, (T, P) float, on the CPU.
+    """
+
+    cut: Any
+    labels: np.ndarray
+    logits: list[Tensor]
+
+
+def utterances(models: Sequence[FrameClassifier], batches: Batches, cuts: str | Path) -> Iterator[Utterance]:
+    """Every utterance once, scored by models whose frames lie at the same places.
+
+    Args:
+        models: Without pooling, in eval mode, on any device.
+        batches: For all of them.
+        cuts: Where the batches come from.
+
+    Raises:
+        ValueError: When a model placed the phones of a cut.
+    """
+    for batch in batches.epoch():
+        refuse_realigned(batch.cuts, cuts)
+        scores = []
+        for model in models:
+            device = model.output.weight.device
+            with torch.inference_mode():
+                logits, frame_lengths = model(batch.waveforms.to(device), batch.lengths.to(device))
+            scores.append(logits.cpu())
+        for row, (cut, num_frames) in enumerate(zip(batch.cuts, frame_lengths.tolist(), strict=True)):
+            yield Utterance(cut, batch.labels[row, :num_frames].numpy(), [s[row, :num_frames] for s in scores])
+
+
+class Folding:
+    """From a model's classes to the ones that are scored.
+
+    Args:
+        own: The model's phones.
+        scored: The Q phones to score on.
+
+    Raises:
+        ValueError: When these know not all of the model's.
+    """
+
+    def __init__(self, own: PhoneSet, scored: PhoneSet) -> None:
+        ids = scored.ids(own.symbols)
+        self.classes = np.array([ids[symbol] for symbol in own.symbols])
+        self.homeless = torch.as_tensor(self.classes == IGNORED)
+        self._sums = torch.as_tensor(np.eye(len(scored))[self.classes[self.classes != IGNORED]])
+
+    def decide(self, logits: Tensor) -> np.ndarray:
+        """(..., P) -> (...) int64, the class in [0, Q) of the likeliest class that has a place there."""
+        placed = logits.masked_fill(self.homeless.to(logits.device), -torch.inf)
+        return self.classes[placed.argmax(dim=-1).numpy(force=True)]
+
+    def decide_smoothly(self, logits: Tensor, model: FrameClassifier) -> np.ndarray:
+        """(T, P) on the CPU -> (T,) int64, the classes in [0, Q) on the model's best path, see `smoothing`.
+
+        Where that goes through a class without a place, the likeliest one with a place is taken.
+        """
+        path = self.classes[model.smoothed((logits / model.config.temperature).softmax(dim=-1).numpy())]
+        return np.where(path == IGNORED, self.decide(logits), path)
+
+    def posteriors(self, logits: Tensor, temperature: float) -> np.ndarray:
+        """(T, P) on the CPU -> (T, Q) float64, rows sum to 1; of classes without a place nothing is left."""
+        return ((logits[:, ~self.homeless].double() / temperature).softmax(dim=-1) @ self._sums).numpy()
+
+
+class _Decisions:
+    """What can be counted of one way to decide, and the figures that come of it."""
+
+    def __init__(self, phones: PhoneSet, geometry: Geometry) -> None:
+        self.phones = phones
+        self.geometry = geometry
+        self.confusion = np.zeros((len(phones), len(phones)), dtype=np.int64)
+        self.boundaries = np.zeros(3, dtype=np.int64)
+        self.phone_errors = np.zeros(4, dtype=np.int64)
+
+    def add(self, intervals: Sequence[Interval], labels: np.ndarray, decided: np.ndarray) -> None:
+        phones = self.phones
+        self.confusion += confusion_matrix(labels, decided, len(phones))
+        self.boundaries += count_boundaries(intervals, labels, decided, self.geometry)
+        self.phone_errors += count_phone_errors(intervals, labels, decided, phones.symbols, phones.silences)
+
+    def figures(self) -> dict[str, Any]:
+        substitutions, insertions, deletions, num_phones = self.phone_errors.tolist()
+        num_errors = substitutions + insertions + deletions
+        return {
+            **frame_figures(self.confusion, self.phones.symbols, self.phones.silences),
+            "boundaries": {f"{TOLERANCE_MS}": boundary_figures(*self.boundaries.tolist())},
+            "num_boundaries": dict(zip(("reference", "hypothesis"), self.boundaries[1:].tolist(), strict=True)),
+            "phone_error_rate": num_errors / num_phones if num_phones else None,
+            "phone_errors": {
+                "substitutions": substitutions,
+                "insertions": insertions,
+                "deletions": deletions,
+                "num_phones": num_phones,
+            },
+        }
+
+
+class _Tally:
+    """What `evaluate` counts, an utterance at a time, and the figures that come of it."""
+
+    def __init__(self, model: FrameClassifier, phones: PhoneSet, smooth: bool) -> None:
+        self.model, self.phones = model, phones
+        self.geometry = model.frontend.geometry
+        self.temperature = model.config.temperature
+        self.folding = Folding(model.phones, phones)
+        self.speech = np.array([symbol not in phones.silences for symbol in phones.symbols])
+        self.by_frame = _Decisions(phones, self.geometry)
+        self.smoothed = _Decisions(phones, self.geometry) if smooth else None
+        self.speakers = SpeakerCounts(4)  # right and scored frames, then those of speech
+        self.reliability = {temperature: np.zeros((NUM_BINS, 3)) for temperature in (self.temperature, 1.0)}
+        self.in_top = 0
+        self.num_utterances = self.num_known = 0
+
+    def add(self, utterance: Utterance) -> None:
+        cut, labels, (logits,) = utterance
+        self.num_utterances += 1
+        self.num_known += speaker_in_train(cut)
+        decided = self.folding.decide(logits)
+        intervals = close_slits(
+            fold_intervals(phone_intervals(cut, self.geometry.sample_rate), self.phones), self.geometry
+        )
+        self.by_frame.add(intervals, labels, decided)
+        if self.smoothed is not None:
+            self.smoothed.add(intervals, labels, self.folding.decide_smoothly(logits, self.model))
+        scored = labels != IGNORED
+        labels, decided, logits = labels[scored], decided[scored], logits[torch.from_numpy(scored)]
+        right, speech = labels == decided, self.speech[labels]
+        self.speakers.add(cut.supervisions[0].speaker, [right.sum(), len(right), right[speech].sum(), speech.sum()])
+        for temperature in self.reliability:
+            posteriors = self.folding.posteriors(logits, temperature)
+            confidences = np.take_along_axis(posteriors, decided[:, None], axis=1)[:, 0]
+            self.reliability[temperature] += reliability_counts(confidences, right)
+            if temperature == self.temperature:
+                self.in_top += int(among_likeliest(posteriors, labels, TOP).sum())
+
+    def figures(self) -> dict[str, Any]:
+        speakers = self.speakers.table()
+        known = {"utterances_of_training_speakers": self.num_known} if self.num_known else {}
+        smoothed = {}
+        if self.smoothed is not None:
+            figures = self.smoothed.figures()
+            smoothed = {"smoothed": {name: figures[name] for name in SMOOTHED_FIGURES}}
+        return {
+            "num_utterances": self.num_utterances,
+            "num_speakers": len(speakers) if self.speakers.all_known else None,
+            **self.by_frame.figures(),
+            "frame_accuracy_interval": accuracy_interval(speakers[:, 0], speakers[:, 1]),
+            "frame_accuracy_no_silence_interval": accuracy_interval(speakers[:, 2], speakers[:, 3]),
+            "top3_accuracy": self.in_top / int(self.by_frame.confusion.sum()),
+            "temperature": self.temperature,
+            "expected_calibration_error": calibration_error(self.reliability[self.temperature]),
+            "expected_calibration_error_at_temperature_1": calibration_error(self.reliability[1.0]),
+            **smoothed,
+            **known,
+        }
 
 
 @torch.inference_mode()
-def count_confusions(
-    model: FrameClassifier, batches: Batches, device: torch.device, *, phones: PhoneSet | None = None
-) -> np.ndarray:
+def count_confusions(model: FrameClassifier, batches: Batches, device: torch.device) -> np.ndarray:
     """Reference against predicted classes, (P, P) int64, in frames or, with pooling, in utterances; see `metrics`.
 
-    The batches' labels are classes of `phones`, None: the model's own; decisions are folded to them, see `evaluate`.
+    This is all that training needs of an epoch.
     """
-    phones = phones or model.phones
-    num_classes, ids = len(phones), phones.ids(model.phones.symbols)
-    folded = np.array([ids[symbol] for symbol in model.phones.symbols])
-    homeless = torch.as_tensor(folded == IGNORED, device=device)
+    num_classes = len(model.phones)
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     for batch in batches.epoch():
         logits, _ = model(batch.waveforms.to(device), batch.lengths.to(device))
-        predicted = folded[logits.masked_fill(homeless, -torch.inf).argmax(dim=-1).numpy(force=True)]
+        predicted = logits.argmax(dim=-1).numpy(force=True)
         confusion += confusion_matrix(batch.labels.numpy(), predicted, num_classes)
     return confusion
+
+
+@torch.inference_mode()
+def learn_temperature(model: FrameClassifier, cuts: str | Path) -> float:
+    """The temperature that makes a model's posteriors fit a file of cuts best, see `calibration.fit_temperature`.
+
+    Of more than 100,000 labelled frames, or utterances, so many are drawn, always the same.
+
+    Args:
+        model: In eval mode, on any device; the temperature that it has plays no part.
+        cuts: As for `evaluate`: not what the model was trained on, nor what it will be tested on.
+
+    Raises:
+        ValueError: As for `evaluate`.
+    """
+    device, generator = model.output.weight.device, np.random.default_rng(0)
+    batches = evaluation_batches(model, cuts, model.phones)
+    logits, labels = np.zeros((0, len(model.phones)), dtype=np.float32), np.zeros(0, dtype=np.int64)
+    lots = np.zeros(0)  # one for each label; the lowest are kept
+    for batch in batches.epoch():
+        scored = batch.labels != IGNORED
+        scores, _ = model(batch.waveforms.to(device), batch.lengths.to(device))
+        logits = np.concatenate([logits, scores.cpu()[scored].numpy()])
+        labels = np.concatenate([labels, batch.labels[scored].numpy()])
+        lots = np.concatenate([lots, generator.random(int(scored.sum()))])
+        if len(labels) > TEMPERATURE_LABELS:
+            kept = np.argpartition(lots, TEMPERATURE_LABELS)[:TEMPERATURE_LABELS]
+            logits, labels, lots = logits[kept], labels[kept], lots[kept]
+    return fit_temperature(logits, labels)

@@ -68,6 +68,10 @@ class Geometry:
         # One hop more and one frame less: ONNX rounds towards 0, and so it does not matter.
         return (num_samples + (self.left + self.right - self.window + self.hop)) // self.hop
 
+    def first_owned(self, frame: Any) -> Any:
+        """First sample of the hop around a frame's centre, which that frame owns; int or integer array."""
+        return self.first_centre - self.hop // 2 + self.hop * frame
+
     def num_samples(self, num_frames: int) -> int:
         """Samples of the shortest signal that has so many frames."""
         if num_frames == 0:

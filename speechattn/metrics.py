@@ -1,4 +1,4 @@
-"""Figures from counts: everything here is a pure function of a confusion matrix.
+"""Figures from counts: pure functions, nearly all of a confusion matrix.
 
 A confusion matrix is (P, P) int64, row = reference class, column = predicted class, in frames or in utterances.
 Frames without a reference label never get in.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["confusion_matrix", "frame_figures", "utterance_figures"]
+__all__ = ["among_likeliest", "confusion_matrix", "frame_figures", "utterance_figures"]
 
 
 def confusion_matrix(reference: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
@@ -35,6 +35,22 @@ def confusion_matrix(reference: np.ndarray, predicted: np.ndarray, num_classes: 
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
+def among_likeliest(scores: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Which frames have the reference among the classes that score best; of equal classes the first is the better.
+
+    Args:
+        scores: (T, P) float.
+        labels: (T,) int in [0, P).
+        count: How many classes may be named.
+
+    Returns:
+        (T,) bool.
+    """
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    before = np.arange(scores.shape[1]) < labels[:, None]
+    return ((scores > own) | ((scores == own) & before)).sum(axis=1) < count
+
+
 def frame_figures(confusion: np.ndarray, symbols: Sequence[str], silences: Collection[str]) -> dict[str, Any]:
     """Frame accuracies as fractions of 1.
 
@@ -45,9 +61,10 @@ def frame_figures(confusion: np.ndarray, symbols: Sequence[str], silences: Colle
 
     Returns:
         `frame_accuracy` over the `num_frames` scored frames; `frame_accuracy_no_silence` over those whose
-        reference is not silence; `silence_share` of the reference; `majority`: the commonest phone and what
-        always answering it would score, with and without silence; `phones`: per phone that occurs,
-        `accuracy` (recall) and `num_frames`. An accuracy over no frames is None.
+        reference is not silence; `macro_accuracy`: the mean, over the phones that occur, of each one's accuracy;
+        `silence_share` of the reference; `majority`: the commonest phone and what always answering it
+        would score, with and without silence; `phones`: per phone that occurs, `accuracy` (recall) and
+        `num_frames`. An accuracy over no frames is None.
     """
     correct, total = confusion.diagonal(), confusion.sum(axis=1)
     speech = np.array([symbol not in silences for symbol in symbols])
@@ -55,6 +72,7 @@ def frame_figures(confusion: np.ndarray, symbols: Sequence[str], silences: Colle
     return {
         "frame_accuracy": _share(correct.sum(), total.sum()),
         "frame_accuracy_no_silence": _share(correct[speech].sum(), total[speech].sum()),
+        "macro_accuracy": float((correct[total > 0] / total[total > 0]).mean()) if total.any() else None,
         "num_frames": int(total.sum()),
         "silence_share": _share(total[~speech].sum(), total.sum()),
         "majority": {

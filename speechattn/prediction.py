@@ -35,6 +35,7 @@ def predict_files(
     output: str | Path | None = None,
     channel: int | None = None,
     plot: bool = False,
+    smooth: bool = False,
 ) -> list[str]:
     """Predict the phones of files, one after the other.
 
@@ -46,14 +47,17 @@ def predict_files(
             `start end phone confidence` on standard output.
         channel: Which channel to take, counted from 0; None: the mean of all.
         plot: Whether to draw spectrogram, segments and posteriors; of a model without pooling.
+        smooth: See `FrameClassifier.classify`.
 
     Returns:
         One line for each file that could not be done; the others are.
 
     Raises:
-        ValueError: Before any work, when a format does not exist, or a picture is wanted without a folder or of a
-            model with pooling.
+        ValueError: Before any work, when a format does not exist, a picture is wanted without a folder or of a model
+            with pooling, or the model cannot smooth.
     """
+    if smooth and model.phonotactics is None:
+        raise ValueError("--smooth needs a model with phonotactics.json, which training leaves")
     for name in formats:
         if name not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")
@@ -66,7 +70,7 @@ def predict_files(
         try:
             samples = model.samples(path, channel=channel)
             posteriors = model.posteriors(samples)
-            segments = model.segments(posteriors, model.duration(path))
+            segments = model.segments(posteriors, model.duration(path), smooth=smooth)
             if output is None:
                 for segment in segments:
                     print(f"{segment.start:.4f} {segment.end:.4f} {segment.phone} {segment.confidence:.3f}")

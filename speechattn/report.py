@@ -20,6 +20,7 @@ from speechattn.stages import is_done, mark_done, save_json
 __all__ = ["evaluate_and_report", "format_figures", "write_report"]
 
 EXAMPLE_SECONDS = 20
+FIGURES_VERSION = 2  # a report with the figures of another version is made anew
 
 
 def evaluate_and_report(
@@ -29,6 +30,7 @@ def evaluate_and_report(
     phones: str | None = None,
     report: str | Path | None = None,
     json_file: str | Path | None = None,
+    smooth: bool = False,
 ) -> None:
     """Score a model on a file of cuts and print its figures; write them, and pictures, where that is wanted.
 
@@ -40,15 +42,16 @@ def evaluate_and_report(
         phones: Name of the set to score on; None: the model's own. See `evaluate`.
         report: Folder for `<name>.json` and the pictures.
         json_file: Another place for the figures.
+        smooth: See `evaluate`.
 
     Raises:
         ValueError: As for `from_pretrained`, `PhoneSet.load` and `evaluate`.
     """
     name = Path(cuts).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
     figures = (
-        evaluate(FrameClassifier.from_pretrained(model_name), cuts, phones=_phone_set(phones))[0]
+        evaluate(FrameClassifier.from_pretrained(model_name), cuts, phones=_phone_set(phones), smooth=smooth)[0]
         if report is None
-        else _report(model_name, cuts, name, phones, Path(report))
+        else _report(model_name, cuts, name, phones, Path(report), smooth)
     )
     if json_file is not None:
         save_json(json_file, figures)
@@ -59,15 +62,18 @@ def _phone_set(name: str | None) -> PhoneSet | None:
     return None if name is None else PhoneSet.load(name)
 
 
-def _report(model_name: str, cuts: str | Path, name: str, phones: str | None, folder: Path) -> dict[str, Any]:
+def _report(
+    model_name: str, cuts: str | Path, name: str, phones: str | None, folder: Path, smooth: bool
+) -> dict[str, Any]:
     """The figures of an evaluation whose report lies in the folder, made now if it is not there."""
-    stamp, options = folder / f"{name}.done.json", {"model": str(model_name), "phones": phones}
+    stamp = folder / f"{name}.done.json"
+    options = {"model": str(model_name), "phones": phones, "smooth": smooth, "figures": FIGURES_VERSION}
     inputs = {"cuts": checksum_or_path(cuts), **model_files(model_name)}
     if is_done(stamp, options, inputs):
         return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     model = FrameClassifier.from_pretrained(model_name)
     scored = _phone_set(phones)
-    figures, confusion = evaluate(model, cuts, phones=scored)
+    figures, confusion = evaluate(model, cuts, phones=scored, smooth=smooth)
     stamp.unlink(missing_ok=True)
     outputs = write_report(folder, name, figures, confusion, (scored or model.phones).symbols)
     if model.pooling is None and model.feature_dim is None:  # else there are no posteriors or no sound to draw
@@ -126,20 +132,48 @@ def format_figures(name: str, figures: dict[str, Any]) -> str:
         return "\n".join([f"{name}: accuracy over {figures['num_utterances']:,} utterances", *lines])
     rows = [
         ("", "all frames", "without silence"),
-        ("model", figures["frame_accuracy"], figures["frame_accuracy_no_silence"]),
-        ("majority class", majority["frame_accuracy"], majority["frame_accuracy_no_silence"]),
+        ("model", _percent(figures["frame_accuracy"]), _percent(figures["frame_accuracy_no_silence"])),
+        (
+            "95 % interval",
+            _interval(figures["frame_accuracy_interval"]),
+            _interval(figures["frame_accuracy_no_silence_interval"]),
+        ),
+        ("majority class", _percent(majority["frame_accuracy"]), _percent(majority["frame_accuracy_no_silence"])),
     ]
     title = (
         f"{name}: frame accuracy over {figures['num_frames']:,} frames of {figures['num_utterances']} utterances, "
         f"{100 * figures['silence_share']:.1f} % of them silence"
     )
-    lines = [title, *("  {:<16}{:>12}{:>18}".format(*map(_percent, row)) for row in rows)]
+    lines = [title, *("  {:<16}{:>20}{:>20}".format(*row) for row in rows)]
+    lines += [
+        f"  mean over phones {_percent(figures['macro_accuracy'])}, "
+        f"reference among the likeliest three {_percent(figures['top3_accuracy'])}",
+        *_sequence_lines(figures),
+        f"  expected calibration error {_percent(figures['expected_calibration_error'])} at temperature "
+        f"{figures['temperature']:.3f}, {_percent(figures['expected_calibration_error_at_temperature_1'])} without",
+    ]
+    if smoothed := figures.get("smoothed"):
+        accuracies = (_percent(smoothed[name]) for name in ("frame_accuracy", "frame_accuracy_no_silence"))
+        lines += ["  {:<16}{:>20}{:>20}".format("smoothed", *accuracies), *_sequence_lines(smoothed)]
     if known := figures.get("utterances_of_training_speakers"):
         lines.append(f"  {known} of the {figures['num_utterances']} utterances are by speakers that were trained on")
     return "\n".join(lines)
 
 
-def _percent(value: str | float | None) -> str:
-    if isinstance(value, str):
-        return value
+def _sequence_lines(figures: dict[str, Any]) -> list[str]:
+    """Boundaries and phone errors of one way to decide."""
+    lines = [
+        f"  boundaries within {tolerance} ms: precision {_percent(row['precision'])}, "
+        f"recall {_percent(row['recall'])}, F1 {_percent(row['f1'])}, R-value {_percent(row['r_value'])}"
+        for tolerance, row in figures["boundaries"].items()
+    ]
+    number = figures["phone_errors"]["num_phones"]
+    return [*lines, f"  phone error rate {_percent(figures['phone_error_rate'])} over {number:,} phones"]
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else " to ".join(map(_percent, ends))
+
+
+def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"

@@ -17,9 +17,10 @@ from speechattn.encoder import Encoder, EncoderBlock
 from speechattn.frontend.stream import Stage
 
 if TYPE_CHECKING:
+    from speechattn.baselines import Blstm, Linear, Mlp, Tdnn
     from speechattn.classifier import FrameClassifier
 
-__all__ = ["AttentionStream", "ClassifierStream", "EncoderStream"]
+__all__ = ["AttentionStream", "BaselineStream", "ClassifierStream", "EncoderStream"]
 
 MOST_QUERIES = 256  # attended to at a time: bounds the scores of a large piece
 
@@ -134,6 +135,26 @@ class _BlockStream:
         return x + self.block.feed_forward(x)
 
 
+class BaselineStream:
+    """A baseline over one sequence of features that grows.
+
+    Args:
+        body: The baseline, with a limited right context.
+
+    Raises:
+        ValueError: When it needs the whole sequence.
+    """
+
+    def __init__(self, body: Blstm | Linear | Mlp | Tdnn) -> None:
+        self._stages = body.stages()
+
+    def push(self, features: Tensor, *, last: bool = False) -> Tensor:
+        """New frames (n, input_dim) -> the outputs that became final, (m, D); with `last` all that are left."""
+        for stage in self._stages:
+            features = stage.push(features, last=last)
+        return features
+
+
 class ClassifierStream:
     """Posteriors of one recording, pushed in pieces of any size; `FrameClassifier.stream` makes one.
 
@@ -153,7 +174,8 @@ class ClassifierStream:
             )
         self._features = model.frontend.stream()
         self.model = model
-        self._encoder = EncoderStream(model.body) if isinstance(model.body, Encoder) else None
+        body = model.body
+        self._body = EncoderStream(body) if isinstance(body, Encoder) else BaselineStream(body)
 
     @torch.no_grad()
     def push(self, samples: Any) -> Any:
@@ -178,10 +200,6 @@ class ClassifierStream:
 
     def _classified(self, features: Any, *, last: bool) -> Any:
         model = self.model
-        rows = torch.as_tensor(features, device=model.output.weight.device)
-        if self._encoder is not None:
-            rows = self._encoder.push(rows, last=last)
-        else:  # a body without context
-            rows = model.body(rows[None], torch.full((1,), len(rows), device=rows.device))[0]
-        posteriors = model.output(rows).log_softmax(dim=1)
+        rows = self._body.push(torch.as_tensor(features, device=model.output.weight.device), last=last)
+        posteriors = (model.output(rows) / model.config.temperature).log_softmax(dim=1)
         return posteriors.numpy(force=True) if isinstance(features, np.ndarray) else posteriors

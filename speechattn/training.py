@@ -1,9 +1,9 @@
 """Train a `FrameClassifier` on cuts: AdamW, warm-up and cosine decay, SpecAugment, averaged weights.
 
-The model kept is the one that scores best on dev. Devices, mixed precision and processes are Accelerate's:
-the same command runs under `torchrun`. A training that is stopped, or dies, goes on when the command is given again.
-Whatever is random in it is drawn for the cut or batch at hand from (seed, epoch, cut id), so that weights, optimiser
-and the place in the data are all of its state.
+The model kept is the one that scores best on dev, with a temperature that is learned there. Devices, mixed precision
+and processes are Accelerate's: the same command runs under `torchrun`. A training that is stopped, or dies, goes on
+when the command is given again. Whatever is random in it is drawn for the cut or batch at hand from (seed, epoch, cut
+id), so that weights, optimiser and the place in the data are all of its state.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from torch import Tensor
 
 from speechattn.checkpoint import Checkpoints
 from speechattn.chunks import Chunking
-from speechattn.classifier import CONFIG_FILE, WEIGHTS_FILE, ClassifierConfig, FrameClassifier, model_files
+from speechattn.classifier import MODEL_FILES, ClassifierConfig, FrameClassifier, model_files
 from speechattn.corpora.shards import Shards, checksum_or_path, is_sharded
-from speechattn.cuts import check_labels, long_enough
+from speechattn.cuts import check_labels, cut_labels, long_enough
 from speechattn.data import Batch, Batches
-from speechattn.evaluation import count_confusions
+from speechattn.evaluation import count_confusions, learn_temperature
 from speechattn.frontend import FeatureStatistics, Mfcc, ReadyFeatures
 from speechattn.interruption import Interruption
 from speechattn.metrics import frame_figures, utterance_figures
@@ -34,6 +34,7 @@ from speechattn.optimisation import Learner, grouped, in_step
 from speechattn.phones import IGNORED, PhoneSet
 from speechattn.plots import plot_curves, save_figure
 from speechattn.realignment import refuse_realigned
+from speechattn.smoothing import Phonotactics, phonotactics_of
 from speechattn.stages import is_done, mark_done, stage_record
 from speechattn.training_config import DataConfig, OptimConfig, TrainConfig
 from speechattn.training_log import EpochLog, Progress, Tally, Timed
@@ -89,6 +90,8 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
 
     A training that has ended already is not repeated; one with the same options and data that was stopped goes on, and
     on a CPU ends with the very same weights.
+
+    The temperature of the model's posteriors is learned on dev at the end, see `learn_temperature`.
 
     Args:
         config: The whole training.
@@ -177,14 +180,16 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
                     )
                     if history.close_epoch(accuracy, learner.averaged) and main:
                         learner.averaged.save_pretrained(unfinished)
-            with interruption.held():
-                model.load_state_dict(history.best_weights)
-                if main:
-                    save_figure(plot_curves(history.rows), output / "curves.png")
-                    model.save_pretrained(output)
-                    results = [output / name for name in (CONFIG_FILE, WEIGHTS_FILE, LOG_FILE)]
-                    mark_done(output / STAMP, options, inputs, results)
-                    shutil.rmtree(unfinished)
+            model.load_state_dict(history.best_weights)
+            if main:
+                model.eval()
+                model.config = replace(model.config, temperature=learn_temperature(model, config.data.dev))
+                log.info("temperature %.3f, learned on dev", model.config.temperature)
+                model.phonotactics = _phonotactics(model, config.data.train)
+                save_figure(plot_curves(history.rows), output / "curves.png")
+                model.save_pretrained(output)
+                mark_done(output / STAMP, options, inputs, [*model_files(output).values(), output / LOG_FILE])
+                shutil.rmtree(unfinished)
         except (KeyboardInterrupt, SystemExit):
             if main and not (output / STAMP).is_file():  # else it has ended, all but for the exit
                 save()
@@ -199,7 +204,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
 
 def _clear(output: Path, *, resumed: bool) -> None:
     """Make room for a training; one that goes on keeps its states."""
-    for stale in (output / STAMP, output / CONFIG_FILE, output / WEIGHTS_FILE):
+    for stale in (output / STAMP, *(output / name for name in MODEL_FILES)):
         stale.unlink(missing_ok=True)
     for folder in (output / "tensorboard", *([] if resumed else [output / UNFINISHED])):
         shutil.rmtree(folder, ignore_errors=True)
@@ -209,7 +214,7 @@ def _clear(output: Path, *, resumed: bool) -> None:
 def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[str, Any], dict[str, Path | str]]:
     """What a training's result depends on, for its stamp: options, and files by role. Not where things lie."""
     options = asdict(config) | {"init": None if init is None else str(init)}
-    del options["output"]
+    del options["output"], options["model"]["temperature"]  # which is learned
     for name in ("train", "dev", "num_workers"):
         del options["data"][name]
     del options["optim"]["save_minutes"]
@@ -349,6 +354,15 @@ def _dev_scores(learner: Learner, dev: Batches) -> dict[str, float | None]:
         "dev_accuracy": figures["frame_accuracy"],
         "dev_accuracy_no_silence": figures["frame_accuracy_no_silence"],
     }
+
+
+def _phonotactics(model: FrameClassifier, path: str) -> Phonotactics | None:
+    """How the training labels follow each other; None for shards, which would have to be read again, and of pooling."""
+    if model.pooling is not None or is_sharded(path):
+        return None
+    geometry = model.frontend.geometry
+    cuts = long_enough(path, geometry, feature_dim=model.feature_dim)
+    return phonotactics_of((cut_labels(cut, model.phones, geometry) for cut in cuts), len(model.phones))
 
 
 @torch.no_grad()

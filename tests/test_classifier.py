@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechattn.baselines import MlpConfig
+from speechattn.baselines import BlstmConfig, MlpConfig, TdnnConfig
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
@@ -25,9 +25,11 @@ from speechattn.phones import PhoneSet
 SMALL = ClassifierConfig(
     phones="timit39",
     encoder=EncoderConfig(dim=16, layers=2, heads=2, left=4, right=3, feed_forward=24, conv_kernel=5),
+    blstm=BlstmConfig(width=8, layers=2),
+    tdnn=TdnnConfig(width=16, layers=((5, 1), (3, 2))),
     mlp=MlpConfig(width=16, layers=1),
 )
-KINDS = ("encoder", "mlp", "linear")
+KINDS = ("encoder", "blstm", "tdnn", "mlp", "linear")
 NORMALISATIONS = ("none", "utterance", "global")
 POOLINGS = ("none", "mean", "attention")
 VARIANTS = [*((normalisation, "none") for normalisation in NORMALISATIONS), ("none", "mean"), ("none", "attention")]
@@ -111,13 +113,15 @@ def test_int16_equals_float(kind: str) -> None:
     [
         ("linear", {}, 4),  # two orders of deltas, two frames each
         ("mlp", {}, 4),
+        ("mlp", {"mlp": MlpConfig(width=16, layers=2, left=1, right=6)}, 6 + 4),
+        ("tdnn", {}, 2 + 2 + 4),
         ("encoder", {}, 2 * (3 + 2) + 4),
         ("encoder", {"encoder": dataclasses.replace(SMALL.encoder, conv_kernel=0, right=0)}, 4),
         ("encoder", {"encoder": dataclasses.replace(SMALL.encoder, conv_kernel=0, left=None)}, 2 * 3 + 4),
         ("linear", {"frontend": MfccConfig(delta_order=0)}, 0),
         ("linear", {"frontend": MfccConfig(delta_order=1, delta_window=3)}, 3),
     ],
-    ids=["linear", "mlp", "encoder", "deltas only", "all to the left", "static", "wide deltas"],
+    ids=["linear", "mlp", "window", "tdnn", "encoder", "deltas only", "all to the left", "static", "wide deltas"],
 )
 def test_lookahead_is_the_last_sample_that_a_gradient_reaches(kind: str, changes: dict, lookahead: int) -> None:
     model = FrameClassifier(dataclasses.replace(SMALL, kind=kind, **changes)).eval().double()
@@ -134,6 +138,7 @@ def test_lookahead_is_none_where_everything_is_seen() -> None:
     assert classifier("linear", normalisation="utterance").lookahead is None
     model = classifier(normalisation="none", encoder=dataclasses.replace(SMALL.encoder, right=None))
     assert model.lookahead is None and model.lookahead_ms is None
+    assert classifier("blstm", normalisation="none").lookahead is None
     assert classifier(normalisation="global").lookahead == 14
 
 
@@ -189,11 +194,12 @@ def change_config(folder: Path, change: dict) -> None:
         ({"colour": "red"}, "colour"),
         ({"encoder": {"shape": 3}}, "shape"),
         ({"encoder": 3}, ""),
-        ({"kind": "blstm"}, "model.kind must be one of encoder, mlp, linear, got 'blstm'"),
+        ({"kind": "gru"}, "model.kind must be one of encoder, blstm, tdnn, mlp, linear, got 'gru'"),
         ({"kind": "encoder"}, "body"),  # other weights than the file's
         ({"symbols": ["aa", "aa"]}, "aa"),
         ({"phones": "timit38", "symbols": []}, "timit38"),
         ({"mlp": {"width": 17}}, "size mismatch"),
+        ({"kind": "tdnn", "tdnn": {"layers": [[2, 1]]}}, "tdnn.layers must have an odd kernel"),
         ({"mlp": {"width": "many"}}, ""),
     ],
     ids=str,
@@ -293,6 +299,28 @@ def test_segments_equal_runs_of_frames_by_loops() -> None:
     assert model.classify(samples) == segments  # nothing is random
 
 
+def test_temperature_divides_the_logits_of_posteriors_alone(tmp_path: Path) -> None:
+    model, samples = classifier(normalisation="global"), noise(8000).numpy()
+    logits = model(torch.from_numpy(samples))[0][0].detach()
+    segments = model.classify(samples)
+    model.config = dataclasses.replace(model.config, temperature=2.5)
+    model.save_pretrained(tmp_path)
+    hot = FrameClassifier.from_pretrained(tmp_path)
+    assert hot.config.temperature == 2.5
+    assert torch.equal(hot(torch.from_numpy(samples))[0][0], logits)
+    np.testing.assert_allclose(hot.posteriors(samples), (logits / 2.5).softmax(dim=-1).numpy(), rtol=1e-5)
+    flatter = hot.classify(samples)
+    assert [s[:3] for s in flatter] == [s[:3] for s in segments]
+    assert all(a.confidence < b.confidence for a, b in zip(flatter, segments, strict=True))
+    for temperature in (0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"model.temperature must be positive and finite, got {temperature}"):
+            ClassifierConfig(temperature=temperature)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["temperature"]  # as models were saved that know of none
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert FrameClassifier.from_pretrained(tmp_path).config.temperature == 1
+
+
 @pytest.mark.parametrize("rate, num_samples", [(44100, 40001), (48000, 30000), (8000, 7777), (16000, 12345)])
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
 def test_a_file_of_any_rate_is_covered_from_0_to_its_end(
@@ -324,8 +352,8 @@ def test_too_short_a_signal_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_is_named() -> None:
-    with pytest.raises(ValueError, match="model.kind must be one of encoder, mlp, linear, got 'tdnn'"):
-        ClassifierConfig(kind="tdnn")
+    with pytest.raises(ValueError, match="model.kind must be one of encoder, blstm, tdnn, mlp, linear, got 'gru'"):
+        ClassifierConfig(kind="gru")
 
 
 def test_dictionary_and_back() -> None:
@@ -364,3 +392,23 @@ def test_attention_to_look_at(tmp_path: Path) -> None:
         model.attention_weights(samples, layer=2)
     with pytest.raises(ValueError, match="kind 'linear' has no attention"):
         FrameClassifier(ClassifierConfig(phones="timit39", kind="linear")).attention_weights(samples)
+
+
+def test_one_model_with_less_right_context(tmp_path):
+    samples = np.random.default_rng(0).standard_normal(8000).astype(np.float32) * 0.1
+    encoder = EncoderConfig(dim=16, layers=2, heads=2, left=4, right=6, rights=(1, 6), feed_forward=16, conv_kernel=3)
+    model = FrameClassifier(ClassifierConfig(encoder=encoder, frontend=MfccConfig(normalisation="none"))).eval()
+    wide = model.posteriors(samples)
+    assert model.lookahead == 2 * (6 + 1) + 4
+    model.limit_right(1)
+    assert model.lookahead == 2 * (1 + 1) + 4
+    narrow = model.posteriors(samples)
+    assert np.abs(narrow - wide).max() > 1e-4
+    model.save_pretrained(tmp_path)
+    again = FrameClassifier.from_pretrained(tmp_path)
+    assert again.lookahead == model.lookahead and np.array_equal(again.posteriors(samples), narrow)
+    stream = again.stream()
+    pieces = np.concatenate([stream.push(samples), stream.flush()])
+    np.testing.assert_allclose(np.exp(pieces), narrow, atol=1e-4)
+    with pytest.raises(ValueError, match="kind 'linear' has no attention"):
+        FrameClassifier(ClassifierConfig(kind="linear")).limit_right(1)

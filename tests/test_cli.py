@@ -31,7 +31,7 @@ def test_help_and_import_load_nothing_heavy():
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
-    for command in ("prepare", "align", "train", "evaluate", "predict"):
+    for command in ("prepare", "align", "train", "evaluate", "compare", "predict"):
         assert command in run.stdout
 
 
@@ -160,7 +160,10 @@ def test_evaluate_writes_figures_and_pictures_once(model_folder, tmp_path, capsy
     assert figures == json.loads((report / "test.json").read_text())
     assert set(figures) == {
         "num_utterances", "frame_accuracy", "frame_accuracy_no_silence", "num_frames", "silence_share", "majority",
-        "phones",
+        "phones", "num_speakers", "macro_accuracy", "top3_accuracy", "frame_accuracy_interval",
+        "frame_accuracy_no_silence_interval", "temperature", "expected_calibration_error",
+        "expected_calibration_error_at_temperature_1", "boundaries", "num_boundaries", "phone_error_rate",
+        "phone_errors",
     }  # fmt: skip
     assert figures["num_utterances"] == 6
     assert sum(phone["num_frames"] for phone in figures["phones"].values()) == figures["num_frames"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -438,6 +439,9 @@ def test_float64_stays_float64() -> None:
         ({"context": [16, 4]}, r"encoder.context must be pairs of left and right, got \[16, 4\]"),
         ({"context": [[16], [4]]}, r"encoder.context must be pairs of left and right, got \[\[16\], \[4\]\]"),
         ({"context": ((1, 2), (3, -4))}, "right must be 0 or more frames, or None for all, got right=-4"),
+        ({"right": 4, "rights": (0, 8)}, r"encoder.rights must lie in 0..4, encoder.right, got \[0, 8\]"),
+        ({"right": 4, "rights": (-1, 4)}, r"encoder.rights must lie in 0..4"),
+        ({"rights": (1,), "context": ((1, 2), (3, 4))}, "encoder.rights goes with encoder.right"),
         ({"score": "cosine"}, "score must be one of dot, additive, got score='cosine'"),
         ({"normaliser": "none"}, "normaliser must be one of softmax, relu, sigmoid, got normaliser='none'"),
         ({"dropout": 1.0}, r"encoder.dropout must lie in \[0, 1\), got 1.0"),
@@ -468,3 +472,45 @@ def test_attention_weights_are_those_of_the_layer_asked_for() -> None:
         query, key, _ = attention.project(x, torch.arange(20))
         score = (query[0, 1, 10] @ key[0, 1, 6:12].T) / 2  # sqrt of 4 features in a head
         torch.testing.assert_close(weights[0, 1, 10, 6:12], score.softmax(dim=0))
+
+
+@pytest.mark.parametrize("position", ["sinusoidal", "relative", "rotary"])
+@pytest.mark.parametrize("context", [(), ((3, 4), (None, 4))])
+def test_a_limited_encoder_is_the_narrower_one(position: str, context: tuple) -> None:
+    if position == "relative" and context:
+        context = ((3, 4), (2, 4))
+    config = EncoderConfig(
+        dim=16, layers=2, heads=2, left=3, right=4, context=context, position=position, conv_kernel=3
+    )
+    wide = Encoder(5, config).eval()
+    for block in wide.blocks:
+        if position == "relative":
+            torch.nn.init.normal_(block.attention.position.offset_bias)
+    limited = copy.deepcopy(wide)
+    limited.limit_right(2)
+    fresh = Encoder(5, limited.config).eval()
+    fresh.load_state_dict(limited.state_dict())
+    features, lengths = torch.randn(1, 30, 5), torch.tensor([30])
+    assert torch.equal(limited(features, lengths), fresh(features, lengths))
+    assert not torch.allclose(limited(features, lengths), wide(features, lengths))
+    assert limited.right_context == 2 * (2 + 1) and wide.right_context == 2 * (4 + 1)
+    with pytest.raises(ValueError, match=r"right=3 must be 0 or more, and not above what the layers see, \[2, 2\]"):
+        limited.limit_right(3)
+
+
+def test_training_draws_a_right_context_a_batch_and_eval_has_the_widest() -> None:
+    config = EncoderConfig(dim=16, layers=2, heads=2, left=3, right=4, rights=(0, 2, 4), dropout=0.0, conv_kernel=0)
+    encoder = Encoder(5, config)
+    narrow = {right: copy.deepcopy(encoder) for right in config.rights}
+    for right, other in narrow.items():
+        other.limit_right(right)
+    features, lengths = torch.randn(1, 30, 5), torch.tensor([30])
+    drawn = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        y = encoder.train()(features, lengths)
+        drawn |= {right for right, other in narrow.items() if torch.equal(y, other(features, lengths))}
+        assert torch.equal(encoder.eval()(features, lengths), narrow[4].eval()(features, lengths))
+        for other in narrow.values():
+            other.train()
+    assert drawn == {0, 2, 4}

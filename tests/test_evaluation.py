@@ -1,20 +1,26 @@
-"""Scoring on another phone set than the model's own: decisions and references are folded, frame by frame."""
+"""Figures of a model against counting frame by frame, on its own phones and on others that these are folded to."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from speechattn.alignment import Interval
+from speechattn.agreement import boundary_figures
+from speechattn.alignment import Interval, frame_labels
+from speechattn.bootstrap import accuracy_interval
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.cli import main
 from speechattn.corpora.manifest import alignment_items, phone_intervals, read_cuts, save_cuts
+from speechattn.cuts import cut_labels, cut_waveform
 from speechattn.encoder import EncoderConfig
-from speechattn.evaluation import evaluate
+from speechattn.evaluation import evaluate, learn_temperature
 from speechattn.phones import PhoneSet
+from speechattn.segmentation import count_boundaries, count_phone_errors
+from speechattn.smoothing import phonotactics_of
 
 AS_TIMIT = {"SIL": "h#", "AA": "q", "IY": "ix", "S": "tcl"}
 
@@ -67,6 +73,114 @@ def test_decisions_of_any_timit_model_are_scored_on_the_39(timit_cuts, phones):
     assert figures["num_frames"] == expected.sum() and figures["phones"].keys() == {"sil", "ih"}
     assert figures["silence_share"] == expected[scored.symbols.index("sil")].sum() / expected.sum()
     assert len(answers) > 1 and "q" not in answers
+
+
+def calibration_error_by_loops(decisions: list[tuple[float, bool]]) -> float:
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(15)]
+    for confidence, right in decisions:
+        bins[max(int(np.ceil(15 * confidence)) - 1, 0)].append((confidence, right))
+    return sum(abs(sum(r for _, r in own) - sum(c for c, _ in own)) for own in bins) / len(decisions)
+
+
+@pytest.mark.parametrize("phones", ["timit61", "timit39"])
+def test_every_figure_equals_counting_one_utterance_at_a_time(timit_cuts, phones):
+    """The model has 61 phones; of the 39, `q` has no place, and `ix` and `ih` are one."""
+    model, scored = timit_model("timit61"), PhoneSet.load(phones)
+    model.config = replace(model.config, temperature=0.6)
+    figures, _ = evaluate(model, timit_cuts, phones=scored)
+    places = scored.ids(model.phones.symbols)
+    classes = [places[symbol] for symbol in model.phones.symbols]
+    decisions: dict[float, list] = {0.6: [], 1.0: []}
+    in_top, boundaries, errors, speakers = [], np.zeros(3, dtype=int), np.zeros(4, dtype=int), {}
+    for cut in read_cuts(timit_cuts):
+        samples = cut.load_audio()[0]
+        with torch.no_grad():
+            logits = model(torch.from_numpy(samples))[0][0].double().numpy()
+        intervals = [i._replace(symbol=scored.fold(i.symbol)) for i in phone_intervals(cut)]
+        intervals = [interval for interval in intervals if interval.symbol]
+        labels = frame_labels(intervals, len(samples), scored.ids(scored.symbols))
+        decided = np.array(
+            [classes[max(range(61), key=lambda k: row[k] if classes[k] >= 0 else -np.inf)] for row in logits]
+        )
+        for temperature, seen in decisions.items():
+            for row, label, answer in zip(logits, labels, decided, strict=True):
+                if label < 0:
+                    continue
+                posteriors = [0.0] * len(scored)
+                for score, place in zip(row, classes, strict=True):
+                    if place >= 0:
+                        posteriors[place] += np.exp(score / temperature)
+                seen.append((posteriors[answer] / sum(posteriors), answer == label))
+                if temperature == 0.6:
+                    in_top.append(label in sorted(range(len(scored)), key=lambda k: -posteriors[k])[:3])
+        boundaries += count_boundaries(intervals, labels, decided, model.frontend.geometry)
+        errors += count_phone_errors(intervals, labels, decided, scored.symbols, scored.silences)
+        counts = speakers.setdefault(cut.supervisions[0].speaker, np.zeros(4, dtype=int))
+        speech = [y >= 0 and scored.symbols[y] not in scored.silences for y in labels]
+        counts += [(decided == labels).sum(), (labels >= 0).sum(), (decided == labels)[speech].sum(), sum(speech)]
+    table = np.array([*speakers.values()])
+    assert figures["num_utterances"] == 6 and figures["num_speakers"] == len(table) == 2
+    assert figures["frame_accuracy_interval"] == accuracy_interval(table[:, 0], table[:, 1]) is not None
+    assert figures["frame_accuracy_no_silence_interval"] == accuracy_interval(table[:, 2], table[:, 3])
+    assert figures["temperature"] == 0.6
+    assert figures["expected_calibration_error"] == pytest.approx(calibration_error_by_loops(decisions[0.6]), abs=1e-4)
+    untempered = calibration_error_by_loops(decisions[1.0])
+    assert figures["expected_calibration_error_at_temperature_1"] == pytest.approx(untempered, abs=1e-4)
+    assert abs(untempered - figures["expected_calibration_error"]) > 1e-2
+    assert figures["top3_accuracy"] == pytest.approx(np.mean(in_top)) and np.mean(in_top) > 0
+    assert figures["boundaries"] == {"20": boundary_figures(*boundaries.tolist())}
+    assert figures["num_boundaries"] == {"reference": boundaries[1], "hypothesis": boundaries[2]}
+    assert figures["phone_error_rate"] == errors[:3].sum() / errors[3] > 0
+    assert list(figures["phone_errors"].values()) == errors.tolist()
+    json.dumps(figures)  # plain numbers
+
+
+def test_without_the_speakers_there_are_no_intervals(tone_corpus, model_folder, tmp_path):
+    model, cuts = FrameClassifier.from_pretrained(model_folder), list(read_cuts(tone_corpus / "test.jsonl.gz"))
+    cuts[1].supervisions[0].speaker = None
+    save_cuts(tmp_path / "one-unknown.jsonl.gz", cuts)
+    save_cuts(
+        tmp_path / "one-speaker.jsonl.gz", [cut for cut in cuts if cut.supervisions[0].speaker == "test-speaker-0"]
+    )
+    for name, num_speakers in (("one-unknown", None), ("one-speaker", 1)):
+        figures, _ = evaluate(model, tmp_path / f"{name}.jsonl.gz")
+        assert figures["num_speakers"] == num_speakers
+        assert figures["frame_accuracy_interval"] is None and figures["frame_accuracy_no_silence_interval"] is None
+
+
+def test_smoothed_decisions_are_scored_beside_those_by_frame(tone_corpus, model_folder):
+    model, cuts = FrameClassifier.from_pretrained(model_folder), tone_corpus / "test.jsonl.gz"
+    with pytest.raises(ValueError, match="the model cannot smooth: it has no phonotactics"):
+        evaluate(model, cuts, smooth=True)
+    labels = [
+        cut_labels(cut, model.phones, model.frontend.geometry) for cut in read_cuts(tone_corpus / "train.jsonl.gz")
+    ]
+    model.phonotactics = phonotactics_of(labels, len(model.phones))
+    plain, _ = evaluate(model, cuts)
+    figures, _ = evaluate(model, cuts, smooth=True)
+    smoothed = figures.pop("smoothed")
+    assert figures == plain
+    right = frames = 0
+    for cut in read_cuts(cuts):
+        decided = model.smoothed(model.posteriors(cut_waveform(cut)))
+        expected = cut_labels(cut, model.phones, model.frontend.geometry)
+        right, frames = right + int((decided == expected).sum()), frames + len(expected)
+    assert smoothed["frame_accuracy"] == right / frames
+    assert smoothed["num_boundaries"]["hypothesis"] < figures["num_boundaries"]["hypothesis"]
+    json.dumps(smoothed)
+
+
+def test_the_temperature_learned_makes_posteriors_fit(tone_corpus, model_folder, monkeypatch):
+    model, dev = FrameClassifier.from_pretrained(model_folder), tone_corpus / "dev.jsonl.gz"
+    with torch.no_grad():
+        model.output.weight *= 8  # sure of itself, and wrong
+    temperature = learn_temperature(model, dev)
+    model.config = replace(model.config, temperature=temperature)
+    assert learn_temperature(model, dev) == temperature > 2
+    figures, _ = evaluate(model, dev)
+    assert figures["expected_calibration_error"] < figures["expected_calibration_error_at_temperature_1"] / 2
+    monkeypatch.setattr("speechattn.evaluation.TEMPERATURE_LABELS", 300)  # of some 1,000
+    assert learn_temperature(model, dev) == learn_temperature(model, dev) == pytest.approx(temperature, rel=0.2)
 
 
 def test_the_models_own_phones_by_name_change_nothing(timit_cuts):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechattn.metrics import confusion_matrix, frame_figures, utterance_figures
+from speechattn.metrics import among_likeliest, confusion_matrix, frame_figures, utterance_figures
 
 SYMBOLS = ("AA", "SIL", "B", "SPN")
 SILENCES = {"SIL", "SPN"}
@@ -46,6 +46,8 @@ def test_figures_equal_counting(pairs: list[tuple[int, int]], silences: set[str]
     assert result["frame_accuracy_no_silence"] == pytest.approx(share([r == p for r, p in speech]))
     assert result["silence_share"] == pytest.approx(share([r in silences for r, _ in scored]))
     assert set(result["phones"]) == {r for r, _ in scored}
+    recalls = [share([p == symbol for r, p in scored if r == symbol]) for symbol in {r for r, _ in scored}]
+    assert result["macro_accuracy"] == (pytest.approx(sum(recalls) / len(recalls)) if recalls else None)
     for symbol, phone in result["phones"].items():
         own = [p == symbol for r, p in scored if r == symbol]
         assert phone == {"accuracy": pytest.approx(share(own)), "num_frames": len(own)}
@@ -73,6 +75,20 @@ def test_utterance_figures_equal_counting(pairs: list[tuple[int, int]]) -> None:
     json.dumps(result)  # plain numbers
 
 
+@given(st.lists(st.tuples(st.lists(st.integers(0, 3), min_size=5, max_size=5), st.integers(0, 4)), max_size=20))
+def test_among_the_likeliest_equals_sorting(rows: list[tuple[list[int], int]]) -> None:
+    scores, labels = (
+        np.array([row for row, _ in rows]).reshape(-1, 5),
+        np.array([label for _, label in rows], dtype=int),
+    )
+    for count in (1, 3, 5):
+        best = [
+            sorted(range(5), key=lambda index: -row[index])[:count] for row in scores
+        ]  # stable: the first of equals
+        assert among_likeliest(scores, labels, count).tolist() == [y in b for y, b in zip(labels, best, strict=True)]
+    assert (among_likeliest(scores, labels, 1) == (scores.argmax(axis=1) == labels)).all()
+
+
 def test_counting_takes_any_shape_and_refuses_two() -> None:
     reference = np.array([[0, 1, -100], [2, 1, 0]])
     predicted = np.array([[0, 2, 2], [2, 1, 1]])
@@ -88,6 +104,7 @@ def test_a_case_by_hand() -> None:
     assert result["num_frames"] == 6 and result["silence_share"] == 0.5
     assert result["frame_accuracy"] == pytest.approx(4 / 6)
     assert result["frame_accuracy_no_silence"] == pytest.approx(2 / 3)
+    assert result["macro_accuracy"] == pytest.approx((1 / 2 + 2 / 3 + 1) / 3)
     assert result["majority"] == {
         "phone": "SIL",
         "frame_accuracy": 0.5,
@@ -106,6 +123,7 @@ def test_accuracies_over_no_frames_are_none() -> None:
         result = figures(pairs)
         assert result["num_frames"] == 0 and result["phones"] == {}
         assert result["frame_accuracy"] is None and result["silence_share"] is None
+        assert result["macro_accuracy"] is None
         assert result["frame_accuracy_no_silence"] is None and result["majority"]["frame_accuracy"] is None
     only_silence = figures([(1, 1), (3, 0)])
     assert only_silence["frame_accuracy"] == 0.5 and only_silence["frame_accuracy_no_silence"] is None

@@ -10,9 +10,11 @@ import soundfile
 
 from speechattn.alignment_files import read_json
 from speechattn.classifier import FrameClassifier
+from speechattn.cli import main
 from speechattn.corpora.manifest import read_cuts
 from speechattn.corpora.shards import read_shards, write_shards
 from speechattn.prediction import by_stem, predict_cuts, predict_files, predict_frames
+from speechattn.smoothing import phonotactics_of
 
 
 def edited(tone_corpus, tmp_path, edit):
@@ -40,6 +42,23 @@ def test_files_are_the_frames_of_the_model(model_folder, tmp_path):
         found += [segment.phone] * len(owned)
     assert found == frames
     assert (tmp_path / "out/a b.ctm").read_text().startswith("a_b 1 ")
+
+
+def test_smoothed_segments_are_those_of_the_model_as_it_was_saved(model_folder, tmp_path, capsys):
+    model = FrameClassifier.from_pretrained(model_folder)
+    wav = tmp_path / "noise.wav"
+    soundfile.write(wav, 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
+    with pytest.raises(SystemExit):
+        main(["predict", str(wav), "--model", str(model_folder), "--smooth"])
+    assert "--smooth needs a model with phonotactics.json" in capsys.readouterr().err
+    model.phonotactics = phonotactics_of([np.repeat([0, 5, 0], [10, 8, 10])], len(model.phones))
+    model.save_pretrained(tmp_path / "model")
+    again = FrameClassifier.from_pretrained(tmp_path / "model")
+    assert again.phonotactics == model.phonotactics
+    main(["predict", str(wav), "--model", str(tmp_path / "model"), "--smooth"])
+    printed = [line.split()[2] for line in capsys.readouterr().out.splitlines()]
+    assert printed == [segment.phone for segment in again.classify(wav, smooth=True)]
+    assert len(printed) < len(again.classify(wav))
 
 
 def test_cuts_are_predicted_once_and_again_when_the_model_changes(model_folder, tmp_path, tone_corpus):

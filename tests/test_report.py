@@ -70,12 +70,19 @@ def test_a_report_on_shards_whose_first_cut_has_no_frame(model_folder, tone_corp
     assert json.loads((tmp_path / "report/short.json").read_text())["num_utterances"] == 5
 
 
-def test_figures_on_screen():
-    figures = {"num_utterances": 3, **frame_figures(np.array([[6, 2], [1, 1]]), ["SIL", "a"], {"SIL"})}
-    text = format_figures("dev", figures)
-    assert "10 frames of 3 utterances, 80.0 % of them silence" in text
-    assert text.splitlines()[2].split() == ["model", "70.00", "%", "50.00", "%"]
-    assert text.splitlines()[3].split() == ["majority", "class", "80.00", "%", "100.00", "%"]
+def test_figures_on_screen(model, tone_corpus):
+    figures = evaluate(model, tone_corpus / "test.jsonl.gz")[0]
+    figures |= frame_figures(np.array([[6, 2], [1, 1]]), ["SIL", "a"], {"SIL"})
+    figures |= {"frame_accuracy_interval": [0.6, 0.75], "frame_accuracy_no_silence_interval": None, "temperature": 1.25}
+    figures |= {"expected_calibration_error": 0.01, "expected_calibration_error_at_temperature_1": 0.05}
+    title, _, *table = format_figures("dev", figures).splitlines()
+    assert title == "dev: frame accuracy over 10 frames of 6 utterances, 80.0 % of them silence"
+    assert table[0].split() == ["model", "70.00", "%", "50.00", "%"]
+    assert table[1].split() == ["95", "%", "interval", *["60.00", "%", "to", "75.00", "%", "-"]]
+    assert table[2].split() == ["majority", "class", "80.00", "%", "100.00", "%"]
+    assert f"R-value {100 * figures['boundaries']['20']['r_value']:.2f} %" in table[4]
+    assert f"phone error rate {100 * figures['phone_error_rate']:.2f} %" in table[5]
+    assert table[6].endswith("calibration error 1.00 % at temperature 1.250, 5.00 % without")
 
 
 def test_pictures_show_the_numbers_they_are_given(model):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,18 +13,18 @@ from torch import Tensor
 
 from speechattn.attention import NORMALISERS, SCORES, TruncatedSelfAttention
 from speechattn.attention.positions import POSITIONS
-from speechattn.baselines import MlpConfig
+from speechattn.baselines import BlstmConfig, Linear, Mlp, MlpConfig, Tdnn, TdnnConfig
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.encoder import Encoder, EncoderConfig
 from speechattn.frontend import MfccConfig
-from speechattn.streaming import AttentionStream, EncoderStream
+from speechattn.streaming import AttentionStream, BaselineStream, EncoderStream
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 SMALL = {"dim": 8, "layers": 2, "heads": 2, "feed_forward": 8}
 pieces = st.lists(st.integers(0, 30), max_size=8)
 
 
-def in_pieces(stream: AttentionStream | EncoderStream, x: Tensor, sizes: list[int]) -> list[Tensor]:
+def in_pieces(stream: AttentionStream | BaselineStream | EncoderStream, x: Tensor, sizes: list[int]) -> list[Tensor]:
     """What a stream gives for each piece of (T, D), the rest of the frames coming last."""
     ends = np.cumsum([0, *sizes]).clip(max=len(x)).tolist()
     results = [stream.push(x[first:end]) for first, end in zip(ends, ends[1:])]  # noqa: B905 (one shorter)
@@ -95,10 +97,43 @@ def test_encoder_in_any_pieces_equals_offline(
     assert given_out.tolist() == [max(n - encoder.right_context, 0) for n in seen[1:]]
 
 
+BASELINES = {
+    "linear": Linear(3),
+    "mlp": Mlp(3, MlpConfig(width=8, layers=2)),
+    "window": Mlp(3, MlpConfig(width=8, layers=2, left=5, right=3)),
+    "window to the right": Mlp(3, MlpConfig(width=8, layers=1, right=20)),
+    "tdnn": Tdnn(3, TdnnConfig(width=8, layers=((5, 1), (3, 3), (1, 1)))),
+    "tdnn, wide": Tdnn(3, TdnnConfig(width=8, layers=((3, 9), (3, 1), (5, 4)))),
+}
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baseline_in_any_pieces_equals_offline(name: str) -> None:
+    body = randomised(BASELINES[name])
+
+    @given(num_frames=st.integers(0, 90), sizes=pieces)
+    def check(num_frames: int, sizes: list[int]) -> None:
+        features = torch.randn(num_frames, 3, dtype=torch.float64)
+        with torch.no_grad():
+            results = in_pieces(BaselineStream(body), features, sizes)
+            expected = body(features[None], torch.tensor([num_frames]))[0]
+        torch.testing.assert_close(torch.cat(results), expected, **EXACT)
+        seen = np.cumsum([0, *sizes]).clip(max=num_frames)
+        given_out = np.cumsum([len(result) for result in results])[:-1]
+        assert given_out.tolist() == [max(n - body.right_context, 0) for n in seen[1:]]
+
+    check()
+
+
 def small_model(kind: str = "encoder", **fields) -> FrameClassifier:
-    encoder = EncoderConfig(**SMALL, left=6, right=2, conv_kernel=5)
     config = ClassifierConfig(
-        phones="timit39", kind=kind, encoder=encoder, mlp=MlpConfig(width=8, layers=1), frontend=MfccConfig(**fields)
+        phones="timit39",
+        kind=kind,
+        encoder=EncoderConfig(**SMALL, left=6, right=2, conv_kernel=5),
+        blstm=BlstmConfig(width=4, layers=1),
+        tdnn=TdnnConfig(width=8, layers=((5, 1), (3, 3))),
+        mlp=MlpConfig(width=8, layers=1, left=3, right=2),
+        frontend=MfccConfig(**fields),
     )
     return randomised(FrameClassifier(config))
 
@@ -109,6 +144,7 @@ MODELS = {
     "sliding": {"normalisation": "sliding", "cmn_window": 20, "min_cmn_window": 5},
     "python_speech_features": {"preset": "python_speech_features"},
     "static, edges mirrored": {"delta_order": 0, "snip_edges": False},
+    "tdnn": {"kind": "tdnn"},
     "mlp": {"kind": "mlp"},
     "linear": {"kind": "linear"},
 }
@@ -120,6 +156,7 @@ def test_model_in_any_pieces_equals_offline(fields: dict, speech: list[np.ndarra
     if fields.get("normalisation") == "global":
         dim = model.frontend.dim
         model.frontend.set_statistics(torch.randn(dim).double(), torch.rand(dim).double() + 0.5)
+    model.config = replace(model.config, temperature=1.7)
     samples = speech[0][:20000]
     expected = np.log(model.posteriors(samples))
     for size in (1601, 7000, len(samples)):
@@ -146,6 +183,8 @@ def test_what_needs_the_whole_recording_is_refused_by_name() -> None:
         small_model(normalisation="utterance").stream()
     with pytest.raises(ValueError, match="call model.eval"):
         small_model().train().stream()
+    with pytest.raises(ValueError, match="kind 'blstm' cannot stream: it also reads the recording from its end"):
+        small_model("blstm").stream()
     encoder = EncoderConfig(**SMALL, right=None)
     with pytest.raises(ValueError, match="right=None"):
         FrameClassifier(ClassifierConfig(phones="timit39", encoder=encoder)).eval().stream()
@@ -156,9 +195,13 @@ def test_memory_of_a_stream_stays_bounded() -> None:
     stream = model.stream()
     for _ in range(50):
         stream.push(torch.randn(1600))
-    for block in stream._encoder._blocks:
+    for block in stream._body._blocks:
         assert block._attention._keys.shape[2] <= 6 + 2 + 1 and block._attention._queries.shape[2] <= 3
         assert len(block._pending) <= 3 and len(block._unconvolved) <= 3
+    stream = small_model("tdnn").stream()
+    for _ in range(50):
+        stream.push(torch.randn(1600))
+    assert [len(stage.rows) for stage in stream._body._stages] == [2 + 2, 3 + 3]
 
 
 def test_samples_of_any_kind_and_nothing_after_flush(speech: list[np.ndarray]) -> None:

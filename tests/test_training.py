@@ -15,7 +15,7 @@ from speechattn.corpora.manifest import alignment_items, read_cuts, save_cuts
 from speechattn.corpora.shards import write_shards
 from speechattn.cuts import long_enough
 from speechattn.data import Batches
-from speechattn.evaluation import evaluate
+from speechattn.evaluation import evaluate, learn_temperature
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
 from speechattn.training import train
@@ -35,7 +35,10 @@ def test_learns_a_separable_task_and_keeps_the_best_epoch(config, tone_corpus):
     best = max(float(row["dev_accuracy"]) for row in rows)
     assert figures["frame_accuracy"] == pytest.approx(best, abs=1e-5)
     assert confusion.sum() == figures["num_frames"]
-    assert FrameClassifier.from_pretrained(folder).frontend.mean.abs().max() > 1  # statistics were learned
+    model = FrameClassifier.from_pretrained(folder)
+    assert model.frontend.mean.abs().max() > 1  # statistics were learned
+    assert model.config.temperature == learn_temperature(model, tone_corpus / "dev.jsonl.gz") != 1
+    assert figures["expected_calibration_error"] < figures["expected_calibration_error_at_temperature_1"]
     assert all(float(row["frames_per_s"]) > 0 and 0 < float(row["data_wait"]) < 1 for row in rows)
 
 

@@ -59,6 +59,11 @@ class RelativeBias(Position):
         index = (offsets + self.left).clamp(0, self.left + self.right)
         return self.offset_bias[:, index]
 
+    def narrow(self, right: int) -> None:
+        """Forget the biases of offsets beyond `right`, which must not be above R."""
+        self.right = right
+        self.offset_bias = nn.Parameter(self.offset_bias.detach()[:, : self.left + right + 1].clone())
+
 
 class Rotary(Position):
     """Rotates pairs of features by angles that grow with time, so that a score depends on the offset alone.

@@ -371,8 +371,10 @@ def test_the_command_prepares_trains_and_scores_from_shards(tone_corpus, tmp_pat
     evaluate = ["evaluate", str(tmp_path / "model"), "--cuts"]
     main([*evaluate, str(folder / "shards/test"), "--report", str(report)])
     main([*evaluate, str(folder / "test.jsonl.gz"), "--json", str(plain)])
-    scores = json.loads(plain.read_text())
-    assert scores == json.loads((report / "test.json").read_text()) and scores["num_utterances"] == 6
+    scores, sharded = json.loads(plain.read_text()), json.loads((report / "test.json").read_text())
+    for name in [name for name in scores if name.startswith("expected_calibration_error")]:
+        assert scores.pop(name) == pytest.approx(sharded.pop(name), abs=1e-5)  # posteriors, in batches of other cuts
+    assert scores == sharded and scores["num_utterances"] == 6
     assert (report / "test_example.png").is_file()
 
     write_shards(folder / "train.jsonl.gz", folder / "shards/train", size=5)  # other shards: trained again

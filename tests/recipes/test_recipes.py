@@ -14,6 +14,7 @@ import pytest
 from in_process_recipe import RECIPES
 from tiny_configuration import write_tiny
 
+from speechattn.classifier import FrameClassifier
 from speechattn.cli import main
 from speechattn.corpora import corpus_options
 from speechattn.corpora.manifest import read_cuts
@@ -37,11 +38,11 @@ def test_a_recipe_has_all_its_parts(folder):
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
-def test_a_configuration_can_be_built(path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["train", "--config", str(path), "--print_config"])
-    assert stop.value.code == 0
-    assert "learning_rate" in capsys.readouterr().out
+def test_a_configuration_can_be_built(path, monkeypatch):
+    models = []
+    monkeypatch.setattr("speechattn.training.train", lambda config, init: models.append(FrameClassifier(config.model)))
+    main(["train", "--config", str(path)])
+    assert len(models) == 1
 
 
 def test_commands_in_readmes_name_files_and_options_that_exist():

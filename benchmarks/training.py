@@ -1,0 +1,170 @@
+"""Frames a second of a whole training step, for each kind of model, over the size of the batch.
+
+    python benchmarks/training.py --output FOLDER [--threads 2] [--repeats 5]
+
+A step is what training does with a batch of waveforms: front end, body, output layer, loss, backward, clipping of the
+gradient and AdamW. Models are those of recipes/speechocean762, brought to one size. Utterances are noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from harness import Job, circumstances, cpu_name, in_process, take_turns
+
+from speechattn.baselines import BlstmConfig, MlpConfig, TdnnConfig
+from speechattn.classifier import ClassifierConfig, FrameClassifier
+from speechattn.encoder import EncoderConfig
+from speechattn.frontend import MfccConfig
+from speechattn.geometry import Geometry
+from speechattn.optimisation import frame_loss
+from speechattn.training_config import OptimConfig
+
+FRAMES = 800  # of an utterance: 8 seconds
+BATCHES = (1, 2, 4, 8, 16)  # utterances
+ENCODER = {"dim": 144, "layers": 5, "heads": 4, "feed_forward": 432, "conv_kernel": 15}
+TRUNCATED, FULL, BLSTM = "truncated attention", "full attention", "BLSTM"
+TDNN, WINDOW, MLP = "TDNN", "window MLP", "MLP"
+MODELS = {
+    TRUNCATED: {"kind": "encoder", "encoder": EncoderConfig(**ENCODER, left=20, right=20)},
+    FULL: {"kind": "encoder", "encoder": EncoderConfig(**ENCODER, left=None, right=None)},
+    BLSTM: {"kind": "blstm", "blstm": BlstmConfig(width=200)},
+    TDNN: {"kind": "tdnn", "tdnn": TdnnConfig(width=320)},
+    WINDOW: {"kind": "mlp", "mlp": MlpConfig(width=640, left=10, right=10)},
+    MLP: {"kind": "mlp", "mlp": MlpConfig(width=816)},
+}
+PARAMETERS = 1_400_000  # all within 5 % of it
+PRECISIONS = ("float32", "bfloat16")
+COLOURS = {"float32": "#30638e", "bfloat16": "#d1495b"}
+
+
+def main() -> None:
+    """Measure, print the tables, write the JSON and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="folder for training_speed.json and .png")
+    parser.add_argument("--threads", type=int, default=2, help="number of threads (default: 2)")
+    parser.add_argument("--repeats", type=int, default=5, help="of each (default: 5)")
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=BATCHES, help=f"utterances of {FRAMES} frames in a batch"
+    )
+    args = parser.parse_args()
+
+    results = [
+        result
+        for batch in args.batches
+        for precision in PRECISIONS
+        for result in in_process(args.threads, measure, batch, precision, args.repeats)
+    ]
+    report = {
+        **circumstances(["torch"]),
+        "threads": args.threads,
+        "repeats": args.repeats,
+        "results": [asdict(result) | {"frames_per_second": round(result.frames_per_second)} for result in results],
+    }
+    args.output.mkdir(parents=True, exist_ok=True)
+    (args.output / "training_speed.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    for precision in PRECISIONS:
+        print(f"{table([result for result in results if result.precision == precision], args.threads)}\n")
+    draw(results, args.threads, args.output / "training_speed.png")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model at one size of batch: median time of a step."""
+
+    model: str
+    parameters: int
+    precision: str
+    frames: int
+    milliseconds: float
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames of training data that go through in a second."""
+        return 1e3 * self.frames / self.milliseconds
+
+
+def measure(batch: int, precision: str, repeats: int) -> list[Result]:
+    """All models at one size of batch, in this process."""
+    torch.manual_seed(0)
+    frontend = MfccConfig(normalisation="utterance")
+    models = {name: FrameClassifier(ClassifierConfig(frontend=frontend, **model)) for name, model in MODELS.items()}
+    sizes = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in models.items()}
+    if any(abs(size / PARAMETERS - 1) > 0.05 for size in sizes.values()):
+        raise ValueError(f"models must have some {PARAMETERS:,} parameters to be compared, got {sizes}")
+    times = take_turns({name: step(model, batch, precision) for name, model in models.items()}, repeats)
+    return [Result(name, sizes[name], precision, batch * FRAMES, ms) for name, ms in times.items()]
+
+
+def step(model: FrameClassifier, batch: int, precision: str) -> Job:
+    """A training step on one batch, the same at every call."""
+    waveforms = 0.1 * torch.randn(batch, Geometry().num_samples(FRAMES))
+    labels = torch.randint(len(model.phones), (batch, FRAMES))
+    optim = OptimConfig()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=optim.learning_rate, weight_decay=optim.weight_decay)
+    model.train()
+
+    def train_once() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            logits, _ = model(waveforms)
+        loss = frame_loss(logits.float(), labels) / labels.numel()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return train_once
+
+
+# ------------------------------------------------------------------------------------------------ presentation
+
+
+def table(results: Sequence[Result], threads: int) -> str:
+    """Frames a second of each model, a line for each; the last line is how many times as fast as the BLSTM we are."""
+    sizes = sorted({result.frames for result in results})
+    speeds = {(result.model, result.frames): result.frames_per_second for result in results}
+    lines = [
+        f"{results[0].precision}, {threads} threads: frames a second of training",
+        f"{'frames in a batch':24}{'parameters':>12}" + "".join(f"{frames:10,}" for frames in sizes),
+    ]
+    for name, parameters in {result.model: result.parameters for result in results}.items():
+        lines.append(f"{name:24}{parameters:12,}" + "".join(f"{speeds[name, frames]:10,.0f}" for frames in sizes))
+    ratios = (f"{ratio:10.2f}" for _, ratio in over_blstm(results))
+    return "\n".join([*lines, f"{'truncated / BLSTM':36}" + "".join(ratios)])
+
+
+def over_blstm(results: Sequence[Result]) -> list[tuple[int, float]]:
+    """(frames in a batch, speed of truncated attention over the BLSTM's), of one precision."""
+    speeds = {(result.model, result.frames): result.frames_per_second for result in results}
+    sizes = sorted({result.frames for result in results})
+    return [(frames, speeds[TRUNCATED, frames] / speeds[BLSTM, frames]) for frames in sizes]
+
+
+def draw(results: Sequence[Result], threads: int, path: Path) -> None:
+    """How many times as fast as the BLSTM truncated attention trains, over the size of the batch."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for precision, colour in COLOURS.items():
+        points = over_blstm([result for result in results if result.precision == precision])
+        sizes, ratios = zip(*points, strict=True)
+        axes.semilogx(sizes, ratios, "o-", ms=4, color=colour, label=precision)
+    axes.axhline(1, color="#999999", lw=1)
+    axes.set_xticks(sizes, [f"{frames:,}" for frames in sizes])
+    axes.set_xticks([], minor=True)
+    axes.set(title="speed of training: truncated attention / BLSTM", ylim=(0, None))
+    axes.set_xlabel(f"frames in a batch, 100 a second; {threads} threads, {cpu_name()}", fontsize=8)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
