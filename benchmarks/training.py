@@ -22,7 +22,8 @@ from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
 from speechattn.geometry import Geometry
-from speechattn.training import OptimConfig, frame_loss
+from speechattn.optimisation import frame_loss
+from speechattn.training_config import OptimConfig
 
 FRAMES = 800  # of an utterance: 8 seconds
 BATCHES = (1, 2, 4, 8, 16)  # utterances

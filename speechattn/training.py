@@ -180,17 +180,16 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
                     )
                     if history.close_epoch(accuracy, learner.averaged) and main:
                         learner.averaged.save_pretrained(unfinished)
-            with interruption.held():
-                model.load_state_dict(history.best_weights)
-                if main:
-                    model.eval()
-                    model.config = replace(model.config, temperature=learn_temperature(model, config.data.dev))
-                    log.info("temperature %.3f, learned on dev", model.config.temperature)
-                    model.phonotactics = _phonotactics(model, config.data.train)
-                    save_figure(plot_curves(history.rows), output / "curves.png")
-                    model.save_pretrained(output)
-                    mark_done(output / STAMP, options, inputs, [*model_files(output).values(), output / LOG_FILE])
-                    shutil.rmtree(unfinished)
+            model.load_state_dict(history.best_weights)
+            if main:
+                model.eval()
+                model.config = replace(model.config, temperature=learn_temperature(model, config.data.dev))
+                log.info("temperature %.3f, learned on dev", model.config.temperature)
+                model.phonotactics = _phonotactics(model, config.data.train)
+                save_figure(plot_curves(history.rows), output / "curves.png")
+                model.save_pretrained(output)
+                mark_done(output / STAMP, options, inputs, [*model_files(output).values(), output / LOG_FILE])
+                shutil.rmtree(unfinished)
         except (KeyboardInterrupt, SystemExit):
             if main and not (output / STAMP).is_file():  # else it has ended, all but for the exit
                 save()
