@@ -9,7 +9,6 @@ ablation.png go there, too, or to DIR.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 import sys
@@ -24,7 +23,8 @@ import numpy as np
 from speechattn.classifier import CONFIG_FILE, ClassifierConfig, FrameClassifier
 from speechattn.plots import save_figure
 from speechattn.stages import atomic_path
-from speechattn.training import LOG_FILE, STAMP
+from speechattn.training import STAMP
+from speechattn.training_log import LOG_FILE, read_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +101,7 @@ def _read_setting(name: str, runs: dict[int, Path]) -> Setting:
     configs = [ClassifierConfig.from_dict(json.loads(file)) for file in files]
     if any(config != configs[0] for config in configs):
         raise ValueError(f"{runs[seeds[0]].parent}: the seeds trained different models, see {CONFIG_FILE} of each")
-    logs = [_read_log(runs[seed] / LOG_FILE) for seed in seeds]
+    logs = [read_log(runs[seed] / LOG_FILE) for seed in seeds]
     # Training keeps an epoch that is better on dev than all before it; so does max, which takes the first of equals.
     best = [max(rows, key=lambda row: row["dev_accuracy"]) for rows in logs]
     return Setting(
@@ -112,11 +112,6 @@ def _read_setting(name: str, runs: dict[int, Path]) -> Setting:
         [100 * row["dev_accuracy_no_silence"] for row in best],
         [sum(row["seconds"] for row in rows) for rows in logs],
     )
-
-
-def _read_log(path: Path) -> list[dict[str, float]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def ablation_table(settings: Sequence[Setting]) -> str:

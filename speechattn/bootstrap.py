@@ -25,21 +25,25 @@ class SpeakerCounts:
 
     Args:
         num_counts: K, counts of an utterance.
+
+    Attributes:
+        sums: Speaker -> (K,) int64; those of nobody in particular under an empty name.
+        all_known: Whether every utterance names its speaker.
     """
 
     def __init__(self, num_counts: int) -> None:
         self._zeros = np.zeros(num_counts, dtype=np.int64)
-        self._sums: dict[str, np.ndarray] = {}
-        self.all_known = True  # whether every utterance names its speaker
+        self.sums: dict[str, np.ndarray] = {}
+        self.all_known = True
 
     def add(self, speaker: str | None, counts: Sequence[int]) -> None:
         """Count an utterance: its K counts."""
         self.all_known &= bool(speaker)
-        self._sums[speaker or ""] = self._sums.get(speaker or "", self._zeros) + counts
+        self.sums[speaker or ""] = self.sums.get(speaker or "", self._zeros) + counts
 
     def table(self) -> np.ndarray:
         """(S, K) int64, a row for each speaker; a single one, of all, where somebody is not known."""
-        rows = np.array([*self._sums.values()]).reshape(-1, len(self._zeros))
+        rows = np.array([*self.sums.values()]).reshape(-1, len(self._zeros))
         return rows if self.all_known else rows.sum(axis=0, keepdims=True)
 
 

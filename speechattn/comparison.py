@@ -10,6 +10,7 @@ import numpy as np
 from speechattn.bootstrap import SpeakerCounts, paired_difference
 from speechattn.classifier import FrameClassifier
 from speechattn.evaluation import Folding, evaluation_batches, utterances
+from speechattn.metrics import percent
 from speechattn.phones import IGNORED, PhoneSet
 from speechattn.stages import save_json
 
@@ -42,7 +43,7 @@ def compare(
     speech = np.array([symbol not in phones.silences for symbol in phones.symbols])
     speakers = SpeakerCounts(6)  # right by A, right by B, all; the same without silence
     num_utterances, alone = 0, np.zeros(2, dtype=np.int64)
-    for cut, labels, logits in utterances(models, evaluation_batches(model_a, cuts, phones), cuts):
+    for cut, labels, logits, _ in utterances(models, evaluation_batches(model_a, cuts, phones), cuts):
         scored = labels != IGNORED
         a, b = ((folding.decide(score) == labels)[scored] for folding, score in zip(foldings, logits, strict=True))
         voiced = speech[labels[scored]]
@@ -132,8 +133,8 @@ def format_comparison(figures: dict[str, Any]) -> str:
     both = [figures["frame_accuracy"], figures["frame_accuracy_no_silence"]]
     rows = [
         ("", ["all frames", "without silence"]),
-        ("A", [_percent(row["a"]) for row in both]),
-        ("B", [_percent(row["b"]) for row in both]),
+        ("A", [percent(row["a"]) for row in both]),
+        ("B", [percent(row["b"]) for row in both]),
         ("B - A, points", [_points(row["difference"]) for row in both]),
         ("95 % interval", [" to ".join(map(_points, row["interval"] or [None])) for row in both]),
         ("p-value", ["-" if row["p_value"] is None else f"{row['p_value']:.4f}" for row in both]),
@@ -150,10 +151,6 @@ def format_comparison(figures: dict[str, Any]) -> str:
     if both[0]["interval"] is None:
         lines.append("neither interval nor p-value: they need at least two speakers, all of them named")
     return "\n".join(lines)
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f} %"
 
 
 def _points(share: float | None) -> str:

@@ -17,18 +17,21 @@ from speechattn.calibration import NUM_BINS, calibration_error, fit_temperature,
 from speechattn.classifier import FrameClassifier
 from speechattn.corpora.manifest import phone_intervals, speaker_in_train
 from speechattn.cuts import long_enough
-from speechattn.data import Batches
+from speechattn.data import Batch, Batches
 from speechattn.geometry import Geometry
 from speechattn.metrics import among_likeliest, confusion_matrix, frame_figures, utterance_figures
 from speechattn.phones import IGNORED, PhoneSet
 from speechattn.realignment import refuse_realigned
 from speechattn.segmentation import TOLERANCE_MS, close_slits, count_boundaries, count_phone_errors
+from speechattn.worst_utterances import WorstUtterance, WorstUtterances
 
 __all__ = [
+    "Evaluation",
     "Folding",
     "Utterance",
     "count_confusions",
     "evaluate",
+    "evaluate_in_detail",
     "evaluation_batches",
     "learn_temperature",
     "utterances",
@@ -40,6 +43,30 @@ SMOOTHED_FIGURES = (
     "frame_accuracy", "frame_accuracy_no_silence", "boundaries", "num_boundaries", "phone_error_rate", "phone_errors"
 )  # fmt: skip
 TEMPERATURE_LABELS = 100_000  # of dev, at most, that a temperature is learned on: bounds the memory
+
+
+class Evaluation(NamedTuple):
+    """What a model has made of a set of cuts.
+
+    Attributes:
+        figures: What `evaluate` gives.
+        confusion: Likewise.
+        phones: The P classes that were scored.
+        seconds: Length of all utterances together.
+        speakers: Speaker -> (4,) int64, right and scored frames, and the same of the frames whose reference is not
+            silence; with pooling (2,), right and scored utterances. Utterances of nobody known are under "".
+        reliability: Temperature -> (15, 3), see `calibration.reliability_counts`: the model's temperature first, then
+            1. Empty with pooling.
+        worst: See `worst_utterances`. Empty with pooling.
+    """
+
+    figures: dict[str, Any]
+    confusion: np.ndarray
+    phones: PhoneSet
+    seconds: float
+    speakers: dict[str, np.ndarray]
+    reliability: dict[float, np.ndarray]
+    worst: list[WorstUtterance]
 
 
 def evaluate(
@@ -84,6 +111,13 @@ def evaluate(
             model's, a model placed the phones (see `realignment`), or there is nothing to score; or when the model has
             nothing to smooth by.
     """
+    return evaluate_in_detail(model, cuts, phones=phones, smooth=smooth)[:2]
+
+
+def evaluate_in_detail(
+    model: FrameClassifier, cuts: str | Path, *, phones: PhoneSet | None = None, smooth: bool = False
+) -> Evaluation:
+    """The same, with what else there is to tell of it; arguments and errors as for `evaluate`."""
     if smooth and model.phonotactics is None:
         raise ValueError("the model cannot smooth: it has no phonotactics, which training counts in labels of frames")
     if phones is not None and model.pooling is not None:
@@ -93,14 +127,27 @@ def evaluate(
     phones = phones or model.phones
     batches = evaluation_batches(model, cuts, phones)
     if model.pooling is not None:
-        confusion = count_confusions(model, batches, model.output.weight.device)
-        return utterance_figures(confusion, phones.symbols), confusion
+        return _evaluate_labels(model, batches)
     tally = _Tally(model, phones, smooth)
     for utterance in utterances([model], batches, cuts):
         tally.add(utterance)
     if not tally.by_frame.confusion.any():
         raise ValueError(f"{cuts}: no frame has a label that can be scored")
-    return tally.figures(), tally.by_frame.confusion
+    return tally.evaluation()
+
+
+def _evaluate_labels(model: FrameClassifier, batches: Batches) -> Evaluation:
+    """Score a model with pooling, by utterances."""
+    num_classes, seconds, speakers = len(model.phones), 0.0, SpeakerCounts(2)
+    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    for batch in batches.epoch():
+        labels, predicted = batch.labels.numpy(), _likeliest(model, batch, model.output.weight.device)
+        confusion += confusion_matrix(labels, predicted, num_classes)
+        for cut, right in zip(batch.cuts, labels == predicted, strict=True):
+            speakers.add(cut.supervisions[0].speaker, [right, 1])
+            seconds += cut.duration
+    figures = utterance_figures(confusion, model.phones.symbols)
+    return Evaluation(figures, confusion, model.phones, seconds, speakers.sums, {}, [])
 
 
 def evaluation_batches(model: FrameClassifier, cuts: str | Path, phones: PhoneSet) -> Batches:
@@ -120,11 +167,13 @@ class Utterance(NamedTuple):
         cut: Lhotse's, without its recording.
         labels: (T,) int64, -100 where a frame is not scored.
         logits: Of each model, (T, P) float, on the CPU.
+        waveform: (N,) float32 in [-1, 1], or (T, D) ready features: what the models were given; a view of its batch.
     """
 
     cut: Any
     labels: np.ndarray
     logits: list[Tensor]
+    waveform: np.ndarray
 
 
 def utterances(models: Sequence[FrameClassifier], batches: Batches, cuts: str | Path) -> Iterator[Utterance]:
@@ -146,8 +195,14 @@ def utterances(models: Sequence[FrameClassifier], batches: Batches, cuts: str | 
             with torch.inference_mode():
                 logits, frame_lengths = model(batch.waveforms.to(device), batch.lengths.to(device))
             scores.append(logits.cpu())
-        for row, (cut, num_frames) in enumerate(zip(batch.cuts, frame_lengths.tolist(), strict=True)):
-            yield Utterance(cut, batch.labels[row, :num_frames].numpy(), [s[row, :num_frames] for s in scores])
+        sizes = zip(batch.cuts, frame_lengths.tolist(), batch.lengths.tolist(), strict=True)
+        for row, (cut, num_frames, length) in enumerate(sizes):
+            yield Utterance(
+                cut,
+                batch.labels[row, :num_frames].numpy(),
+                [score[row, :num_frames] for score in scores],
+                batch.waveforms[row, :length].numpy(),
+            )
 
 
 class Folding:
@@ -232,11 +287,14 @@ class _Tally:
         self.speakers = SpeakerCounts(4)  # right and scored frames, then those of speech
         self.reliability = {temperature: np.zeros((NUM_BINS, 3)) for temperature in (self.temperature, 1.0)}
         self.in_top = 0
+        self.worst = WorstUtterances(self.geometry, with_audio=model.feature_dim is None)
         self.num_utterances = self.num_known = 0
+        self.seconds = 0.0
 
     def add(self, utterance: Utterance) -> None:
-        cut, labels, (logits,) = utterance
+        cut, labels, (logits,), waveform = utterance
         self.num_utterances += 1
+        self.seconds += cut.duration
         self.num_known += speaker_in_train(cut)
         decided = self.folding.decide(logits)
         intervals = close_slits(
@@ -246,15 +304,24 @@ class _Tally:
         if self.smoothed is not None:
             self.smoothed.add(intervals, labels, self.folding.decide_smoothly(logits, self.model))
         scored = labels != IGNORED
+        in_all_frames = decided
         labels, decided, logits = labels[scored], decided[scored], logits[torch.from_numpy(scored)]
         right, speech = labels == decided, self.speech[labels]
-        self.speakers.add(cut.supervisions[0].speaker, [right.sum(), len(right), right[speech].sum(), speech.sum()])
+        num_right, num_speech = int(right[speech].sum()), int(speech.sum())
+        self.speakers.add(cut.supervisions[0].speaker, [right.sum(), len(right), num_right, num_speech])
+        self.worst.add(cut, waveform, intervals, in_all_frames, num_right=num_right, num_speech=num_speech)
         for temperature in self.reliability:
             posteriors = self.folding.posteriors(logits, temperature)
             confidences = np.take_along_axis(posteriors, decided[:, None], axis=1)[:, 0]
             self.reliability[temperature] += reliability_counts(confidences, right)
             if temperature == self.temperature:
                 self.in_top += int(among_likeliest(posteriors, labels, TOP).sum())
+
+    def evaluation(self) -> Evaluation:
+        return Evaluation(
+            self.figures(), self.by_frame.confusion, self.phones, self.seconds, self.speakers.sums, self.reliability,
+            self.worst.found,
+        )  # fmt: skip
 
     def figures(self) -> dict[str, Any]:
         speakers = self.speakers.table()
@@ -278,7 +345,6 @@ class _Tally:
         }
 
 
-@torch.inference_mode()
 def count_confusions(model: FrameClassifier, batches: Batches, device: torch.device) -> np.ndarray:
     """Reference against predicted classes, (P, P) int64, in frames or, with pooling, in utterances; see `metrics`.
 
@@ -287,10 +353,15 @@ def count_confusions(model: FrameClassifier, batches: Batches, device: torch.dev
     num_classes = len(model.phones)
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     for batch in batches.epoch():
-        logits, _ = model(batch.waveforms.to(device), batch.lengths.to(device))
-        predicted = logits.argmax(dim=-1).numpy(force=True)
-        confusion += confusion_matrix(batch.labels.numpy(), predicted, num_classes)
+        confusion += confusion_matrix(batch.labels.numpy(), _likeliest(model, batch, device), num_classes)
     return confusion
+
+
+@torch.inference_mode()
+def _likeliest(model: FrameClassifier, batch: Batch, device: torch.device) -> np.ndarray:
+    """The class that scores best in every frame, (B, T) int64, or for every utterance, (B,)."""
+    logits, _ = model(batch.waveforms.to(device), batch.lengths.to(device))
+    return logits.argmax(dim=-1).numpy(force=True)
 
 
 @torch.inference_mode()

@@ -6,9 +6,6 @@ or sentences that are trained on and scored.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import random
 import re
 from collections import Counter
@@ -20,9 +17,10 @@ from typing import Any, NamedTuple
 from speechattn.alignment import Interval, Segment, frame_labels
 from speechattn.corpora.manifest import phone_intervals, read_cuts, speaker_in_train
 from speechattn.geometry import Geometry
+from speechattn.html_page import Html, element, page, picture, table
 from speechattn.phones import IGNORED, NAMES, PhoneSet
 from speechattn.plots import plot_labels, plot_shares
-from speechattn.stages import atomic_path, save_json
+from speechattn.stages import save_json, save_text
 
 __all__ = ["find_problems", "format_inspection", "inspect_cuts", "inspect_files", "write_inspection"]
 
@@ -275,36 +273,27 @@ def write_inspection(
         ValueError: When the audio of an example cannot be read; names the cut.
     """
     save_json(folder / "inspection.json", figures)
-    with atomic_path(folder / "index.html") as temporary:
-        temporary.write_text(_page(figures, sets, seed), encoding="utf-8")
+    save_text(folder / "index.html", _page(figures, sets, seed))
 
 
 def _page(figures: Mapping[str, Any], sets: Mapping[str, Sequence[Any]], seed: int) -> str:
     header, *rows = _table(figures)
-    parts = [
-        "<!doctype html>", '<html lang="en">', '<meta charset="utf-8">', "<title>What is in these cuts</title>",
-        "<style>body{font:15px/1.4 sans-serif;margin:2em} td,th{padding:.1em .8em;text-align:right}"
-        "td:first-child,th:first-child{text-align:left} img{display:block;max-width:100%}</style>",
-        "<h1>What is in these cuts</h1>", "<table>", _html_row("th", header),
-        *(_html_row("td", row) for row in rows), "</table>",
-        *(f"<p>{html.escape(remark)}</p>" for remark in _remarks(figures)),
-    ]  # fmt: skip
+    remarks = [element("p", remark) for remark in _remarks(figures)]
+    sections: dict[str, list[Html]] = {"Figures": [table("A column for each set of cuts", header, rows), *remarks]}
     shares = {name: split["shares"] for name, split in figures["splits"].items() if split["shares"]}
     if shares:
-        parts += ["<h2>Shares of the classes</h2>", _picture(plot_shares(shares), "shares of the classes")]
+        sections["Shares of the classes"] = [picture(plot_shares(shares), "bars: shares of the classes in each set")]
     for name, cuts in sets.items():
         with_audio = [cut for cut in cuts if cut.has_recording]
         chosen = random.Random(f"{seed} {name}").sample(with_audio, min(EXAMPLES, len(with_audio)))
-        if chosen:
-            parts.append(f"<h2>{html.escape(name)}: {len(chosen)} utterances, drawn with seed {seed}</h2>")
+        examples = []
         for cut in chosen:
             text = " ".join(supervision.text or "" for supervision in cut.supervisions)
-            parts += [f"<p><b>{html.escape(cut.id)}</b> {html.escape(text)}</p>", _picture(_draw(cut), cut.id)]
-    return "\n".join(parts) + "\n"
-
-
-def _html_row(tag: str, cells: Iterable[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+            drawn = picture(_draw(cut), f"spectrogram of {cut.id} with its phones")
+            examples += [element("h3", cut.id), element("p", text), drawn]
+        if chosen:
+            sections[f"{name}: {len(chosen)} utterances, drawn with seed {seed}"] = examples
+    return page("What is in these cuts", sections)
 
 
 def _draw(cut: Any) -> Any:
@@ -321,11 +310,3 @@ def _draw(cut: Any) -> Any:
         if start / GEOMETRY.sample_rate < end
     ]
     return plot_labels(samples, segments, geometry)
-
-
-def _picture(figure: Any, description: str) -> str:
-    """A figure as an <img> that needs no other file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(description, quote=True)}" src="data:image/png;base64,{data}">'

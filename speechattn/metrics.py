@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["among_likeliest", "confusion_matrix", "frame_figures", "utterance_figures"]
+__all__ = ["among_likeliest", "confusion_matrix", "frame_figures", "percent", "utterance_figures"]
 
 
 def confusion_matrix(reference: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
@@ -113,6 +113,16 @@ def utterance_figures(confusion: np.ndarray, symbols: Sequence[str]) -> dict[str
             if total[index]
         },
     }
+
+
+def percent(share: float | None) -> str:
+    """A fraction of 1 for people to read.
+
+    Example:
+        >>> percent(0.12345), percent(None)
+        ('12.35 %', '-')
+    """
+    return "-" if share is None else f"{100 * share:.2f} %"
 
 
 def _share(part: np.integer, whole: np.integer) -> float | None:

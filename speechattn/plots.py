@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "plot_attention",
+    "plot_comparison",
     "plot_confusion",
     "plot_curves",
     "plot_labels",
     "plot_phones",
     "plot_prediction",
+    "plot_reliability",
     "plot_shares",
+    "plot_speakers",
     "save_figure",
 ]
 
@@ -75,16 +78,47 @@ def plot_labels(samples: np.ndarray, segments: Sequence[Segment], geometry: Geom
     return figure
 
 
-def _draw_labels(axes: Any, samples: np.ndarray, segments: Sequence[Segment], geometry: Geometry) -> None:
-    import librosa
-    from librosa import display  # type: ignore[attr-defined]
+def plot_comparison(
+    samples: np.ndarray, reference: Sequence[Segment], decided: Sequence[Segment], geometry: Geometry
+) -> Figure:
+    """Spectrogram with the reference's phones below it, and below those the decided ones, hatched where they differ.
 
-    fft_length = max(512, 1 << (geometry.window - 1).bit_length())
-    power = np.abs(librosa.stft(samples, n_fft=fft_length, win_length=geometry.window, hop_length=geometry.hop)) ** 2
-    display.specshow(
-        librosa.power_to_db(power, ref=np.max), sr=geometry.sample_rate, hop_length=geometry.hop,
-        x_axis="time", y_axis="hz", cmap="magma", vmin=-80, ax=axes,
-    )  # fmt: skip
+    Args:
+        samples: (N,) float; segments that begin behind them are not drawn.
+        reference: In order of time; gaps between them are left plain.
+        decided: Likewise.
+        geometry: Where the frames lie.
+    """
+    duration = len(samples) / geometry.sample_rate
+    figure = _figure(max(6.0, 2.5 * duration), 4.0)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[5, 2])
+    _draw_spectrogram(above, samples, geometry)
+    above.set(xlabel="")
+    for lane, segments in enumerate((reference, decided)):
+        for number, segment in enumerate(segment for segment in segments if segment.start < duration):
+            end = min(segment.end, duration)
+            below.plot([segment.start, segment.start, end, end], [lane, lane + 1, lane + 1, lane], "k", linewidth=0.5)
+            # Three rows, since some phones are short.
+            below.text(
+                (segment.start + end) / 2, lane + (0.2, 0.5, 0.8)[number % 3], segment.phone,
+                ha="center", va="center", fontsize=7, clip_on=True, parse_math=False,
+            )  # fmt: skip
+    differing = [
+        (max(one.start, other.start), min(one.end, other.end))
+        for one in reference
+        for other in decided
+        if one.phone != other.phone and max(one.start, other.start) < min(one.end, other.end)
+    ]
+    below.broken_barh(
+        [(start, end - start) for start, end in differing], (1, 1), facecolor="C1", alpha=0.35, hatch="////"
+    )
+    below.set_yticks([0.5, 1.5], ["reference", "decided"])
+    below.set(xlabel="time, s", xlim=(0, duration), ylim=(2, 0))
+    return figure
+
+
+def _draw_labels(axes: Any, samples: np.ndarray, segments: Sequence[Segment], geometry: Geometry) -> None:
+    _draw_spectrogram(axes, samples, geometry)
     dark = {"facecolor": "black", "alpha": 0.5, "pad": 1, "linewidth": 0}  # or names are lost on loud sounds
     for number, segment in enumerate(segments):
         axes.axvline(segment.start, color="white", linewidth=0.5)
@@ -95,6 +129,18 @@ def _draw_labels(axes: Any, samples: np.ndarray, segments: Sequence[Segment], ge
             (segment.start + segment.end) / 2, height, segment.phone,
             ha="center", va="top", color="white", fontsize=8, bbox=dark, clip_on=True,
         )  # fmt: skip
+
+
+def _draw_spectrogram(axes: Any, samples: np.ndarray, geometry: Geometry) -> None:
+    import librosa
+    from librosa import display  # type: ignore[attr-defined]
+
+    fft_length = max(512, 1 << (geometry.window - 1).bit_length())
+    power = np.abs(librosa.stft(samples, n_fft=fft_length, win_length=geometry.window, hop_length=geometry.hop)) ** 2
+    display.specshow(
+        librosa.power_to_db(power, ref=np.max), sr=geometry.sample_rate, hop_length=geometry.hop,
+        x_axis="time", y_axis="hz", cmap="magma", vmin=-80, ax=axes,
+    )  # fmt: skip
     axes.set(xlabel="time, s", ylabel="frequency, Hz", xlim=(0, len(samples) / geometry.sample_rate))
 
 
@@ -142,6 +188,45 @@ def plot_phones(figures: dict[str, Any]) -> Figure:
     axes.axhline(figures["frame_accuracy"], color="black", linewidth=0.8, label="all frames")
     axes.set_xticks(range(len(phones)), [symbol for symbol, _ in phones], rotation=90, fontsize=8)
     axes.set(ylim=(0, 1), ylabel="frame accuracy", xlabel="phone, commonest first")
+    axes.legend()
+    return figure
+
+
+def plot_reliability(reliability: Mapping[float, np.ndarray]) -> Figure:
+    """Share of right decisions over their confidence, a point a bin, the larger the more decisions are in it.
+
+    Args:
+        reliability: Temperature -> (bins, 3), from `calibration.reliability_counts`.
+    """
+    figure = _figure(5.5, 5.0)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, label="confidence as it should be")
+    for marker, (temperature, counts) in zip("os", reliability.items(), strict=False):
+        number, right, confidence = counts[counts[:, 0] > 0].T
+        line = axes.plot(confidence / number, right / number, linewidth=1.2, label=f"temperature {temperature:.3f}")
+        sizes = 10 + 300 * number / number.sum()
+        axes.scatter(confidence / number, right / number, s=sizes, color=line[0].get_color(), marker=marker, alpha=0.7)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence of the decision", ylabel="share that is right")
+    axes.legend(loc="upper left")
+    return figure
+
+
+def plot_speakers(speakers: Mapping[str, np.ndarray]) -> Figure:
+    """Accuracy of each speaker, the lowest first; names are left out where they are too many to be read.
+
+    Args:
+        speakers: Name -> (2,) counts, right and scored; at least one has something scored.
+    """
+    counts = {name: row for name, row in speakers.items() if row[1]}
+    names = sorted(counts, key=lambda name: (counts[name][0] / counts[name][1], name))
+    rows = np.array([counts[name] for name in names])
+    figure = _figure(min(max(6.0, 0.2 * len(names)), 10.0), 4.0)
+    axes = figure.subplots()
+    axes.plot(rows[:, 0] / rows[:, 1], "o", markersize=5 if len(names) <= 100 else 2)
+    axes.axhline(rows[:, 0].sum() / rows[:, 1].sum(), color="black", linewidth=0.8, label="all together")
+    if len(names) <= 50:
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
+    axes.set(ylim=(0, 1), xlabel="speaker, lowest first", ylabel="accuracy")
     axes.legend()
     return figure
 

@@ -1,21 +1,21 @@
-"""An evaluation on disk: figures as JSON, and the pictures that explain them."""
+"""An evaluation on disk: figures as JSON, the pictures that explain them, and a page of both and more."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from speechattn.classifier import FrameClassifier, model_files
 from speechattn.corpora.shards import checksum_or_path
 from speechattn.cuts import cut_waveform, long_enough
-from speechattn.evaluation import evaluate
+from speechattn.evaluation import Evaluation, evaluate, evaluate_in_detail
+from speechattn.metrics import percent
 from speechattn.phones import PhoneSet
 from speechattn.plots import plot_confusion, plot_phones, plot_prediction, save_figure
-from speechattn.stages import is_done, mark_done, save_json
+from speechattn.report_page import Source, evaluation_page, format_interval
+from speechattn.stages import is_done, mark_done, save_json, save_text
+from speechattn.training_log import LOG_FILE, read_log
 
 __all__ = ["evaluate_and_report", "format_figures", "write_report"]
 
@@ -32,7 +32,7 @@ def evaluate_and_report(
     json_file: str | Path | None = None,
     smooth: bool = False,
 ) -> None:
-    """Score a model on a file of cuts and print its figures; write them, and pictures, where that is wanted.
+    """Score a model on a file of cuts and print its figures; write them, pictures and a page, where that is wanted.
 
     With a report and a model in a folder, an evaluation that has been made already is only printed again.
 
@@ -40,12 +40,13 @@ def evaluate_and_report(
         model_name: What `FrameClassifier.from_pretrained` takes.
         cuts: The cuts; their file's name without suffixes names the figures.
         phones: Name of the set to score on; None: the model's own. See `evaluate`.
-        report: Folder for `<name>.json` and the pictures.
+        report: Folder for `<name>.json`, the pictures and `<name>.html`.
         json_file: Another place for the figures.
         smooth: See `evaluate`.
 
     Raises:
-        ValueError: As for `from_pretrained`, `PhoneSet.load` and `evaluate`.
+        ValueError: As for `from_pretrained`, `PhoneSet.load` and `evaluate`, or when there is to be a report and the
+            log beside the model is not one.
     """
     name = Path(cuts).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
     figures = (
@@ -68,44 +69,52 @@ def _report(
     """The figures of an evaluation whose report lies in the folder, made now if it is not there."""
     stamp = folder / f"{name}.done.json"
     options = {"model": str(model_name), "phones": phones, "smooth": smooth, "figures": FIGURES_VERSION}
-    inputs = {"cuts": checksum_or_path(cuts), **model_files(model_name)}
+    log_file = Path(model_name) / LOG_FILE
+    logs = {LOG_FILE: log_file} if log_file.is_file() else {}
+    inputs = {"cuts": checksum_or_path(cuts), **model_files(model_name), **logs}
     if is_done(stamp, options, inputs):
         return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     model = FrameClassifier.from_pretrained(model_name)
-    scored = _phone_set(phones)
-    figures, confusion = evaluate(model, cuts, phones=scored, smooth=smooth)
+    command = ["speechattn", "evaluate", str(model_name), "--cuts", str(cuts), "--report", str(folder)]
+    source = Source(
+        model=str(model_name),
+        cuts=str(cuts),
+        command=[*command, *([] if phones is None else ["--phones", phones]), *(["--smooth"] if smooth else [])],
+        geometry=model.frontend.geometry,
+        epochs=read_log(log_file) if logs else [],
+    )
+    evaluation = evaluate_in_detail(model, cuts, phones=_phone_set(phones), smooth=smooth)
     stamp.unlink(missing_ok=True)
-    outputs = write_report(folder, name, figures, confusion, (scored or model.phones).symbols)
+    outputs = write_report(folder, name, evaluation, source)
     if model.pooling is None and model.feature_dim is None:  # else there are no posteriors or no sound to draw
         outputs.append(_write_example(folder, name, model, cuts))
     mark_done(stamp, options, inputs, outputs)
-    return figures
+    return evaluation.figures
 
 
-def write_report(
-    folder: str | Path, name: str, figures: dict[str, Any], confusion: np.ndarray, symbols: Sequence[str]
-) -> list[Path]:
-    """Write `<name>.json`, `<name>_confusion.png` and, where there are frames, `<name>_phones.png`.
+def write_report(folder: str | Path, name: str, evaluation: Evaluation, source: Source) -> list[Path]:
+    """Write `<name>.json`, `<name>.html`, `<name>_confusion.png` and, where there are frames, `<name>_phones.png`.
 
     Args:
         folder: Where to; made when missing.
         name: Of the scored set, such as `test`.
-        figures: From `evaluation.evaluate`.
-        confusion: (P, P) counts, from the same.
-        symbols: Name of each of the P phones.
+        evaluation: From `evaluation.evaluate_in_detail`.
+        source: What the page says of where it comes from.
 
     Returns:
         The files.
     """
-    pictures = {"confusion": plot_confusion(confusion, symbols)}
+    figures = evaluation.figures
+    pictures = {"confusion": plot_confusion(evaluation.confusion, evaluation.phones.symbols)}
     if "phones" in figures:
         pictures["phones"] = plot_phones(figures)
     paths = [Path(folder) / f"{name}_{kind}.png" for kind in pictures]
     for path, picture in zip(paths, pictures.values(), strict=True):
         save_figure(picture, path)
-    json_path = Path(folder) / f"{name}.json"
+    json_path, page_path = (Path(folder) / f"{name}.{suffix}" for suffix in ("json", "html"))
     save_json(json_path, figures)
-    return [*paths, json_path]
+    save_text(page_path, evaluation_page(name, evaluation, source))
+    return [*paths, json_path, page_path]
 
 
 def _write_example(folder: str | Path, name: str, model: FrameClassifier, cuts: str | Path) -> Path:
@@ -126,19 +135,19 @@ def format_figures(name: str, figures: dict[str, Any]) -> str:
     majority = figures["majority"]
     if "accuracy" in figures:  # over utterances
         lines = [
-            f"  {row:<16}{_percent(score['accuracy']):>12}"
+            f"  {row:<16}{percent(score['accuracy']):>12}"
             for row, score in (("model", figures), ("majority class", majority))
         ]
         return "\n".join([f"{name}: accuracy over {figures['num_utterances']:,} utterances", *lines])
     rows = [
         ("", "all frames", "without silence"),
-        ("model", _percent(figures["frame_accuracy"]), _percent(figures["frame_accuracy_no_silence"])),
+        ("model", percent(figures["frame_accuracy"]), percent(figures["frame_accuracy_no_silence"])),
         (
             "95 % interval",
-            _interval(figures["frame_accuracy_interval"]),
-            _interval(figures["frame_accuracy_no_silence_interval"]),
+            format_interval(figures["frame_accuracy_interval"]),
+            format_interval(figures["frame_accuracy_no_silence_interval"]),
         ),
-        ("majority class", _percent(majority["frame_accuracy"]), _percent(majority["frame_accuracy_no_silence"])),
+        ("majority class", percent(majority["frame_accuracy"]), percent(majority["frame_accuracy_no_silence"])),
     ]
     title = (
         f"{name}: frame accuracy over {figures['num_frames']:,} frames of {figures['num_utterances']} utterances, "
@@ -146,14 +155,14 @@ def format_figures(name: str, figures: dict[str, Any]) -> str:
     )
     lines = [title, *("  {:<16}{:>20}{:>20}".format(*row) for row in rows)]
     lines += [
-        f"  mean over phones {_percent(figures['macro_accuracy'])}, "
-        f"reference among the likeliest three {_percent(figures['top3_accuracy'])}",
+        f"  mean over phones {percent(figures['macro_accuracy'])}, "
+        f"reference among the likeliest three {percent(figures['top3_accuracy'])}",
         *_sequence_lines(figures),
-        f"  expected calibration error {_percent(figures['expected_calibration_error'])} at temperature "
-        f"{figures['temperature']:.3f}, {_percent(figures['expected_calibration_error_at_temperature_1'])} without",
+        f"  expected calibration error {percent(figures['expected_calibration_error'])} at temperature "
+        f"{figures['temperature']:.3f}, {percent(figures['expected_calibration_error_at_temperature_1'])} without",
     ]
     if smoothed := figures.get("smoothed"):
-        accuracies = (_percent(smoothed[name]) for name in ("frame_accuracy", "frame_accuracy_no_silence"))
+        accuracies = (percent(smoothed[name]) for name in ("frame_accuracy", "frame_accuracy_no_silence"))
         lines += ["  {:<16}{:>20}{:>20}".format("smoothed", *accuracies), *_sequence_lines(smoothed)]
     if known := figures.get("utterances_of_training_speakers"):
         lines.append(f"  {known} of the {figures['num_utterances']} utterances are by speakers that were trained on")
@@ -163,17 +172,9 @@ def format_figures(name: str, figures: dict[str, Any]) -> str:
 def _sequence_lines(figures: dict[str, Any]) -> list[str]:
     """Boundaries and phone errors of one way to decide."""
     lines = [
-        f"  boundaries within {tolerance} ms: precision {_percent(row['precision'])}, "
-        f"recall {_percent(row['recall'])}, F1 {_percent(row['f1'])}, R-value {_percent(row['r_value'])}"
+        f"  boundaries within {tolerance} ms: precision {percent(row['precision'])}, "
+        f"recall {percent(row['recall'])}, F1 {percent(row['f1'])}, R-value {percent(row['r_value'])}"
         for tolerance, row in figures["boundaries"].items()
     ]
     number = figures["phone_errors"]["num_phones"]
-    return [*lines, f"  phone error rate {_percent(figures['phone_error_rate'])} over {number:,} phones"]
-
-
-def _interval(ends: Sequence[float] | None) -> str:
-    return "-" if ends is None else " to ".join(map(_percent, ends))
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"
+    return [*lines, f"  phone error rate {percent(figures['phone_error_rate'])} over {number:,} phones"]

@@ -37,14 +37,14 @@ from speechattn.realignment import refuse_realigned
 from speechattn.smoothing import Phonotactics, phonotactics_of
 from speechattn.stages import is_done, mark_done, stage_record
 from speechattn.training_config import DataConfig, OptimConfig, TrainConfig
-from speechattn.training_log import EpochLog, Progress, Tally, Timed
+from speechattn.training_log import LOG_FILE, EpochLog, Progress, Tally, Timed
 from speechattn.wave_augmentation import WaveAugmentConfig
 
 __all__ = ["DataConfig", "OptimConfig", "TrainConfig", "train"]
 
 log = logging.getLogger("speechattn")
 
-STAMP, LOG_FILE = "train.done.json", "log.csv"
+STAMP = "train.done.json"
 UNFINISHED = "unfinished"  # holds the best model so far and the state of a training that goes on, or was stopped
 
 

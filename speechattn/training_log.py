@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-__all__ = ["EpochLog", "Progress", "Tally", "Timed"]
+__all__ = ["LOG_FILE", "EpochLog", "Progress", "Tally", "Timed", "read_log"]
+
+LOG_FILE = "log.csv"  # in the folder of the model that is trained
 
 log = logging.getLogger("speechattn")
 T = TypeVar("T")
@@ -151,3 +153,16 @@ class EpochLog:
             self.file.close()
             if self.tensorboard:
                 self.tensorboard.close()
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The rows of a training's log.csv, one an epoch; what is left empty there is NaN.
+
+    Raises:
+        ValueError: When the file is not one of numbers by name; names it.
+    """
+    with open(path, encoding="utf-8", newline="") as file:
+        try:
+            return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
+        except (TypeError, ValueError) as error:  # a row of more cells than names, or a word
+            raise ValueError(f"{path} is not the log of a training: {error}") from error

@@ -16,6 +16,7 @@ from speechattn import inspection
 from speechattn.alignment import Interval
 from speechattn.cli import main
 from speechattn.corpora.manifest import phone_intervals, read_cuts, save_cuts, utterance_cut
+from speechattn.html_page import Html
 from speechattn.inspection import find_problems, format_inspection, inspect_cuts, inspect_files
 
 SPLITS = ("train", "dev", "test")
@@ -155,7 +156,7 @@ def test_a_missing_split_is_one_line(tone_corpus, tmp_path, capsys):
 
 
 class Links(HTMLParser):
-    """Collects what a page refers to."""
+    """Collects what a page refers to, but for its own parts."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -163,7 +164,7 @@ class Links(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
-        self.found += [value for name, value in attrs if name in ("src", "href")]
+        self.found += [value for name, value in attrs if name in ("src", "href") and not value.startswith("#")]
 
 
 def test_the_page_needs_nothing_else_and_repeats_by_its_seed(tone_corpus, tmp_path, monkeypatch, capsys):
@@ -173,8 +174,8 @@ def test_the_page_needs_nothing_else_and_repeats_by_its_seed(tone_corpus, tmp_pa
         folder = tmp_path / str(number)
         main(["inspect", *files(tone_corpus)[1:], "--output", str(folder), "--seed", seed])
         pages.append((folder / "index.html").read_text())
-        monkeypatch.setattr(inspection, "_picture", lambda figure, description: "")  # slow, and seen
-    ids = [re.findall(r"<b>(.*?)</b>", page) for page in pages]
+        monkeypatch.setattr(inspection, "picture", lambda figure, description: Html())  # slow, and seen
+    ids = [re.findall(r"<h3>(.*?)</h3>", page) for page in pages]
     assert ids[0] == ids[1] != ids[2]
     assert [name.split("-")[0] for name in ids[0]] == ["dev"] * 2 + ["test"] * 2 and len(set(ids[0])) == 4
     sources = Links(pages[0]).found
@@ -186,7 +187,7 @@ def test_the_page_needs_nothing_else_and_repeats_by_its_seed(tone_corpus, tmp_pa
     assert figures["splits"].keys() == {"dev", "test"}
     printed = capsys.readouterr().out
     for row in ("utterances", "silence", "longest"):
-        assert f"<td>{row}</td>" in pages[0] and row in printed
+        assert f'<th scope="row">{row}</th>' in pages[0] and row in printed
 
 
 @pytest.mark.parametrize("rate", [8000, 48000])

@@ -265,7 +265,11 @@ def test_a_task_is_learned_through_the_command(
     title, *table = printed.splitlines()
     assert title.endswith("on dev: accuracy over 9 utterances")
     assert [line.split() for line in table] == [["model", "100.00", "%"], ["majority", "class", "66.67", "%"]]
-    assert sorted(path.name for path in report.iterdir()) == ["dev.done.json", "dev.json", "dev_confusion.png"]
+    names = ["dev.done.json", "dev.html", "dev.json", "dev_confusion.png"]
+    assert sorted(path.name for path in report.iterdir()) == names
+    page = (report / "dev.html").read_text()
+    assert all(f">{heading}</h2>" in page for heading in ("Figures", "Classes", "Confusions", "Speakers", "Training"))
+    assert ">Calibration</h2>" not in page and "<audio" not in page and ">66.67 %</td>" in page
     assert json.loads((report / "dev.json").read_text()) == {
         "accuracy": 1.0,
         "num_utterances": 9,

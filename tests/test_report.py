@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import soundfile
+import torch
 
+from speechattn.alignment import Segment
 from speechattn.classifier import FrameClassifier
 from speechattn.corpora.manifest import read_cuts, save_cuts
 from speechattn.corpora.shards import read_shards, write_shards
 from speechattn.cuts import cut_labels
-from speechattn.evaluation import evaluate
-from speechattn.metrics import frame_figures
-from speechattn.plots import plot_confusion, plot_curves, plot_phones, plot_prediction
+from speechattn.evaluation import evaluate, evaluate_in_detail
+from speechattn.geometry import Geometry
+from speechattn.metrics import frame_figures, percent
+from speechattn.plots import (
+    plot_comparison,
+    plot_confusion,
+    plot_curves,
+    plot_phones,
+    plot_prediction,
+    plot_reliability,
+    plot_speakers,
+)
 from speechattn.report import evaluate_and_report, format_figures
+from speechattn.report_page import Source, evaluation_page
+from speechattn.worst_utterances import WorstUtterances
 
 
 @pytest.fixture
@@ -49,6 +68,7 @@ def test_a_report_whose_first_cut_has_no_frame(model, tone_corpus, tmp_path):
     evaluate_and_report(str(tmp_path / "model"), tmp_path / "test.clean.jsonl", report=tmp_path / "report")
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
         "test.clean.done.json",
+        "test.clean.html",
         "test.clean.json",
         "test.clean_confusion.png",
         "test.clean_example.png",
@@ -101,3 +121,195 @@ def test_pictures_show_the_numbers_they_are_given(model):
     above, below = plot_prediction(samples, posteriors, segments, model.phones.symbols, model.frontend.geometry).axes
     assert [text.get_text() for text in above.texts] == [segment.phone for segment in segments]
     assert below.images[0].get_array().shape[1] == len(posteriors)
+
+
+def test_further_pictures_show_the_numbers_they_are_given():
+    counts = np.array([[10, 4, 5.0], [0, 0, 0], [5, 5, 4.5]])
+    diagonal, before, after = plot_reliability({2.0: counts, 1.0: counts}).axes[0].lines
+    np.testing.assert_allclose(before.get_xydata(), [[0.5, 0.4], [0.9, 1.0]])
+    speakers = {"b$$": np.array([1, 2]), "a": np.array([1, 2]), "c": np.array([1, 4]), "silent": np.array([0, 0])}
+    axes = plot_speakers(speakers).axes[0]
+    assert list(axes.lines[0].get_ydata()) == [0.25, 0.5, 0.5] and axes.lines[1].get_ydata()[0] == 3 / 8
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["c", "a", "b$$"]
+    reference = [Segment("a", 0.0, 0.2), Segment("b", 0.2, 0.5), Segment("c", 0.6, 0.9)]
+    decided = [Segment("a", 0.0, 0.3), Segment("b", 0.3, 0.9)]
+    _, lanes = plot_comparison(np.ones(8000, np.float32), reference, decided, Geometry()).axes
+    assert [text.get_text() for text in lanes.texts] == ["a", "b", "a", "b"]  # half a second
+    differing = [path.get_extents().intervalx.tolist() for path in lanes.collections[0].get_paths()]
+    assert differing == [[0.2, 0.3], [0.6, 0.9]]
+
+
+class Page(HTMLParser):
+    """What a page is made of: tags with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def of(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+EVIL = "<script>alert('&')</script>"
+
+
+@pytest.fixture(scope="module")
+def many_cuts(tone_corpus, tmp_path_factory):
+    """The tones, some of them with little speech; what cuts say of themselves is not to be trusted in a page."""
+    cuts = []
+    for split in ("train", "test"):
+        for cut in read_cuts(tone_corpus / f"{split}.jsonl.gz"):
+            supervision = replace(cut.supervisions[0], text=EVIL, speaker=f"{EVIL}{len(cuts) % 3}")
+            cuts.append(replace(cut, id=f"{EVIL}{cut.id}", supervisions=[supervision]))
+    path = tmp_path_factory.mktemp("many") / "test.jsonl.gz"
+    save_cuts(path, cuts)
+    return path
+
+
+def worst_by_force(model, path) -> list[tuple[float, str]]:
+    """Accuracy and id of the five worst utterances, a frame at a time."""
+    scores = []
+    for cut in read_cuts(path):
+        decided = model.posteriors(cut.load_audio()[0]).argmax(axis=1)
+        counts = Counter()
+        for label, answer in zip(cut_labels(cut, model.phones, model.frontend.geometry), decided, strict=True):
+            if label >= 0 and model.phones.symbols[label] != "SIL":
+                counts[bool(label == answer)] += 1
+        if cut.num_samples >= 16000 and counts:
+            scores.append((counts[True] / counts.total(), cut.id))
+    return sorted(scores)[:5]
+
+
+def test_the_worst_utterances_are_the_worst(model, many_cuts):
+    with torch.no_grad():
+        model.output.bias[model.phones.symbols.index("AA")] += 1.0  # right now and then, and many utterances alike
+    cuts = {cut.id: cut for cut in read_cuts(many_cuts)}
+    evaluation = evaluate_in_detail(model, many_cuts)
+    found = evaluation.worst
+    assert [(each.accuracy, each.id) for each in found] == worst_by_force(model, many_cuts) and len(found) == 5
+    for each in found:
+        samples = cuts[each.id].load_audio()[0]
+        assert (each.excerpt == samples[:160000]).all() and each.excerpt.base is None
+        assert (each.decided == model.posteriors(samples).argmax(axis=1)).all()
+        assert each.seconds == cuts[each.id].duration and each.speaker == cuts[each.id].supervisions[0].speaker
+    assert evaluation.seconds == pytest.approx(sum(cut.duration for cut in cuts.values()))
+    assert evaluation.figures == evaluate(model, many_cuts)[0]
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(8000, 80000), (16000, 160000), (48000, 160000)])
+def test_of_long_utterances_the_beginning_is_kept(tone_corpus, rate, kept):
+    cut = next(iter(read_cuts(tone_corpus / "test.jsonl.gz")))
+    worst = WorstUtterances(Geometry(rate), with_audio=True)
+    for name, seconds, num_speech in (("b", 12, 4), ("a", 12, 4), ("short", 0.99, 4), ("silent", 12, 0), ("c", 12, 8)):
+        worst.add(
+            replace(cut, id=name, duration=seconds), np.zeros(12 * rate, np.float32), [], np.zeros(1),
+            num_right=2, num_speech=num_speech,
+        )  # fmt: skip
+    assert [each.id for each in worst.found] == ["c", "a", "b"] and len(worst.found[0].excerpt) == kept
+
+
+@pytest.fixture(scope="module")
+def report(many_cuts, model_folder, tmp_path_factory):
+    """Figures and page of a model with a temperature and the log of its training."""
+    folder = tmp_path_factory.mktemp("reported")
+    model = FrameClassifier.from_pretrained(model_folder)
+    model.config = replace(model.config, temperature=0.5)
+    model.save_pretrained(folder / EVIL.replace("/", ""))
+    log = "epoch,train_loss,dev_accuracy,dev_accuracy_no_silence\n1,2.5,0.5,\n2,1.5,0.625,\n"
+    (folder / EVIL.replace("/", "") / "log.csv").write_text(log)
+    evaluate_and_report(str(folder / EVIL.replace("/", "")), many_cuts, report=folder / "report")
+    return folder / "report"
+
+
+def test_the_page_stands_alone_and_can_be_read_by_all(report):
+    text = (report / "test.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(text) < 5e6 and "<script" not in text
+    assert len(page.of("h1")) == 1 and page.of("html") == [{"lang": "en"}] and page.of("title")
+    assert all(each["alt"] for each in page.of("img")) and len(page.of("img")) == 5 + 5
+    assert all(each.get("scope") in ("col", "row") for each in page.of("th"))
+    assert len(page.of("caption")) == len(page.of("table")) == 4
+    anchors = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    for _, attributes in page.tags:
+        for name in {"src", "href"} & attributes.keys():
+            inside = attributes[name].startswith("#") and attributes[name][1:] in anchors
+            assert inside or attributes[name].startswith(("data:image/png;base64,", "data:audio/flac;base64,"))
+    assert not {"link", "script", "iframe", "object"} & {tag for tag, _ in page.tags}
+    for player in page.of("audio"):
+        assert "controls" in player and player["aria-label"]
+        samples, rate = soundfile.read(io.BytesIO(base64.b64decode(player["src"].split(",")[1])))
+        assert rate == 16000 and 16000 <= len(samples) <= 160000
+
+
+def test_the_numbers_of_the_page_are_those_of_the_json(report, many_cuts):
+    figures = json.loads((report / "test.json").read_text())
+    page = Page((report / "test.html").read_text(encoding="utf-8"))
+    texts = set(page.text)
+    row = figures["boundaries"]["20"]
+    expected = [figures[name] for name in ("frame_accuracy", "frame_accuracy_no_silence", "macro_accuracy")]
+    expected += [figures["top3_accuracy"], figures["phone_error_rate"], figures["expected_calibration_error"]]
+    expected += [row[name] for name in ("precision", "recall", "f1", "r_value")]
+    expected += [figures["majority"][name] for name in ("frame_accuracy", "frame_accuracy_no_silence")]
+    expected += [phone["accuracy"] for phone in figures["phones"].values()]
+    assert {percent(value) for value in expected} <= texts
+    for name in ("frame_accuracy_interval", "frame_accuracy_no_silence_interval"):
+        assert " to ".join(map(percent, figures[name])) in texts
+    assert {f"{phone['num_frames']:,}" for phone in figures["phones"].values()} <= texts
+    whole = " ".join(page.text)
+    assert f"{percent(figures['expected_calibration_error_at_temperature_1'])} before" in whole
+    assert "2 epochs; dev accuracy is highest, 62.50 %, in epoch 2." in whole
+    cuts = list(read_cuts(many_cuts))
+    assert {f"{EVIL}0", f"{EVIL}1", f"{EVIL}2", EVIL, f"{sum(cut.duration for cut in cuts) / 3600:.2f}"} <= texts
+    assert whole.count("speechattn evaluate '") == 1
+
+
+def test_the_page_lists_what_each_phone_is_taken_for(model, many_cuts):
+    evaluation = evaluate_in_detail(model, many_cuts)
+    page = Page(evaluation_page("test", evaluation, Source("m", "c", [], model.frontend.geometry, [])))
+    symbols = evaluation.phones.symbols
+    for symbol in evaluation.figures["phones"]:
+        row = evaluation.confusion[symbols.index(symbol)]
+        wrong = sorted((-count, index) for index, count in enumerate(row) if count and symbols[index] != symbol)
+        for count, index in wrong[:3]:
+            assert f"{symbols[index]} {100 * -count / row.sum():.2f} %" in page.text
+    assert "Training" not in page.text and "Worst utterances" in page.text
+
+
+def test_a_page_on_ready_features_has_nothing_to_listen_to(model, many_cuts):
+    evaluation = evaluate_in_detail(model, many_cuts)
+    silent = [each._replace(excerpt=None, text=None, speaker=None) for each in evaluation.worst]
+    evaluation = evaluation._replace(worst=silent, speakers={"": np.array([1, 2, 0, 0])})
+    page = Page(evaluation_page("test", evaluation, Source("m", "c", [], model.frontend.geometry, [])))
+    assert not page.of("audio") and len(page.of("img")) == 3 and len(page.of("h3")) == 5
+    assert "(not named)" in page.text and "Speakers" in page.text
+
+
+def test_another_log_makes_another_page(report, many_cuts, capsys):
+    model = report.parent / EVIL.replace("/", "")
+    before = (report / "test.html").stat().st_mtime_ns
+    evaluate_and_report(str(model), many_cuts, report=report)
+    assert (report / "test.html").stat().st_mtime_ns == before
+    (model / "log.csv").write_text("epoch,train_loss,dev_accuracy\n1,2.5,0.25\n")
+    evaluate_and_report(str(model), many_cuts, report=report)
+    assert (
+        "1 epochs" not in (report / "test.html").read_text()
+        and "25.00 %, in epoch 1" in (report / "test.html").read_text()
+    )
+    (model / "log.csv").write_text("words\nmany\n")
+    with pytest.raises(ValueError, match="is not the log of a training"):
+        evaluate_and_report(str(model), many_cuts, report=report)

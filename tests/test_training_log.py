@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
 
-from speechattn.training_log import EpochLog, Progress, Tally, Timed
+from speechattn.training_log import EpochLog, Progress, Tally, Timed, read_log
 
 
 def test_waiting_is_timed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,8 +45,15 @@ def test_a_log_begins_with_the_rows_there_are(tmp_path: Path) -> None:
     with EpochLog(tmp_path / "log.csv", rows, enabled=True) as table:
         table.write(epoch=2, train_loss=0.25)
     assert rows == [{"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": 0.25}]
-    with open(tmp_path / "log.csv", encoding="utf-8", newline="") as file:
-        assert [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)] == rows
+    assert read_log(tmp_path / "log.csv") == rows
+    assert (tmp_path / "log.csv").read_text().splitlines() == ["epoch,train_loss", "1,0.5", "2,0.25"]
+
+
+@pytest.mark.parametrize("row", ["1,many", "1,2,3"])
+def test_what_is_no_log_is_named(tmp_path: Path, row: str) -> None:
+    (tmp_path / "log.csv").write_text(f"epoch,train_loss\n{row}\n")
+    with pytest.raises(ValueError, match=r"log\.csv is not the log of a training"):
+        read_log(tmp_path / "log.csv")
     with EpochLog(tmp_path / "none.csv", [], enabled=False) as table:
         table.write(epoch=1, train_loss=0.5)
     assert not (tmp_path / "none.csv").exists()
