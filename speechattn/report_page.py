@@ -285,7 +285,8 @@ def _training(epochs: Sequence[Mapping[str, float]]) -> list[Html]:
         return []
     best = max(epochs, key=lambda row: row["dev_accuracy"])
     said = (
-        f"{len(epochs)} epochs; dev accuracy is highest, {percent(best['dev_accuracy'])}, in epoch {best['epoch']:.0f}."
+        f"{len(epochs)} epoch{'s' if len(epochs) > 1 else ''}; dev accuracy is highest, "
+        f"{percent(best['dev_accuracy'])}, in epoch {best['epoch']:.0f}."
     )
     return [picture(plot_curves(epochs), f"curves of training loss and dev accuracy by epoch. {said}", said)]
 

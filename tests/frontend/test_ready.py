@@ -220,7 +220,13 @@ def test_the_command_takes_a_model_without_a_front_end(feature_corpus: Path, tmp
     assert FrameClassifier.from_pretrained(tmp_path / "model").config.frontend is None
     cuts = str(feature_corpus / "test.jsonl.gz")
     main(["evaluate", str(tmp_path / "model"), "--cuts", cuts, "--report", str(tmp_path / "report")])
-    assert sorted(path.suffix for path in (tmp_path / "report").iterdir()) == [".json", ".json", ".png", ".png"]
+    assert sorted(path.suffix for path in (tmp_path / "report").iterdir()) == [
+        ".html",
+        ".json",
+        ".json",
+        ".png",
+        ".png",
+    ]
     main(["predict", "--cuts", cuts, "--model", str(tmp_path / "model"), "--frames", str(tmp_path / "a.csv")])
     for extra in (["--output", "x"], ["--plot"], ["--channel", "0"]):
         with pytest.raises(SystemExit):
