@@ -137,6 +137,15 @@ def _headlines(figures: Mapping[str, Any]) -> list[Html]:
                 figures["expected_calibration_error"],
             ),
         ]  # fmt: skip
+        if smoothed := figures.get("smoothed"):
+            rows += [
+                _headline(f"Smoothed over time: {title}", meaning, smoothed[key])
+                for key, title, meaning in (
+                    ("frame_accuracy", "frame accuracy", "decisions that follow and last as in training"),
+                    ("frame_accuracy_no_silence", "without silence", "the same without silence"),
+                    ("phone_error_rate", "phone error rate", "of these decisions"),
+                )
+            ]
         always = f"{majority['phone']!r}, and {majority['phone_no_silence']!r} where silence does not count"
     meaning = f"The majority class is what always answering {always} would score."
     if "accuracy" not in figures:

@@ -33,6 +33,7 @@ from speechattn.plots import (
 )
 from speechattn.report import evaluate_and_report, format_figures
 from speechattn.report_page import Source, evaluation_page
+from speechattn.smoothing import phonotactics_of
 from speechattn.worst_utterances import WorstUtterances
 
 
@@ -288,6 +289,22 @@ def test_the_page_lists_what_each_phone_is_taken_for(model, many_cuts):
         for count, index in wrong[:3]:
             assert f"{symbols[index]} {100 * -count / row.sum():.2f} %" in page.text
     assert "Training" not in page.text and "Worst utterances" in page.text
+
+
+def test_smoothed_figures_are_in_the_json_the_page_and_on_screen(model, tone_corpus, tmp_path, capsys):
+    cuts = tone_corpus / "test.jsonl.gz"
+    model.phonotactics = phonotactics_of([np.repeat([0, 1, 2, 0], [20, 9, 8, 12])], len(model.phones))
+    model.save_pretrained(tmp_path / "model")
+    for smooth in (False, True):  # another option makes it anew
+        evaluate_and_report(str(tmp_path / "model"), cuts, report=tmp_path / "report", smooth=smooth)
+        figures = json.loads((tmp_path / "report/test.json").read_text())
+        page, printed = (tmp_path / "report/test.html").read_text(), capsys.readouterr().out
+        on_screen = any(line.startswith("  smoothed") for line in printed.splitlines())
+        assert ("smoothed" in figures) == ("Smoothed over time" in page) == on_screen == smooth
+    assert figures["smoothed"] == evaluate(model, cuts, smooth=True)[0]["smoothed"]
+    for text in (page, printed):
+        assert percent(figures["smoothed"]["phone_error_rate"]) in text
+    assert "--smooth" in page
 
 
 def test_a_page_on_ready_features_has_nothing_to_listen_to(model, many_cuts):
