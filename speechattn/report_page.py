@@ -293,10 +293,7 @@ def _training(epochs: Sequence[Mapping[str, float]]) -> list[Html]:
     if not epochs:
         return []
     best = max(epochs, key=lambda row: row["dev_accuracy"])
-    said = (
-        f"{len(epochs)} epoch{'s' if len(epochs) > 1 else ''}; dev accuracy is highest, "
-        f"{percent(best['dev_accuracy'])}, in epoch {best['epoch']:.0f}."
-    )
+    said = f"Dev accuracy is highest, {percent(best['dev_accuracy'])}, in epoch {best['epoch']:.0f} of {len(epochs)}."
     return [picture(plot_curves(epochs), f"curves of training loss and dev accuracy by epoch. {said}", said)]
 
 

@@ -163,6 +163,10 @@ def read_log(path: Path) -> list[dict[str, float]]:
     """
     with open(path, encoding="utf-8", newline="") as file:
         try:
-            return [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
+            rows = [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
         except (TypeError, ValueError) as error:  # a row of more cells than names, or a word
             raise ValueError(f"{path} is not the log of a training: {error}") from error
+    for name in ("epoch", "train_loss", "dev_accuracy"):
+        if rows and name not in rows[0]:
+            raise ValueError(f"{path} is not the log of a training: it has no {name!r}")
+    return rows
