@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Html", "audio", "definitions", "details", "element", "page", "picture", "table"]
 
 DPI = 100
-COLOURS = 64  # as many as are told apart in a spectrogram; with all of them a picture is three times as large
+COLOURS = 256  # enough for a spectrogram or a matrix, and half the size that all of them take
 SMALLEST = 0.6  # a picture shrinks to so much of its size, then it scrolls
 
 STYLE = """

@@ -109,9 +109,8 @@ def plot_comparison(
         for other in decided
         if one.phone != other.phone and max(one.start, other.start) < min(one.end, other.end)
     ]
-    below.broken_barh(
-        [(start, end - start) for start, end in differing], (1, 1), facecolor="C1", alpha=0.35, hatch="////"
-    )
+    ranges = [(start, end - start) for start, end in differing]
+    below.broken_barh(ranges, (1, 1), facecolor="moccasin", edgecolor="orange", hatch="//", linewidth=0, zorder=0)
     below.set_yticks([0.5, 1.5], ["reference", "decided"])
     below.set(xlabel="time, s", xlim=(0, duration), ylim=(2, 0))
     return figure
