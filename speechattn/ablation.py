@@ -13,7 +13,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, mode
 from typing import TYPE_CHECKING, Any
@@ -98,7 +98,8 @@ def read_settings(folder: Path) -> list[Setting]:
 def _read_setting(name: str, runs: dict[int, Path]) -> Setting:
     seeds = sorted(runs)
     files = [(runs[seed] / CONFIG_FILE).read_text(encoding="utf-8") for seed in seeds]
-    configs = [ClassifierConfig.from_dict(json.loads(file)) for file in files]
+    # The temperature is learned, like the weights: each seed has its own.
+    configs = [replace(ClassifierConfig.from_dict(json.loads(file)), temperature=1.0) for file in files]
     if any(config != configs[0] for config in configs):
         raise ValueError(f"{runs[seeds[0]].parent}: the seeds trained different models, see {CONFIG_FILE} of each")
     logs = [read_log(runs[seed] / LOG_FILE) for seed in seeds]

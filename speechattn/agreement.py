@@ -1,9 +1,9 @@
 """How far two alignments of the same speech agree: in their frames, and in where they put boundaries.
 
-Everything here is a pure function of intervals in samples at 16 kHz. Boundaries are matched one to one, so that none is
-found twice; the two edges of an utterance, which nobody has to find, are no boundaries. The R-value is that of Räsänen
-et al., "An improved speech segmentation quality measure: the R-value", Interspeech 2009: unlike recall and F1 it does
-not reward putting in many boundaries at random.
+Everything here is a pure function of intervals in samples, at 16 kHz where frames or milliseconds are counted.
+Boundaries are matched one to one, so that none is found twice; the two edges of an utterance, which nobody has to
+find, are no boundaries. The R-value is that of Räsänen et al., "An improved speech segmentation quality measure: the
+R-value", Interspeech 2009: unlike recall and F1 it does not reward putting in many boundaries at random.
 """
 
 from __future__ import annotations

@@ -36,10 +36,11 @@ class SpeakerCounts:
         self.sums: dict[str, np.ndarray] = {}
         self.all_known = True
 
-    def add(self, speaker: str | None, counts: Sequence[int]) -> None:
-        """Count an utterance: its K counts."""
-        self.all_known &= bool(speaker)
-        self.sums[speaker or ""] = self.sums.get(speaker or "", self._zeros) + counts
+    def add(self, speaker: str | int | None, counts: Sequence[int]) -> None:
+        """Count an utterance: its K counts. A speaker may be a number, as in some manifests."""
+        name = "" if speaker is None else str(speaker)
+        self.all_known &= bool(name)
+        self.sums[name] = self.sums.get(name, self._zeros) + counts
 
     def table(self) -> np.ndarray:
         """(S, K) int64, a row for each speaker; a single one, of all, where somebody is not known."""
@@ -72,9 +73,9 @@ def accuracy_interval(right: np.ndarray, scored: np.ndarray) -> list[float] | No
         scored: (S,) int, each speaker's frames.
 
     Returns:
-        [low, high], fractions of 1; None with fewer than two speakers or without a frame.
+        [low, high], fractions of 1; None with fewer than two speakers who have a frame.
     """
-    if len(scored) < 2 or not scored.any():
+    if np.count_nonzero(scored) < 2:
         return None
     return _interval(_drawn_shares(right, scored, NUM_DRAWS))
 
@@ -91,12 +92,12 @@ def paired_difference(right_a: np.ndarray, right_b: np.ndarray, scored: np.ndarr
         `difference`, a fraction of 1, positive where B is better, None without a frame; `interval`, its 95 %
         confidence interval, and the two-sided `p_value`: twice the share of draws, of 10,000, that leave the
         difference at 0 or on the other side of it, the observed one counted in (Davison and Hinkley, "Bootstrap
-        methods and their application", 1997, eq. 4.11). Both are None with fewer than two speakers.
+        methods and their application", 1997, eq. 4.11). Both are None with fewer than two speakers who have a frame.
     """
     if not scored.any():
         return {"difference": None, "interval": None, "p_value": None}
     difference = float((right_b - right_a).sum() / scored.sum())
-    if len(scored) < 2:
+    if np.count_nonzero(scored) < 2:
         return {"difference": difference, "interval": None, "p_value": None}
     drawn = _drawn_shares(right_b - right_a, scored, NUM_PAIRED_DRAWS)
     beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from speechattn.corpora.manifest import phone_intervals
+from speechattn.corpora.manifest import alignment_items, phone_intervals
 from speechattn.cuts import cut_length
 from speechattn.geometry import Geometry
 from speechattn.wave_augmentation import cropped_intervals
@@ -91,7 +91,6 @@ def chunk_cut(cut: Any, chunking: Chunking) -> list[Any]:
     Raises:
         ValueError: As `phone_intervals`.
     """
-    from lhotse.supervision import AlignmentItem
     from lhotse.utils import fastcopy
 
     rate = chunking.geometry.sample_rate
@@ -100,10 +99,7 @@ def chunk_cut(cut: Any, chunking: Chunking) -> list[Any]:
         return [cut]
     intervals, chunks = phone_intervals(cut, rate), []
     for number, (start, end, first, last) in enumerate(pieces, 1):
-        phones = [
-            AlignmentItem(interval.symbol, interval.start / rate, (interval.end - interval.start) / rate)
-            for interval in cropped_intervals(intervals, first, last, origin=start)
-        ]
+        phones = alignment_items(cropped_intervals(intervals, first, last, origin=start), rate)
         duration = (end - start) / rate
         supervision = fastcopy(cut.supervisions[0], duration=duration, alignment={"phone": phones})
         chunks.append(

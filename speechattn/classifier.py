@@ -221,11 +221,18 @@ class FrameClassifier(nn.Module):
             (T,) int64, a class for every frame.
 
         Raises:
-            ValueError: When the model does not know its `phonotactics`.
+            ValueError: As for `known_phonotactics`.
         """
+        return smooth(posteriors, self.known_phonotactics())
+
+    def known_phonotactics(self) -> Phonotactics:
+        """What the model smooths by; a ValueError where it has none."""
         if self.phonotactics is None:
-            raise ValueError("the model cannot smooth: it has no phonotactics, which training counts in frame labels")
-        return smooth(posteriors, self.phonotactics)
+            raise ValueError(
+                f"the model cannot smooth: it has no {PHONOTACTICS_FILE}, which training leaves that had cuts with "
+                "labels of frames, and no shards"
+            )
+        return self.phonotactics
 
     @torch.inference_mode()
     def attention_weights(self, source: str | Path | np.ndarray, *, layer: int = -1) -> np.ndarray:
@@ -349,6 +356,7 @@ class FrameClassifier(nn.Module):
         with atomic_path(folder / WEIGHTS_FILE) as path:
             save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, path)
         save_json(folder / CONFIG_FILE, asdict(self.config))
+        (folder / PHONOTACTICS_FILE).unlink(missing_ok=True)  # of a model that was there before
         if self.phonotactics is not None:
             save_json(folder / PHONOTACTICS_FILE, asdict(self.phonotactics))
 
@@ -373,6 +381,8 @@ class FrameClassifier(nn.Module):
             model.load_state_dict(load_file(folder / WEIGHTS_FILE))
             if (phonotactics := folder / PHONOTACTICS_FILE).is_file():
                 model.phonotactics = Phonotactics(**json.loads(phonotactics.read_text(encoding="utf-8")))
+                if len(model.phonotactics.runs) != len(model.phones):
+                    raise ValueError(f"{PHONOTACTICS_FILE} is not of its {len(model.phones)} phones")
         except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{folder} does not hold a model that this version can read: {reason}") from error

@@ -177,18 +177,24 @@ def _add_align(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=str, required=True, help="file for the cuts with phones; a killed run goes on")
     parser.add_argument("--lexicon", type=str, help="asked before CMUdict and eSpeak NG; in CMUdict's format")
     parser.add_argument("--num-jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    _add_realign(parser)
+    parser.add_argument("--model", type=str, help="align with this model, for training only; default: PocketSphinx")
+    parser.add_argument(
+        "--training-cuts", type=str, help="cuts with phones that MODEL was trained on; default: those of --cuts"
+    )
 
 
 def _align(arguments: Any) -> None:
-    if arguments.model is not None:
-        _realign(arguments)
-        return
     from speechattn.corpora.cut_alignment import align_file
+    from speechattn.realignment import realign_file
 
-    if arguments.training_cuts is not None:
+    cuts, output, lexicon, jobs = arguments.cuts, arguments.output, arguments.lexicon, arguments.num_jobs
+    if arguments.model is not None:
+        training_cuts = arguments.training_cuts
+        realign_file(arguments.model, cuts, output, training_cuts=training_cuts, lexicon=lexicon, num_jobs=jobs)
+    elif arguments.training_cuts is not None:
         raise ValueError("align --training-cuts goes with --model")
-    align_file(arguments.cuts, arguments.output, lexicon=arguments.lexicon, num_jobs=arguments.num_jobs)
+    else:
+        align_file(cuts, output, lexicon=lexicon, num_jobs=jobs)
 
 
 def _add_score(parser: ArgumentParser) -> None:
@@ -211,26 +217,6 @@ def _score(arguments: Any) -> None:
         closures_as_stops=arguments.closures_as_stops,
         tier=arguments.tier,
         json_file=arguments.json,
-    )
-
-
-def _add_realign(parser: ArgumentParser) -> None:
-    parser.add_argument("--model", type=str, help="align with this model, for training only; default: PocketSphinx")
-    parser.add_argument(
-        "--training-cuts", type=str, help="cuts with phones that MODEL was trained on; default: those of --cuts"
-    )
-
-
-def _realign(arguments: Any) -> None:
-    from speechattn.realignment import realign_file
-
-    realign_file(
-        arguments.model,
-        arguments.cuts,
-        arguments.output,
-        training_cuts=arguments.training_cuts,
-        lexicon=arguments.lexicon,
-        num_jobs=arguments.num_jobs,
     )
 
 
@@ -259,7 +245,7 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=str, help="a model's folder, or its id on the Hugging Face Hub")
     parser.add_argument("--cuts", type=str, required=True, help="cuts with phones")
     parser.add_argument("--phones", type=str, help="phone set to score on; default: the model's own")
-    parser.add_argument("--report", type=str, help="folder for figures and pictures")
+    parser.add_argument("--report", type=str, help="folder for figures, pictures and a page of it all")
     parser.add_argument("--smooth", action="store_true", help="also score decisions smoothed over time")
     parser.add_argument("--json", type=str, help="file for the figures")
 
@@ -322,11 +308,8 @@ def _predict(arguments: Any) -> None:
     if bool(arguments.audio) == bool(arguments.cuts):
         raise ValueError("predict takes audio files or --cuts FILE, one of the two")
     if arguments.frames:
-        others = (arguments.output, arguments.channel, arguments.plot or None, arguments.smooth or None)
-        if not arguments.cuts or any(option is not None for option in others):
-            raise ValueError(
-                "predict --frames needs --cuts, and takes none of --output, --plot, --smooth and --channel"
-            )
+        if not arguments.cuts or arguments.output is not None or _only_for_files(arguments):
+            raise ValueError("predict --frames needs --cuts, and takes no other option but --model")
         predict_frames(arguments.model, arguments.cuts, arguments.frames)
         return
     if arguments.cuts:

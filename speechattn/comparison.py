@@ -36,8 +36,8 @@ def compare(
     Raises:
         ValueError: When the models cannot be compared, or as for `evaluate`.
     """
-    phones = phones or _common_phones(model_a, model_b)
     _refuse_unlike(model_a, model_b)
+    phones = phones or _common_phones(model_a, model_b)
     models = [model_a, model_b]
     foldings = [Folding(model.phones, phones) for model in models]
     speech = np.array([symbol not in phones.silences for symbol in phones.symbols])

@@ -118,8 +118,8 @@ def evaluate_in_detail(
     model: FrameClassifier, cuts: str | Path, *, phones: PhoneSet | None = None, smooth: bool = False
 ) -> Evaluation:
     """The same, with what else there is to tell of it; arguments and errors as for `evaluate`."""
-    if smooth and model.phonotactics is None:
-        raise ValueError("the model cannot smooth: it has no phonotactics, which training counts in labels of frames")
+    if smooth:
+        model.known_phonotactics()  # or refuse
     if phones is not None and model.pooling is not None:
         raise ValueError(
             "there are no frames to score on other phones: the model, with pooling, has utterances' labels"
@@ -223,9 +223,8 @@ class Folding:
         self._sums = torch.as_tensor(np.eye(len(scored))[self.classes[self.classes != IGNORED]])
 
     def decide(self, logits: Tensor) -> np.ndarray:
-        """(..., P) -> (...) int64, the class in [0, Q) of the likeliest class that has a place there."""
-        placed = logits.masked_fill(self.homeless.to(logits.device), -torch.inf)
-        return self.classes[placed.argmax(dim=-1).numpy(force=True)]
+        """(..., P) on the CPU -> (...) int64, the class in [0, Q) of the likeliest class that has a place there."""
+        return self.classes[logits.masked_fill(self.homeless, -torch.inf).argmax(dim=-1).numpy()]
 
     def decide_smoothly(self, logits: Tensor, model: FrameClassifier) -> np.ndarray:
         """(T, P) on the CPU -> (T,) int64, the classes in [0, Q) on the model's best path, see `smoothing`.
@@ -382,6 +381,8 @@ def learn_temperature(model: FrameClassifier, cuts: str | Path) -> float:
     logits, labels = np.zeros((0, len(model.phones)), dtype=np.float32), np.zeros(0, dtype=np.int64)
     lots = np.zeros(0)  # one for each label; the lowest are kept
     for batch in batches.epoch():
+        if model.pooling is None:
+            refuse_realigned(batch.cuts, cuts)
         scored = batch.labels != IGNORED
         scores, _ = model(batch.waveforms.to(device), batch.lengths.to(device))
         logits = np.concatenate([logits, scores.cpu()[scored].numpy()])

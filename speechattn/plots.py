@@ -90,13 +90,17 @@ def plot_comparison(
         geometry: Where the frames lie.
     """
     duration = len(samples) / geometry.sample_rate
+    reference, decided = (
+        [segment._replace(end=min(segment.end, duration)) for segment in segments if segment.start < duration]
+        for segments in (reference, decided)
+    )
     figure = _figure(max(6.0, 2.5 * duration), 4.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[5, 2])
     _draw_spectrogram(above, samples, geometry)
     above.set(xlabel="")
     for lane, segments in enumerate((reference, decided)):
-        for number, segment in enumerate(segment for segment in segments if segment.start < duration):
-            end = min(segment.end, duration)
+        for number, segment in enumerate(segments):
+            end = segment.end
             below.plot([segment.start, segment.start, end, end], [lane, lane + 1, lane + 1, lane], "k", linewidth=0.5)
             # Three rows, since some phones are short.
             below.text(
@@ -211,14 +215,12 @@ def plot_reliability(reliability: Mapping[float, np.ndarray]) -> Figure:
 
 
 def plot_speakers(speakers: Mapping[str, np.ndarray]) -> Figure:
-    """Accuracy of each speaker, the lowest first; names are left out where they are too many to be read.
+    """Accuracy of each speaker; names are left out where they are too many to be read.
 
     Args:
-        speakers: Name -> (2,) counts, right and scored; at least one has something scored.
+        speakers: Name -> (2,) counts, right and scored, the latter not 0; the lowest accuracy first. At least one.
     """
-    counts = {name: row for name, row in speakers.items() if row[1]}
-    names = sorted(counts, key=lambda name: (counts[name][0] / counts[name][1], name))
-    rows = np.array([counts[name] for name in names])
+    names, rows = list(speakers), np.array(list(speakers.values()))
     figure = _figure(min(max(6.0, 0.2 * len(names)), 10.0), 4.0)
     axes = figure.subplots()
     axes.plot(rows[:, 0] / rows[:, 1], "o", markersize=5 if len(names) <= 100 else 2)

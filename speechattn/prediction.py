@@ -56,8 +56,8 @@ def predict_files(
         ValueError: Before any work, when a format does not exist, a picture is wanted without a folder or of a model
             with pooling, or the model cannot smooth.
     """
-    if smooth and model.phonotactics is None:
-        raise ValueError("--smooth needs a model with phonotactics.json, which training leaves")
+    if smooth:
+        model.known_phonotactics()  # or refuse
     for name in formats:
         if name not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {name!r}")

@@ -71,8 +71,10 @@ def _report(
     options = {"model": str(model_name), "phones": phones, "smooth": smooth, "figures": FIGURES_VERSION}
     log_file = Path(model_name) / LOG_FILE
     logs = {LOG_FILE: log_file} if log_file.is_file() else {}
-    inputs = {"cuts": checksum_or_path(cuts), **model_files(model_name), **logs}
-    if is_done(stamp, options, inputs):
+    phone_file = {} if phones is None or not Path(phones).is_file() else {"phones": Path(phones)}
+    model_inputs = model_files(model_name)
+    inputs = {"cuts": checksum_or_path(cuts), **model_inputs, **logs, **phone_file}
+    if model_inputs and is_done(stamp, options, inputs):  # a model on the Hub may have changed
         return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     model = FrameClassifier.from_pretrained(model_name)
     command = ["speechattn", "evaluate", str(model_name), "--cuts", str(cuts), "--report", str(folder)]

@@ -241,16 +241,16 @@ def _speakers(evaluation: Evaluation) -> list[Html]:
     compared = {name: row[-2:] for name, row in counts.items() if row[-1]}
     if not compared:
         return []
-    ranked = sorted(compared, key=lambda name: (compared[name][0] / compared[name][1], name))
+    ranked = dict(sorted(compared.items(), key=lambda item: (item[1][0] / item[1][1], item[0])))
     rows = [
         [name, *(percent(right / scored) if scored else "-" for right, scored in np.reshape(counts[name], (-1, 2)))]
         + [f"{counts[name][1]:,}"]
-        for name in [*ranked, *sorted(counts.keys() - compared.keys())]
+        for name in [*ranked, *sorted(counts.keys() - ranked.keys())]
     ]
     header = ["speaker", "all frames", "without silence", "frames"] if by_frame else ["speaker", "right", "utterances"]
     what = "frame accuracy without silence" if by_frame else "accuracy"
     dots = picture(
-        plot_speakers(compared), f"dots: {what} of each speaker, lowest first; a table below has the numbers",
+        plot_speakers(ranked), f"dots: {what} of each speaker, lowest first; a table below has the numbers",
         f"{what.capitalize()} of each speaker, lowest first; the line is that of all together.",
     )  # fmt: skip
     return [dots, details("The numbers", table("Accuracy of each speaker, lowest first", header, rows))]

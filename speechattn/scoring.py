@@ -12,6 +12,7 @@ from speechattn.alignment import Interval
 from speechattn.alignment_files import SUFFIXES, read_alignments
 from speechattn.audio import SAMPLE_RATE
 from speechattn.corpora.matching import visible_files
+from speechattn.metrics import percent
 from speechattn.phones import PhoneSet
 from speechattn.stages import save_json
 from speechattn.textgrid import TIER
@@ -129,14 +130,14 @@ def format_agreement(figures: Mapping[str, Any]) -> str:
     counts = figures["num_boundaries"]
     shift = figures["displacement_ms"]
     lines = [
-        f"frame agreement {_percent(figures['frame_agreement'])}, without silence "
-        f"{_percent(figures['frame_agreement_no_silence'])}, over {figures['num_frames']:,} frames of "
+        f"frame agreement {percent(figures['frame_agreement'])}, without silence "
+        f"{percent(figures['frame_agreement_no_silence'])}, over {figures['num_frames']:,} frames of "
         f"{figures['num_utterances']:,} utterances",
         f"boundaries: {counts['reference']:,} in the reference, {counts['hypothesis']:,} in the hypothesis",
         "  {:<8}{:>12}{:>12}{:>12}{:>12}".format("within", "precision", "recall", "F1", "R-value"),
     ]
     for tolerance, row in figures["boundaries"].items():
-        shares = (_percent(row[name]) for name in ("precision", "recall", "f1", "r_value"))
+        shares = (percent(row[name]) for name in ("precision", "recall", "f1", "r_value"))
         lines.append("  {:<8}{:>12}{:>12}{:>12}{:>12}".format(f"{tolerance} ms", *shares))
     if shift["mean"] is not None:
         lines.append(
@@ -145,10 +146,6 @@ def format_agreement(figures: Mapping[str, Any]) -> str:
         )
     lines.append("agreement by phone of the reference, and its frames:")
     phones = sorted(figures["phones"].items(), key=lambda item: (-item[1]["num_frames"], item[0]))
-    cells = [f"{symbol:<6}{_percent(row['agreement']):>9}{row['num_frames']:>9,}" for symbol, row in phones]
+    cells = [f"{symbol:<6}{percent(row['agreement']):>9}{row['num_frames']:>9,}" for symbol, row in phones]
     lines += ["  " + "    ".join(cells[first : first + 4]) for first in range(0, len(cells), 4)]
     return "\n".join(lines)
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f} %"

@@ -16,7 +16,7 @@ import numpy as np
 
 from speechattn.viterbi import Graph, best_path
 
-__all__ = ["Phonotactics", "phonotactics_of", "runs", "smooth", "smoothing_graph"]
+__all__ = ["Phonotactics", "phonotactics_of", "runs", "smooth"]
 
 SHORTEST_SHARE = 0.05  # of a phone's runs that are shorter than its least duration
 LONGEST_MINIMUM = 5  # frames: states cost time
@@ -32,23 +32,29 @@ class Phonotactics:
     Attributes:
         transitions: (P, P) runs of the row's class that one of the column's follows.
         initial: (P,) utterances that begin with a class.
+        runs: (P,) runs of a class, wherever they stand.
         durations: (P,) total frames of a class.
         minimum: (P,) least frames of a run, 1 to 5.
+
+    Raises:
+        ValueError: When the fields are not of one number of classes.
     """
 
     transitions: tuple[tuple[int, ...], ...]
     initial: tuple[int, ...]
+    runs: tuple[int, ...]
     durations: tuple[int, ...]
     minimum: tuple[int, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "transitions", tuple(map(tuple, self.transitions)))  # lists, when they come from JSON
-        for name in ("initial", "durations", "minimum"):
+        for name in ("initial", "runs", "durations", "minimum"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-            if len(getattr(self, name)) != len(self.transitions):
-                raise ValueError(
-                    f"{name} of phonotactics must have an entry for each of {len(self.transitions)} classes"
-                )
+        rows = (*self.transitions, self.initial, self.runs, self.durations, self.minimum)
+        if any(len(row) != len(self.transitions) for row in rows):
+            raise ValueError(
+                f"phonotactics must count as many classes everywhere as in transitions, {len(self.transitions)}"
+            )
 
 
 def runs(labels: np.ndarray) -> Iterator[tuple[int, int, bool]]:
@@ -90,8 +96,9 @@ def phonotactics_of(labels: Iterable[np.ndarray], num_classes: int) -> Phonotact
     return Phonotactics(
         tuple(map(tuple, transitions.tolist())),
         tuple(initial.tolist()),
+        tuple(len(some) for some in lengths),
         tuple(sum(some) for some in lengths),
-        tuple(min(max(frames, 1), LONGEST_MINIMUM) for frames in minimum),
+        tuple(min(frames, LONGEST_MINIMUM) for frames in minimum),
     )
 
 
@@ -108,10 +115,10 @@ def smoothing_graph(phonotactics: Phonotactics) -> Graph:
     if num_classes == 1:
         transitions[:] = 1.0  # there is nowhere else to go
     initial = np.array(phonotactics.initial) + PSEUDO_COUNT
-    counts = np.array(phonotactics.transitions).sum(axis=0) + np.array(phonotactics.initial)
     minimum = np.array(phonotactics.minimum)
     # Frames beyond the minimum follow a geometric distribution of their mean.
-    beyond = np.maximum(np.array(phonotactics.durations) / np.maximum(counts, 1) - minimum, 0.0) + PSEUDO_COUNT
+    beyond = np.array(phonotactics.durations) / np.maximum(phonotactics.runs, 1) - minimum
+    beyond = np.maximum(beyond, 0.0) + PSEUDO_COUNT
     stay = beyond / (1 + beyond)
     log_next = np.log(np.maximum(transitions, 1e-300)) - np.log(transitions.sum(axis=1, keepdims=True))
     firsts = np.cumsum(minimum) - minimum

@@ -85,6 +85,13 @@ class WorstUtterances:
         supervision = cut.supervisions[0]
         excerpt = None if self._excerpt is None else waveform[: self._excerpt].copy()  # not the batch that it is of
         worst = WorstUtterance(
-            cut.id, supervision.speaker, supervision.text, cut.duration, accuracy, intervals, decided, excerpt
+            cut.id,
+            None if supervision.speaker is None else str(supervision.speaker),
+            supervision.text,
+            cut.duration,
+            accuracy,
+            intervals,
+            decided,
+            excerpt,
         )
         self.found = sorted([*self.found, worst], key=lambda each: (each.accuracy, each.id))[:NUM_WORST]

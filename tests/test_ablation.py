@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,8 @@ def made(folder: Path, name: str, seed: int, epochs: list[tuple[float, float, fl
     """A training as `ablate` leaves it; epochs: accuracy, accuracy without silence, seconds."""
     run = folder / name / f"seed-{seed}"
     run.mkdir(parents=True)
-    (run / "config.json").write_text(json.dumps(asdict(configured(**encoder))))
+    learned = replace(configured(**encoder), temperature=1 + seed / 100)
+    (run / "config.json").write_text(json.dumps(asdict(learned)))
     rows = [f"{i},3.5,{a},{no_silence},{s}\n" for i, (a, no_silence, s) in enumerate(epochs, start=1)]
     (run / "log.csv").write_text("epoch,train_loss,dev_accuracy,dev_accuracy_no_silence,seconds\n" + "".join(rows))
     (run / "train.done.json").write_text("{}")

@@ -45,10 +45,9 @@ def test_frames_of_one_speaker_are_drawn_together() -> None:
 def test_no_interval_from_one_speaker_or_from_nothing() -> None:
     assert accuracy_interval(RIGHT[:1], SCORED[:1]) is None
     assert accuracy_interval(np.zeros(3, dtype=int), np.zeros(3, dtype=int)) is None
-    low, high = accuracy_interval(
-        np.array([5, 0]), np.array([10, 0])
-    )  # one speaker has no speech: drawn alone, nothing
-    assert low == high == 0.5
+    silent = np.array([10, 0])  # the second speaker has no speech
+    assert accuracy_interval(np.array([5, 0]), silent) is None
+    assert paired_difference(np.array([5, 0]), np.array([6, 0]), silent)["p_value"] is None
     one = paired_difference(RIGHT[:1], RIGHT[:1] - 3, SCORED[:1])
     assert one == {"difference": pytest.approx(-3 / 50), "interval": None, "p_value": None}
     nothing = np.zeros(2, dtype=int)

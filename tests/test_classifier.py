@@ -21,6 +21,7 @@ from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
 from speechattn.geometry import num_frames
 from speechattn.phones import PhoneSet
+from speechattn.smoothing import phonotactics_of
 
 SMALL = ClassifierConfig(
     phones="timit39",
@@ -412,3 +413,18 @@ def test_one_model_with_less_right_context(tmp_path):
     np.testing.assert_allclose(np.exp(pieces), narrow, atol=1e-4)
     with pytest.raises(ValueError, match="kind 'linear' has no attention"):
         FrameClassifier(ClassifierConfig(kind="linear")).limit_right(1)
+
+
+def test_phonotactics_lie_beside_the_model_they_belong_to(tmp_path):
+    model = FrameClassifier(ClassifierConfig(kind="linear", phones="timit39"))
+    model.phonotactics = phonotactics_of([np.repeat([0, 1, 2], 5)], 39)
+    model.save_pretrained(tmp_path)
+    assert FrameClassifier.from_pretrained(tmp_path).phonotactics == model.phonotactics
+    other = FrameClassifier(ClassifierConfig(kind="linear", phones="timit48"))
+    other.phonotactics = phonotactics_of([np.repeat([0, 1, 2], 5)], 39)
+    other.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"phonotactics.json is not of its 48 phones"):
+        FrameClassifier.from_pretrained(tmp_path)
+    other.phonotactics = None
+    other.save_pretrained(tmp_path)
+    assert FrameClassifier.from_pretrained(tmp_path).phonotactics is None

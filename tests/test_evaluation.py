@@ -150,7 +150,7 @@ def test_without_the_speakers_there_are_no_intervals(tone_corpus, model_folder, 
 
 def test_smoothed_decisions_are_scored_beside_those_by_frame(tone_corpus, model_folder):
     model, cuts = FrameClassifier.from_pretrained(model_folder), tone_corpus / "test.jsonl.gz"
-    with pytest.raises(ValueError, match="the model cannot smooth: it has no phonotactics"):
+    with pytest.raises(ValueError, match="the model cannot smooth: it has no phonotactics.json"):
         evaluate(model, cuts, smooth=True)
     labels = [
         cut_labels(cut, model.phones, model.frontend.geometry) for cut in read_cuts(tone_corpus / "train.jsonl.gz")
@@ -168,6 +168,34 @@ def test_smoothed_decisions_are_scored_beside_those_by_frame(tone_corpus, model_
     assert smoothed["frame_accuracy"] == right / frames
     assert smoothed["num_boundaries"]["hypothesis"] < figures["num_boundaries"]["hypothesis"]
     json.dumps(smoothed)
+
+
+def test_smoothed_decisions_are_folded_and_never_go_without_a_place(timit_cuts):
+    """61 phones scored on the 39: where the path goes through `q`, the likeliest phone with a place is taken."""
+    model, scored = timit_model("timit61"), PhoneSet.load("timit39")
+    q, ix = (model.phones.symbols.index(symbol) for symbol in ("q", "ix"))
+    model.phonotactics = phonotactics_of([np.repeat([q, ix, q], 20)], 61)
+    figures, _ = evaluate(model, timit_cuts, phones=scored, smooth=True)
+    places, right, frames, through_q = scored.ids(model.phones.symbols), 0, 0, 0
+    for cut in read_cuts(timit_cuts):
+        posteriors = model.posteriors(cut.load_audio()[0])
+        path = model.smoothed(posteriors)
+        through_q += int((path == q).sum())
+        posteriors[:, q] = 0
+        decided = [posteriors[t].argmax() if index == q else index for t, index in enumerate(path)]
+        folded = np.array([places[model.phones.symbols[index]] for index in decided])
+        labels = cut_labels(cut, scored, model.frontend.geometry)
+        right, frames = right + int((folded == labels).sum()), frames + int((labels >= 0).sum())
+    assert through_q > 100
+    assert figures["smoothed"]["frame_accuracy"] == right / frames
+
+
+def test_a_temperature_is_not_learned_on_phones_that_a_model_placed(tone_corpus, model_folder, tmp_path):
+    cuts = list(read_cuts(tone_corpus / "dev.jsonl.gz"))
+    cuts[0].supervisions[0].custom = {"aligner": "model"}
+    save_cuts(tmp_path / "cuts.jsonl.gz", cuts)
+    with pytest.raises(ValueError, match="were placed by a model"):
+        learn_temperature(FrameClassifier.from_pretrained(model_folder), tmp_path / "cuts.jsonl.gz")
 
 
 def test_the_temperature_learned_makes_posteriors_fit(tone_corpus, model_folder, monkeypatch):

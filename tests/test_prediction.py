@@ -7,12 +7,15 @@ import json
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from speechattn.alignment_files import read_json
-from speechattn.classifier import FrameClassifier
+from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.cli import main
 from speechattn.corpora.manifest import read_cuts
 from speechattn.corpora.shards import read_shards, write_shards
+from speechattn.encoder import EncoderConfig
+from speechattn.frontend import MfccConfig
 from speechattn.prediction import by_stem, predict_cuts, predict_files, predict_frames
 from speechattn.smoothing import phonotactics_of
 
@@ -50,7 +53,7 @@ def test_smoothed_segments_are_those_of_the_model_as_it_was_saved(model_folder, 
     soundfile.write(wav, 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
     with pytest.raises(SystemExit):
         main(["predict", str(wav), "--model", str(model_folder), "--smooth"])
-    assert "--smooth needs a model with phonotactics.json" in capsys.readouterr().err
+    assert "the model cannot smooth: it has no phonotactics.json" in capsys.readouterr().err
     model.phonotactics = phonotactics_of([np.repeat([0, 5, 0], [10, 8, 10])], len(model.phones))
     model.save_pretrained(tmp_path / "model")
     again = FrameClassifier.from_pretrained(tmp_path / "model")
@@ -59,6 +62,29 @@ def test_smoothed_segments_are_those_of_the_model_as_it_was_saved(model_folder, 
     printed = [line.split()[2] for line in capsys.readouterr().out.splitlines()]
     assert printed == [segment.phone for segment in again.classify(wav, smooth=True)]
     assert len(printed) < len(again.classify(wav))
+
+
+def test_less_right_context_is_for_audio_files(tmp_path, tone_corpus, capsys):
+    encoder = EncoderConfig(dim=16, layers=2, heads=2, left=4, right=6, feed_forward=16, conv_kernel=0)
+    config = ClassifierConfig(encoder=encoder, frontend=MfccConfig(normalisation="none"))
+    model = FrameClassifier(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # strong weights, so that it matters what a frame attends to
+            parameter.mul_(4)
+    model.save_pretrained(tmp_path / "model")
+    wav = tmp_path / "noise.wav"
+    soundfile.write(wav, 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
+    main(["predict", str(wav), "--model", str(tmp_path / "model"), "--right", "1"])
+    printed = [float(line.split()[3]) for line in capsys.readouterr().out.splitlines()]
+    wide = [segment.confidence for segment in model.classify(wav)]
+    model.limit_right(1)
+    narrow = [segment.confidence for segment in model.classify(wav)]
+    assert printed == pytest.approx(narrow, abs=1e-3) and printed != pytest.approx(wide, abs=1e-3)
+    cuts = ["--cuts", str(tone_corpus / "dev.jsonl.gz"), "--model", str(tmp_path / "model"), "--right", "1"]
+    for where in (["--frames", str(tmp_path / "frames.csv")], ["--output", str(tmp_path / "out")]):
+        with pytest.raises(SystemExit):
+            main(["predict", *cuts, *where])
+        assert "predict --" in capsys.readouterr().err and not (tmp_path / "frames.csv").exists()
 
 
 def test_cuts_are_predicted_once_and_again_when_the_model_changes(model_folder, tmp_path, tone_corpus):

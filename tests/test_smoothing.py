@@ -39,7 +39,8 @@ def test_counts_equal_those_of_a_loop(utterances):
             started = True
             if before is not None and before >= 0 and before != label:
                 transitions[before][label] += 1
-    assert counted == Phonotactics(transitions, initial, frames, counted.minimum)
+    num_runs = [sum(c == label for labels in utterances for c, _ in itertools.groupby(labels)) for label in range(3)]
+    assert counted == Phonotactics(transitions, initial, num_runs, frames, counted.minimum)
 
 
 @given(LABELS)
@@ -66,8 +67,7 @@ def log_probability(path, posteriors, known):
     initial = np.array(known.initial) + PSEUDO_COUNT
     total += math.log(initial[pieces[0][0]] / initial.sum())
     for number, (c, frames) in enumerate(pieces):
-        count = sum(row[c] for row in known.transitions) + known.initial[c]
-        beyond = max(known.durations[c] / max(count, 1) - minimum[c], 0) + PSEUDO_COUNT
+        beyond = max(known.durations[c] / max(known.runs[c], 1) - minimum[c], 0) + PSEUDO_COUNT
         stay = beyond / (1 + beyond)
         last = number == len(pieces) - 1
         if frames < minimum[c]:
@@ -85,7 +85,8 @@ def log_probability(path, posteriors, known):
 @pytest.mark.parametrize("seed", range(8))
 def test_the_path_is_the_best_of_all(seed):
     generator = np.random.default_rng(seed)
-    known = phonotactics_of([np.repeat(generator.integers(0, 3, 12), generator.integers(1, 5, 12))], 3)
+    labels = np.repeat(generator.choice([-100, 0, 1, 2], 16), generator.integers(1, 5, 16))
+    known = phonotactics_of([labels], 3)
     posteriors = generator.dirichlet(np.full(3, 0.5), 7)
     everything = {path: log_probability(path, posteriors, known) for path in itertools.product(range(3), repeat=7)}
     best = max(everything, key=everything.get)
@@ -107,3 +108,19 @@ def test_one_class_and_json():
     assert (smooth(np.ones((4, 1)), known) == 0).all()
     many = phonotactics_of([np.repeat([0, 1, 2], [3, 2, 9])], 3)
     assert Phonotactics(**json.loads(json.dumps(asdict(many)))) == many
+
+
+def test_a_run_after_a_gap_is_one_with_its_own_duration():
+    """Class 2 is met only behind gaps, for 4 frames each time: that is how long it lasts."""
+    known = phonotactics_of([np.repeat([0, -100, 2, -100, 2, -100, 1], [9, 2, 4, 2, 4, 2, 9])], 3)
+    assert known.runs == (1, 1, 2) and known.durations == (9, 9, 8) and known.minimum[2] == 4
+    assert sum(map(sum, known.transitions)) == 0 and known.initial == (1, 0, 0)
+
+
+def test_counts_of_different_classes_are_refused():
+    known = asdict(phonotactics_of([np.array([0, 1, 1])], 2))
+    for name in known:
+        with pytest.raises(ValueError, match="as many classes everywhere"):
+            Phonotactics(**{**known, name: known[name][:1]})
+    with pytest.raises(ValueError, match="as many classes everywhere"):
+        Phonotactics(**{**known, "transitions": ((0, 1), (0,))})

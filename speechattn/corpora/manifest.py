@@ -121,9 +121,9 @@ def recording_file(cut: MonoCut) -> Path:
     return Path(recording.sources[0].source)
 
 
-def alignment_items(intervals: Iterable[Interval]) -> list[AlignmentItem]:
-    """Intervals in samples at 16 kHz as Lhotse keeps them; `round(seconds * 16000)` gives samples again."""
-    return [AlignmentItem(symbol, start / SAMPLE_RATE, (end - start) / SAMPLE_RATE) for start, end, symbol in intervals]
+def alignment_items(intervals: Iterable[Interval], sample_rate: int = SAMPLE_RATE) -> list[AlignmentItem]:
+    """Intervals in samples as Lhotse keeps them; `round(seconds * sample_rate)` gives samples again."""
+    return [AlignmentItem(symbol, start / sample_rate, (end - start) / sample_rate) for start, end, symbol in intervals]
 
 
 def phone_intervals(cut: MonoCut, sample_rate: int = SAMPLE_RATE) -> list[Interval]:
