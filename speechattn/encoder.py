@@ -35,6 +35,8 @@ class EncoderConfig:
         dim: Features D of every layer.
         layers: Number of blocks.
         heads: Attention heads; must divide `dim`.
+        stack: Neighbouring frames that make one step (Sak et al. 2015, sec. 4): the blocks work on steps, and each
+            step gives as many frames again. Contexts, `conv_kernel` and `max_positions` count steps; with 1, frames.
         left: Frames of left context of each layer's attention; null for all.
         right: Frames of right context of each layer's attention; null for all.
         context: (left, right) of each layer, first layer first, in place of `left` and `right`; empty: those.
@@ -61,6 +63,7 @@ class EncoderConfig:
     dim: int = 144
     layers: int = 4
     heads: int = 4
+    stack: int = 1
     left: int | None = 16
     right: int | None = 16
     context: tuple[tuple[int | None, int | None], ...] = ()
@@ -77,7 +80,7 @@ class EncoderConfig:
     layer_drop: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("dim", "layers", "max_positions", "feed_forward"):
+        for name in ("dim", "layers", "stack", "max_positions", "feed_forward"):
             if getattr(self, name) < 1:
                 raise ValueError(f"encoder.{name} must be at least 1, got {getattr(self, name)}")
         object.__setattr__(self, "context", _pairs(self.context))  # lists, when they come from YAML or JSON
@@ -145,7 +148,7 @@ PRESETS = {
 
 
 class Encoder(nn.Module):
-    """A linear map to `dim`, positions, a stack of blocks, a last normalisation.
+    """A linear map to `dim`, positions, a stack of blocks, a last normalisation; from steps a linear map to frames.
 
     Args:
         input_dim: Features of a frame.
@@ -156,13 +159,14 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.output_dim = config.dim
-        self.input = nn.Linear(input_dim, config.dim)
+        self.input = nn.Linear(config.stack * input_dim, config.dim)
         self.positions: nn.Embedding | None = None
         if config.position == "learned":
             self.positions = nn.Embedding(config.max_positions, config.dim)
             nn.init.normal_(self.positions.weight, std=0.02)  # as BERT's: too small to drown the features
         self.blocks = nn.ModuleList(EncoderBlock(config, layer) for layer in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
+        self.unstack = nn.Linear(config.dim, config.stack * config.dim) if config.stack > 1 else None
 
     @property
     def left_context(self) -> int | None:
@@ -179,15 +183,15 @@ class Encoder(nn.Module):
         """Input frames that an output frame depends on, itself included; None for all."""
         if self.left_context is None or self.right_context is None:
             return None
-        return self.left_context + 1 + self.right_context
+        return self.left_context + self.right_context + 2 - self.config.stack  # no frame has the most on both sides
 
     def _context(self, attention: Iterable[int | None]) -> int | None:
         total = 0
-        for frames in attention:
-            if frames is None:
+        for steps in attention:
+            if steps is None:
                 return None
-            total += frames + self.config.conv_kernel // 2
-        return total
+            total += steps + self.config.conv_kernel // 2
+        return self.config.stack * (total + 1) - 1  # a step's last frame has its first to the left, and so on
 
     def limit_right(self, right: int) -> None:
         """Let every layer see at most so many frames to the right: less look-ahead from a trained model.
@@ -227,30 +231,45 @@ class Encoder(nn.Module):
             self._see(self.config.rights[int(torch.randint(len(self.config.rights), ()))])
         if features.shape[1] == 0:  # shorter than one frame: nothing that a convolution would take
             return features.new_zeros(features.shape[0], 0, self.output_dim)
-        real = frame_mask(frame_lengths, features.shape[1])
-        # A NaN in the padding would reach the gradients of the weights, though no result.
-        features = features.masked_fill(~real[..., None], 0.0)
-        x = self.embed(features, torch.arange(features.shape[1], device=features.device))
+        x, step_lengths = self._embedded(features, frame_lengths)
         for block in self.blocks:
-            x = block(x, frame_lengths)
-        return self.norm(x)
+            x = block(x, step_lengths)
+        return self.frames(x)[:, : features.shape[1]]
 
     def attention_weights(self, features: Tensor, frame_lengths: Tensor, layer: int) -> Tensor:
-        """What every frame listens to in one layer: (B, T, input_dim) and (B,) frames -> (B, H, T, T)."""
-        x = self.embed(features, torch.arange(features.shape[1], device=features.device))
+        """What every step listens to in one layer: (B, T, input_dim) and (B,) frames -> (B, H, S, S), S steps."""
+        x, step_lengths = self._embedded(features, frame_lengths)
         blocks = [cast(EncoderBlock, block) for block in self.blocks][: range(len(self.blocks))[layer] + 1]
         for block in blocks[:-1]:
-            x = block(x, frame_lengths)
-        return blocks[-1].attention.weights(blocks[-1].attention_norm(x), frame_lengths)
+            x = block(x, step_lengths)
+        return blocks[-1].attention.weights(blocks[-1].attention_norm(x), step_lengths)
+
+    def _embedded(self, features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """What enters the first block, and each utterance's number of steps."""
+        num_frames, stack = features.shape[1], self.config.stack
+        # A NaN in the padding would reach the gradients of the weights, though no result.
+        features = features.masked_fill(~frame_mask(frame_lengths, num_frames)[..., None], 0.0)
+        features = F.pad(features, (0, 0, 0, -num_frames % stack))
+        times = torch.arange(features.shape[1] // stack, device=features.device)
+        return self.embed(features, times), (frame_lengths + stack - 1) // stack
 
     def embed(self, features: Tensor, times: Tensor) -> Tensor:
-        """What enters the first block: (B, T, input_dim) and the frames' times (T,) int -> (B, T, dim)."""
-        x = self.input(features)
+        """What enters the first block: whole steps (B, S * stack, input_dim), their times (S,) int -> (B, S, dim)."""
+        x = self.input(features.unflatten(1, (len(times), self.config.stack)).flatten(2))
         if self.positions is not None:
             return x + self.positions(times % self.config.max_positions)
         if self.config.position == "sinusoidal":
             return x + sinusoidal_positions(times, self.output_dim).to(x)
         return x
+
+    def frames(self, x: Tensor) -> Tensor:
+        """What comes of the last block's steps, normalised: (B, S, dim) -> (B, S * stack, dim)."""
+        x = self.norm(x)
+        return (
+            x
+            if self.unstack is None
+            else self.unstack(x).unflatten(2, (self.config.stack, self.output_dim)).flatten(1, 2)
+        )
 
 
 class EncoderBlock(nn.Module):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from speechattn.attention import TruncatedSelfAttention, attend
 from speechattn.encoder import Encoder, EncoderBlock
@@ -96,17 +97,26 @@ class EncoderStream:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self._seen = 0
+        self._seen = 0  # steps
+        self._unstacked: Tensor | None = None  # frames of a step that is not whole
         self._blocks = [_BlockStream(cast(EncoderBlock, block)) for block in encoder.blocks]
 
     def push(self, features: Tensor, *, last: bool = False) -> Tensor:
         """New frames (n, input_dim) -> the outputs that became final, (m, dim); with `last` all that are left."""
-        times = torch.arange(self._seen, self._seen + len(features), device=features.device)
-        x = self.encoder.embed(features[None], times)[0]
-        self._seen += len(features)
+        stack = self.encoder.config.stack
+        if self._unstacked is not None:
+            features = torch.cat([self._unstacked, features])
+        missing = -len(features) % stack if last else 0
+        features = F.pad(features, (0, 0, 0, missing))
+        whole = len(features) // stack * stack
+        self._unstacked = features[whole:]
+        times = torch.arange(self._seen, self._seen + whole // stack, device=features.device)
+        x = self.encoder.embed(features[None, :whole], times)[0]
+        self._seen += len(times)
         for block in self._blocks:
             x = block.push(x, last=last)
-        return self.encoder.norm(x)
+        frames = self.encoder.frames(x[None])[0]
+        return frames[: len(frames) - missing]
 
 
 class _BlockStream:

@@ -64,19 +64,24 @@ def reach(body: Encoder, num_frames: int) -> list[list[int]]:
         ({"left": None}, None, 6),
         ({"right": None}, 10, None),
         ({"left": None, "right": None, "conv_kernel": 0}, None, None),
+        ({"stack": 2}, 21, 13),  # (2 * (3 + 2) + 1) * 2 - 1, ...: to the far end of the last step, from its own far end
+        ({"stack": 3, "layers": 1, "conv_kernel": 0}, 11, 5),
+        ({"stack": 4, "left": 0, "right": 0, "conv_kernel": 0}, 3, 3),
+        ({"stack": 2, "left": None}, None, 13),
     ],
     ids=str,
 )
 def test_context_is_exactly_what_gradients_reach(changes: dict, left: int | None, right: int | None) -> None:
-    body, num_frames = encoder(**changes), 30
+    body, num_frames = encoder(**changes), 40
     assert (body.left_context, body.right_context) == (left, right)
-    assert body.receptive_field == (None if left is None or right is None else left + 1 + right)
+    assert (body.receptive_field is None) == (left is None or right is None)
     if body.receptive_field is not None:
         assert body.receptive_field == max(map(len, reach(body, num_frames)))
     for t, reached in enumerate(reach(body, num_frames)):
+        begin = t - t % body.config.stack  # of the frame's step
         # Unlimited attention on one side still comes after a convolution that sees both.
-        first = 0 if left is None else max(0, t - left)
-        end = num_frames if right is None else min(num_frames, t + right + 1)
+        first = 0 if left is None else max(0, begin + body.config.stack - 1 - left)
+        end = num_frames if right is None else min(num_frames, begin + right + 1)
         assert reached == list(range(first, end))
 
 
@@ -103,7 +108,7 @@ OPTIONS = [
     {}, {"conv_kernel": 0}, {"left": None, "right": None}, {"position": "none"}, {"context": ((9, 0), (None, 2))},
     {"score": "additive"}, {"normaliser": "relu"}, {"normaliser": "sigmoid"}, {"activation": "gelu"},
     {"activation": "swiglu"}, {"position": "learned", "max_positions": 7}, {"position": "relative"},
-    {"position": "rotary", "heads": 2},
+    {"position": "rotary", "heads": 2}, {"stack": 2}, {"stack": 3, "position": "learned"},
 ]  # fmt: skip
 
 
@@ -421,6 +426,7 @@ def test_float64_stays_float64() -> None:
 @pytest.mark.parametrize(
     "changes, message",
     [
+        ({"stack": 0}, "encoder.stack must be at least 1, got 0"),
         ({"dim": 0}, "encoder.dim must be at least 1, got 0"),
         ({"layers": 0}, "encoder.layers must be at least 1, got 0"),
         ({"feed_forward": -1}, "encoder.feed_forward must be at least 1, got -1"),

@@ -73,9 +73,17 @@ def test_attention_in_any_pieces_equals_offline(
     conv_kernel=st.sampled_from([0, 1, 7]),
     position=st.sampled_from(["none", "sinusoidal", "learned", "relative", "rotary"]),
     activation=st.sampled_from(["silu", "gelu", "swiglu"]),
+    stack=st.integers(1, 3),
 )
 def test_encoder_in_any_pieces_equals_offline(
-    num_frames: int, sizes: list[int], left: int, right: int, conv_kernel: int, position: str, activation: str
+    num_frames: int,
+    sizes: list[int],
+    left: int,
+    right: int,
+    conv_kernel: int,
+    position: str,
+    activation: str,
+    stack: int,
 ) -> None:
     config = EncoderConfig(
         **SMALL,
@@ -85,6 +93,7 @@ def test_encoder_in_any_pieces_equals_offline(
         max_positions=50,
         activation=activation,
         layer_drop=0.5,
+        stack=stack,
     )
     encoder = randomised(Encoder(3, config))
     features = torch.randn(num_frames, 3, dtype=torch.float64)
@@ -94,7 +103,8 @@ def test_encoder_in_any_pieces_equals_offline(
     torch.testing.assert_close(torch.cat(results), expected, rtol=1e-6, atol=1e-6)  # sinusoids are float32
     seen = np.cumsum([0, *sizes]).clip(max=num_frames)
     given_out = np.cumsum([len(result) for result in results])[:-1]
-    assert given_out.tolist() == [max(n - encoder.right_context, 0) for n in seen[1:]]
+    steps_to_come = (encoder.right_context + 1) // stack - 1
+    assert given_out.tolist() == [stack * max(n // stack - steps_to_come, 0) for n in seen[1:]]
 
 
 BASELINES = {
