@@ -1,7 +1,8 @@
 """Truncated attention in linear time and memory: blocks of K queries against the K + L + R keys that they may see.
 
-The input is gone through in pieces of about `PIECE_FRAMES` queries, whose scores stay in the processor's cache and
-are made again for the gradient, so that nothing but inputs and outputs grows with the length.
+Long input is gone through in pieces of about `PIECE_FRAMES` queries, whose scores stay in the processor's cache and
+are made again for the gradient, so that nothing but inputs and outputs grows with the length. So is all input without
+a gradient; of utterances up to that length the scores are kept for it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def blocked(query: Tensor, key: Tensor, value: Tensor, real: Tensor | None, weig
     if (own := weighting.position.bias(offset)) is not None:
         bias = bias + own
     tensors = (query, key, value, weighting.additive, bias)
-    if torch.compiler.is_compiling():  # a graph cannot loop over a number of pieces that depends on the length
+    # In a training on short utterances keeping the scores saves time, and their memory is like that of any other layer.
+    kept = query.requires_grad and query.shape[2] <= PIECE_FRAMES
+    if torch.compiler.is_compiling() or kept:  # nor can a graph loop over a number of pieces that depends on the length
         return _attend(*tensors, real, 0, visible, weighting, None)
     y: Tensor = _InPieces.apply(*tensors, real, visible, weighting)
     return y
@@ -223,6 +226,7 @@ class _Windows(torch.autograd.Function):
         return line.unfold(0, span, block).transpose(1, 2)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         blocks, span, head_dim = gradient.shape
         total = gradient.new_zeros((blocks - 1) * ctx.block + -(-span // ctx.block) * ctx.block, head_dim)
