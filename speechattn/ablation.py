@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Setting", "ablation_plot", "ablation_table", "read_settings"]
+__all__ = ["Setting", "ablation_plot", "ablation_table", "read_settings", "spread"]
 
 CONTEXT = ("left", "right", "context")  # the encoder's fields that a column of their own shows
 ONE_SIDED_LEFT = 16  # frames of left context of the settings that change the right one alone
@@ -51,6 +51,7 @@ class Setting:
         accuracy: Frame accuracy on dev in %, of the epoch that training kept.
         accuracy_no_silence: The same epoch's without silence, in %.
         seconds: That the training took, all epochs.
+        folders: Of the trainings.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Setting:
     accuracy: list[float]
     accuracy_no_silence: list[float]
     seconds: list[float]
+    folders: list[Path]
 
     @property
     def encoder(self) -> dict[str, Any]:
@@ -74,7 +76,7 @@ class Setting:
                 return None
             total += right
         geometry = self.config.geometry
-        return total * 1000 * geometry.hop / geometry.sample_rate
+        return total * self.config.encoder.stack * 1000 * geometry.hop / geometry.sample_rate
 
 
 def read_settings(folder: Path) -> list[Setting]:
@@ -112,6 +114,7 @@ def _read_setting(name: str, runs: dict[int, Path]) -> Setting:
         [100 * row["dev_accuracy"] for row in best],
         [100 * row["dev_accuracy_no_silence"] for row in best],
         [sum(row["seconds"] for row in rows) for rows in logs],
+        [runs[seed] for seed in seeds],
     )
 
 
@@ -127,8 +130,8 @@ def ablation_table(settings: Sequence[Setting]) -> str:
             "unlimited" if lookahead_ms is None else f"{lookahead_ms:g}",
             f"{sum(p.numel() for p in FrameClassifier(setting.config).parameters()):,}",
             ", ".join(map(str, setting.seeds)),
-            _spread(setting.accuracy),
-            _spread(setting.accuracy_no_silence),
+            spread(setting.accuracy),
+            spread(setting.accuracy_no_silence),
             f"{mean(setting.seconds):.0f}",
         ))  # fmt: skip
     varied = [f"{name} {value}" for name, value in usual.items() if any(s.encoder[name] != value for s in settings)]
@@ -153,9 +156,10 @@ def _context(setting: Setting) -> str:
     return pairs[0] if len(set(pairs)) == 1 else ", ".join(pairs)
 
 
-def _spread(values: Sequence[float]) -> str:
-    spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
-    return f"{mean(values):.2f}{spread}"
+def spread(values: Sequence[float]) -> str:
+    """The mean, and from the lowest to the highest where there are several."""
+    ends = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+    return f"{mean(values):.2f}{ends}"
 
 
 def ablation_plot(settings: Sequence[Setting]) -> Figure:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speechattn.frontend.masks import frame_mask, take_frames
+from speechattn.frontend.masks import take_frames, zero_padding
 from speechattn.frontend.stream import Stage
 
 __all__ = ["Blstm", "BlstmConfig", "Linear", "Mlp", "MlpConfig", "Tdnn", "TdnnConfig"]
@@ -167,7 +167,7 @@ class Mlp(nn.Module):
         As a convolution, which does not write out the windows.
         """
         first = cast(nn.Linear, self.layers[0])
-        features = _zeros_in_padding(features, frame_lengths)
+        features = zero_padding(features, frame_lengths)
         left, right = self.config.left, self.config.right
         if left == right == 0:
             return first(features)
@@ -238,7 +238,7 @@ class TdnnLayer(nn.Module):
         """(B, T, input_dim) and (B,) frames -> (B, T, width)."""
         if x.shape[1] == 0:  # nothing that a convolution would take
             return x.new_zeros(*x.shape[:2], self.convolution.out_channels)
-        x = _zeros_in_padding(x, frame_lengths)
+        x = zero_padding(x, frame_lengths)
         x = self.convolution(x.transpose(1, 2)).transpose(1, 2)
         return self.dropout(F.relu(self.norm(x)))
 
@@ -273,7 +273,7 @@ class Blstm(nn.Module):
         times = torch.arange(features.shape[1], device=features.device)
         last = frame_lengths[:, None] - 1
         reverse = torch.where(times <= last, last - times, times)  # its own inverse; padding stays where it is
-        x = _zeros_in_padding(features, frame_lengths)
+        x = zero_padding(features, frame_lengths)
         for index, (forwards, backwards) in enumerate(zip(self.forwards, self.backwards, strict=True)):
             if index:
                 x = self.dropout(x)
@@ -284,8 +284,3 @@ class Blstm(nn.Module):
     def stages(self) -> NoReturn:
         """Nothing to stream with: a ValueError."""
         raise ValueError("a model of kind 'blstm' cannot stream: it also reads the recording from its end")
-
-
-def _zeros_in_padding(x: Tensor, frame_lengths: Tensor) -> Tensor:
-    """(B, T, D), 0 past each utterance's frames. A NaN there would reach the gradients of the weights."""
-    return x.masked_fill(~frame_mask(frame_lengths, x.shape[1])[..., None], 0.0)

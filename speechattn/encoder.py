@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from speechattn.attention import TruncatedSelfAttention
 from speechattn.attention.positions import POSITIONS, RelativeBias
-from speechattn.frontend import frame_mask
+from speechattn.frontend.masks import zero_padding
 
 __all__ = ["PRESETS", "Encoder", "EncoderConfig", "SharedDropout", "StochasticDepth", "SwiGlu", "sinusoidal_positions"]
 
@@ -247,9 +247,7 @@ class Encoder(nn.Module):
     def _embedded(self, features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """What enters the first block, and each utterance's number of steps."""
         num_frames, stack = features.shape[1], self.config.stack
-        # A NaN in the padding would reach the gradients of the weights, though no result.
-        features = features.masked_fill(~frame_mask(frame_lengths, num_frames)[..., None], 0.0)
-        features = F.pad(features, (0, 0, 0, -num_frames % stack))
+        features = F.pad(zero_padding(features, frame_lengths), (0, 0, 0, -num_frames % stack))
         times = torch.arange(features.shape[1] // stack, device=features.device)
         return self.embed(features, times), (frame_lengths + stack - 1) // stack
 
@@ -350,7 +348,7 @@ class ConvolutionModule(nn.Module):
     def forward(self, x: Tensor, frame_lengths: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         x = F.glu(self.gate(self.norm(x)), dim=-1)
-        x = x.masked_fill(~frame_mask(frame_lengths, x.shape[1])[..., None], 0.0)
+        x = zero_padding(x, frame_lengths)
         x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
         return self.output(F.silu(self.depthwise_norm(x)))
 

@@ -24,7 +24,7 @@ from speechattn.data import Batch
 from speechattn.phones import IGNORED
 from speechattn.training_config import OptimConfig, TrainConfig
 
-__all__ = ["Learner", "frame_loss", "grouped", "in_step", "schedule"]
+__all__ = ["Learner", "frame_loss", "grouped", "in_step", "parameter_groups", "schedule"]
 
 
 class Learner:
@@ -39,7 +39,7 @@ class Learner:
     def __init__(self, model: FrameClassifier, config: TrainConfig, accelerator: Any) -> None:
         self.model, self.config, self.accelerator = model, config, accelerator
         self.average = AveragedModel(model, multi_avg_fn=partial(_average, config.optim.average))
-        optimizer = torch.optim.AdamW(_parameter_groups(model, config.optim), lr=0.0)
+        optimizer = torch.optim.AdamW(parameter_groups(model, config.optim), lr=0.0)
         self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
 
     @property
@@ -175,7 +175,7 @@ def schedule(share: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min((share - warmup) / (1 - warmup), 1.0)))
 
 
-def _parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
     """Weight decay on matrices and filters only, as is usual: not on biases and normalisations."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]

@@ -41,7 +41,9 @@ def made(folder: Path, name: str, seed: int, epochs: list[tuple[float, float, fl
 
 
 def setting(name: str, accuracy: list[float], **encoder) -> Setting:
-    return Setting(name, configured(**encoder), list(range(len(accuracy))), accuracy, accuracy, [1.0] * len(accuracy))
+    seeds = list(range(len(accuracy)))
+    folders = [Path(f"seed-{seed}") for seed in seeds]
+    return Setting(name, configured(**encoder), seeds, accuracy, accuracy, [1.0] * len(seeds), folders)
 
 
 def test_rows_by_hand(tmp_path: Path) -> None:
@@ -54,6 +56,7 @@ def test_rows_by_hand(tmp_path: Path) -> None:
     made(tmp_path, "left-all", 0, once, left=None)
     made(tmp_path, "layers", 0, once, context=((16, 4), (32, 0)))
     made(tmp_path, "score-additive", 0, once, score="additive")
+    made(tmp_path, "stack-2", 0, once, left=8, right=8, stack=2)
     made(tmp_path, "several", 0, once, right=0, normaliser="relu", position="sinusoidal")
     expected = f"""\
 | context-4 | 4 / 4 | 80 | {PARAMETERS:,} | 0 | 55.56 | 44.44 | 10 |
@@ -63,8 +66,9 @@ def test_rows_by_hand(tmp_path: Path) -> None:
 | left-all | all / 16 | 320 | {PARAMETERS:,} | 0 | 50.00 | 40.00 | 10 |
 | score-additive | 16 / 16; score additive | 320 | {PARAMETERS + 16:,} | 0 | 50.00 | 40.00 | 10 |
 | several | 16 / 0; normaliser relu; position sinusoidal | 0 | {PARAMETERS:,} | 0 | 50.00 | 40.00 | 10 |
+| stack-2 | 8 / 8; stack 2 | 320 | {PARAMETERS + 39 * 8 + 8 * 16 + 16:,} | 0 | 50.00 | 40.00 | 10 |
 """
-    usual = "Where a row does not say otherwise: score dot, normaliser softmax, position rotary.\n\n"
+    usual = "Where a row does not say otherwise: stack 1, score dot, normaliser softmax, position rotary.\n\n"
     assert ablation_table(read_settings(tmp_path)) == usual + HEAD + expected
 
 

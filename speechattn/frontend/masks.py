@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["frame_mask", "is_padded", "take_frames"]
+__all__ = ["frame_mask", "is_padded", "take_frames", "zero_padding"]
 
 
 def frame_mask(frame_lengths: Tensor, num_frames: int) -> Tensor:
@@ -19,6 +19,11 @@ def frame_mask(frame_lengths: Tensor, num_frames: int) -> Tensor:
         (B, T) bool, True = real frame.
     """
     return torch.arange(num_frames, device=frame_lengths.device) < frame_lengths[:, None]
+
+
+def zero_padding(x: Tensor, frame_lengths: Tensor) -> Tensor:
+    """(B, T, D), 0 past each utterance's frames. A NaN there would reach the gradients of weights, though no result."""
+    return x.masked_fill(~frame_mask(frame_lengths, x.shape[1])[..., None], 0.0)
 
 
 def is_padded(frame_lengths: Tensor, num_frames: int) -> bool:
