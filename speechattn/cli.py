@@ -20,6 +20,7 @@ from speechattn import __version__
 __all__ = ["main"]
 
 MIRROR_VARIABLE = "SPEECHATTN_MIRROR"
+RIGHT_HELP = "frames (or steps, see encoder.stack) to the right that each attention layer sees, at most"
 
 
 class _Parser(ArgumentParser):
@@ -247,6 +248,7 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--phones", type=str, help="phone set to score on; default: the model's own")
     parser.add_argument("--report", type=str, help="folder for figures, pictures and a page of it all")
     parser.add_argument("--smooth", action="store_true", help="also score decisions smoothed over time")
+    parser.add_argument("--right", type=int, help=RIGHT_HELP)
     parser.add_argument("--json", type=str, help="file for the figures")
 
 
@@ -260,6 +262,7 @@ def _evaluate(arguments: Any) -> None:
         report=arguments.report,
         json_file=arguments.json,
         smooth=arguments.smooth,
+        right=arguments.right,
     )
 
 
@@ -291,7 +294,7 @@ def _add_predict(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=str, help="folder for the files; default: print `start end phone confidence`")
     parser.add_argument("--channel", type=int, help="channel to take, counted from 0; default: their mean")
     parser.add_argument("--smooth", action="store_true", help="decide for phones that follow and last as in training")
-    parser.add_argument("--right", type=int, help="frames to the right that each attention layer sees, at most")
+    parser.add_argument("--right", type=int, help=RIGHT_HELP)
     parser.add_argument("--plot", action="store_true", help="draw spectrogram, segments and posteriors as well")
     parser.add_argument(
         "--frames",

@@ -31,6 +31,7 @@ def evaluate_and_report(
     report: str | Path | None = None,
     json_file: str | Path | None = None,
     smooth: bool = False,
+    right: int | None = None,
 ) -> None:
     """Score a model on a file of cuts and print its figures; write them, pictures and a page, where that is wanted.
 
@@ -43,20 +44,28 @@ def evaluate_and_report(
         report: Folder for `<name>.json`, the pictures and `<name>.html`.
         json_file: Another place for the figures.
         smooth: See `evaluate`.
+        right: Of the model with so little right context, see `FrameClassifier.limit_right`; None: as it is.
 
     Raises:
-        ValueError: As for `from_pretrained`, `PhoneSet.load` and `evaluate`, or when there is to be a report and the
-            log beside the model is not one.
+        ValueError: As for `from_pretrained`, `limit_right`, `PhoneSet.load` and `evaluate`, or when there is to be a
+            report and the log beside the model is not one.
     """
     name = Path(cuts).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
     figures = (
-        evaluate(FrameClassifier.from_pretrained(model_name), cuts, phones=_phone_set(phones), smooth=smooth)[0]
+        evaluate(_model(model_name, right), cuts, phones=_phone_set(phones), smooth=smooth)[0]
         if report is None
-        else _report(model_name, cuts, name, phones, Path(report), smooth)
+        else _report(model_name, cuts, name, phones, Path(report), smooth, right)
     )
     if json_file is not None:
         save_json(json_file, figures)
     print(format_figures(f"{model_name} on {name}", figures))
+
+
+def _model(name: str, right: int | None) -> FrameClassifier:
+    model = FrameClassifier.from_pretrained(name)
+    if right is not None:
+        model.limit_right(right)
+    return model
 
 
 def _phone_set(name: str | None) -> PhoneSet | None:
@@ -64,11 +73,13 @@ def _phone_set(name: str | None) -> PhoneSet | None:
 
 
 def _report(
-    model_name: str, cuts: str | Path, name: str, phones: str | None, folder: Path, smooth: bool
+    model_name: str, cuts: str | Path, name: str, phones: str | None, folder: Path, smooth: bool, right: int | None
 ) -> dict[str, Any]:
     """The figures of an evaluation whose report lies in the folder, made now if it is not there."""
     stamp = folder / f"{name}.done.json"
-    options = {"model": str(model_name), "phones": phones, "smooth": smooth, "figures": FIGURES_VERSION}
+    options = {
+        "model": str(model_name), "phones": phones, "smooth": smooth, "right": right, "figures": FIGURES_VERSION
+    }  # fmt: skip
     log_file = Path(model_name) / LOG_FILE
     logs = {LOG_FILE: log_file} if log_file.is_file() else {}
     phone_file = {} if phones is None or not Path(phones).is_file() else {"phones": Path(phones)}
@@ -76,12 +87,14 @@ def _report(
     inputs = {"cuts": checksum_or_path(cuts), **model_inputs, **logs, **phone_file}
     if model_inputs and is_done(stamp, options, inputs):  # a model on the Hub may have changed
         return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    model = FrameClassifier.from_pretrained(model_name)
+    model = _model(model_name, right)
     command = ["speechattn", "evaluate", str(model_name), "--cuts", str(cuts), "--report", str(folder)]
+    command += [] if phones is None else ["--phones", phones]
+    command += [] if right is None else ["--right", str(right)]
     source = Source(
         model=str(model_name),
         cuts=str(cuts),
-        command=[*command, *([] if phones is None else ["--phones", phones]), *(["--smooth"] if smooth else [])],
+        command=[*command, *(["--smooth"] if smooth else [])],
         geometry=model.frontend.geometry,
         epochs=read_log(log_file) if logs else [],
     )

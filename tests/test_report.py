@@ -18,10 +18,12 @@ import torch
 
 from speechattn import report as report_module
 from speechattn.alignment import Segment
-from speechattn.classifier import FrameClassifier
+from speechattn.classifier import ClassifierConfig, FrameClassifier
+from speechattn.cli import main
 from speechattn.corpora.manifest import read_cuts, save_cuts
 from speechattn.corpora.shards import read_shards, write_shards
 from speechattn.cuts import cut_labels
+from speechattn.encoder import EncoderConfig
 from speechattn.evaluation import evaluate, evaluate_in_detail
 from speechattn.geometry import Geometry
 from speechattn.metrics import frame_figures, percent
@@ -313,6 +315,29 @@ def test_smoothed_figures_are_in_the_json_the_page_and_on_screen(model, tone_cor
     for text in (page, printed):
         assert percent(figures["smoothed"]["phone_error_rate"]) in text
     assert "--smooth" in page
+
+
+def test_less_right_context_is_scored_and_said(tone_corpus, tmp_path, capsys):
+    torch.manual_seed(1)
+    encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=9, feed_forward=16, conv_kernel=3)
+    model = FrameClassifier(ClassifierConfig(encoder=encoder))
+    with torch.no_grad():
+        for parameter in model.parameters():  # strong weights, so that it matters what a frame attends to
+            parameter.mul_(4)
+    model.save_pretrained(tmp_path / "model")
+    command = ["evaluate", str(tmp_path / "model"), "--cuts", str(tone_corpus / "dev.jsonl.gz")]
+    found = {}
+    for right in (9, 2):
+        main([*command, "--report", str(tmp_path / "report"), "--right", str(right)])
+        found[right] = json.loads((tmp_path / "report" / "dev.json").read_text())
+        assert f"--right {right}" in (tmp_path / "report" / "dev.html").read_text()
+    main([*command, "--json", str(tmp_path / "wide.json")])
+    assert found[9] == json.loads((tmp_path / "wide.json").read_text())
+    model.limit_right(2)
+    assert found[2] == evaluate(model.eval(), tone_corpus / "dev.jsonl.gz")[0] != found[9]
+    with pytest.raises(SystemExit):
+        main([*command, "--right", "10"])
+    assert "right=10 must be 0 or more, and not above what the layers see, [9]" in capsys.readouterr().err
 
 
 def test_a_page_on_ready_features_has_nothing_to_listen_to(model, many_cuts):
