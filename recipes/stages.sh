@@ -92,3 +92,16 @@ ablate() {
   while [ "$(jobs -pr | wc -l)" -ge 1 ]; do wait -n; done
   python -m speechattn.ablation "$exp_dir/ablation"
 }
+
+# Train each of the recipe's configurations $2 ... once for every seed in $1, one after the other, and score what comes of
+# it on test.
+compare_models() {
+  local conf seed folder
+  for conf in "${@:2}"; do
+    for seed in $1; do
+      folder=$exp_dir/models/$conf/seed-$seed
+      train "$root/recipes/$recipe/conf/$conf.yaml" "$folder" --seed "$seed"
+      speechattn evaluate "$folder" --cuts "$exp_dir/data/test.jsonl.gz" --report "$folder/report" "${evaluate_options[@]}"
+    done
+  done
+}

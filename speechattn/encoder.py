@@ -37,6 +37,7 @@ class EncoderConfig:
         heads: Attention heads; must divide `dim`.
         stack: Neighbouring frames that make one step (Sak et al. 2015, sec. 4): the blocks work on steps, and each
             step gives as many frames again. Contexts, `conv_kernel` and `max_positions` count steps; with 1, frames.
+        input_context: Frames to either side of a step that go into its input along with its own; in every case frames.
         left: Frames of left context of each layer's attention; null for all.
         right: Frames of right context of each layer's attention; null for all.
         context: (left, right) of each layer, first layer first, in place of `left` and `right`; empty: those.
@@ -64,6 +65,7 @@ class EncoderConfig:
     layers: int = 4
     heads: int = 4
     stack: int = 1
+    input_context: int = 0
     left: int | None = 16
     right: int | None = 16
     context: tuple[tuple[int | None, int | None], ...] = ()
@@ -83,6 +85,8 @@ class EncoderConfig:
         for name in ("dim", "layers", "stack", "max_positions", "feed_forward"):
             if getattr(self, name) < 1:
                 raise ValueError(f"encoder.{name} must be at least 1, got {getattr(self, name)}")
+        if self.input_context < 0:
+            raise ValueError(f"encoder.input_context must be 0 or more frames, got {self.input_context}")
         object.__setattr__(self, "context", _pairs(self.context))  # lists, when they come from YAML or JSON
         if self.context and len(self.context) != self.layers:
             raise ValueError(
@@ -159,7 +163,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.output_dim = config.dim
-        self.input = nn.Linear(config.stack * input_dim, config.dim)
+        self.input = nn.Linear((config.stack + 2 * config.input_context) * input_dim, config.dim)
         self.positions: nn.Embedding | None = None
         if config.position == "learned":
             self.positions = nn.Embedding(config.max_positions, config.dim)
@@ -191,7 +195,8 @@ class Encoder(nn.Module):
             if steps is None:
                 return None
             total += steps + self.config.conv_kernel // 2
-        return self.config.stack * (total + 1) - 1  # a step's last frame has its first to the left, and so on
+        # A step's last frame has its first to the left, and so on.
+        return self.config.stack * (total + 1) - 1 + self.config.input_context
 
     def limit_right(self, right: int) -> None:
         """Let every layer see at most so many frames to the right: less look-ahead from a trained model.
@@ -246,14 +251,30 @@ class Encoder(nn.Module):
 
     def _embedded(self, features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """What enters the first block, and each utterance's number of steps."""
-        num_frames, stack = features.shape[1], self.config.stack
-        features = F.pad(zero_padding(features, frame_lengths), (0, 0, 0, -num_frames % stack))
-        times = torch.arange(features.shape[1] // stack, device=features.device)
+        stack, around = self.config.stack, self.config.input_context
+        steps = -(-features.shape[1] // stack)
+        features = F.pad(
+            zero_padding(features, frame_lengths), (0, 0, around, around + steps * stack - features.shape[1])
+        )
+        times = torch.arange(steps, device=features.device)
         return self.embed(features, times), (frame_lengths + stack - 1) // stack
 
     def embed(self, features: Tensor, times: Tensor) -> Tensor:
-        """What enters the first block: whole steps (B, S * stack, input_dim), their times (S,) int -> (B, S, dim)."""
-        x = self.input(features.unflatten(1, (len(times), self.config.stack)).flatten(2))
+        """What enters the first block.
+
+        Args:
+            features: (B, S * stack + 2 * input_context, input_dim), whole steps with what lies around them.
+            times: (S,) int, of the steps.
+
+        Returns:
+            (B, S, dim).
+        """
+        stack, around = self.config.stack, self.config.input_context
+        window = torch.arange(stack + 2 * around, device=features.device)
+        if around:
+            first = stack * torch.arange(len(times), device=features.device)
+            features = features.index_select(1, (first[:, None] + window).flatten())
+        x = self.input(features.unflatten(1, (len(times), len(window))).flatten(2))
         if self.positions is not None:
             return x + self.positions(times % self.config.max_positions)
         if self.config.position == "sinusoidal":

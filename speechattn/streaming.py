@@ -98,21 +98,24 @@ class EncoderStream:
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
         self._seen = 0  # steps
-        self._unstacked: Tensor | None = None  # frames of a step that is not whole
+        self._waiting: Tensor | None = None  # the first frames that the next step's input will hold
         self._blocks = [_BlockStream(cast(EncoderBlock, block)) for block in encoder.blocks]
 
     def push(self, features: Tensor, *, last: bool = False) -> Tensor:
         """New frames (n, input_dim) -> the outputs that became final, (m, dim); with `last` all that are left."""
-        stack = self.encoder.config.stack
-        if self._unstacked is not None:
-            features = torch.cat([self._unstacked, features])
-        missing = -len(features) % stack if last else 0
-        features = F.pad(features, (0, 0, 0, missing))
-        whole = len(features) // stack * stack
-        self._unstacked = features[whole:]
-        times = torch.arange(self._seen, self._seen + whole // stack, device=features.device)
-        x = self.encoder.embed(features[None, :whole], times)[0]
-        self._seen += len(times)
+        stack, around = self.encoder.config.stack, self.encoder.config.input_context
+        if self._waiting is None:
+            self._waiting = features.new_zeros(around, features.shape[1])
+        features = torch.cat([self._waiting, features])
+        missing = (around - len(features)) % stack if last else 0
+        if last:
+            features = F.pad(features, (0, 0, 0, around + missing))
+        steps = max(len(features) - 2 * around, 0) // stack
+        self._waiting = features[steps * stack :]
+        times = torch.arange(self._seen, self._seen + steps, device=features.device)
+        entering = features[None, : steps * stack + 2 * around] if steps else features[None, :0]
+        x = self.encoder.embed(entering, times)[0]
+        self._seen += steps
         for block in self._blocks:
             x = block.push(x, last=last)
         frames = self.encoder.frames(x[None])[0]

@@ -68,11 +68,13 @@ def reach(body: Encoder, num_frames: int) -> list[list[int]]:
         ({"stack": 3, "layers": 1, "conv_kernel": 0}, 11, 5),
         ({"stack": 4, "left": 0, "right": 0, "conv_kernel": 0}, 3, 3),
         ({"stack": 2, "left": None}, None, 13),
+        ({"input_context": 4}, 14, 10),
+        ({"stack": 2, "input_context": 3}, 24, 16),
     ],
     ids=str,
 )
 def test_context_is_exactly_what_gradients_reach(changes: dict, left: int | None, right: int | None) -> None:
-    body, num_frames = encoder(**changes), 40
+    body, num_frames = encoder(**changes), 60
     assert (body.left_context, body.right_context) == (left, right)
     assert (body.receptive_field is None) == (left is None or right is None)
     if body.receptive_field is not None:
@@ -109,6 +111,7 @@ OPTIONS = [
     {"score": "additive"}, {"normaliser": "relu"}, {"normaliser": "sigmoid"}, {"activation": "gelu"},
     {"activation": "swiglu"}, {"position": "learned", "max_positions": 7}, {"position": "relative"},
     {"position": "rotary", "heads": 2}, {"stack": 2}, {"stack": 3, "position": "learned"},
+    {"input_context": 4}, {"stack": 2, "input_context": 3},
 ]  # fmt: skip
 
 
@@ -427,6 +430,7 @@ def test_float64_stays_float64() -> None:
     "changes, message",
     [
         ({"stack": 0}, "encoder.stack must be at least 1, got 0"),
+        ({"input_context": -1}, "encoder.input_context must be 0 or more frames, got -1"),
         ({"dim": 0}, "encoder.dim must be at least 1, got 0"),
         ({"layers": 0}, "encoder.layers must be at least 1, got 0"),
         ({"feed_forward": -1}, "encoder.feed_forward must be at least 1, got -1"),

@@ -74,6 +74,7 @@ def test_attention_in_any_pieces_equals_offline(
     position=st.sampled_from(["none", "sinusoidal", "learned", "relative", "rotary"]),
     activation=st.sampled_from(["silu", "gelu", "swiglu"]),
     stack=st.integers(1, 3),
+    input_context=st.integers(0, 4),
 )
 def test_encoder_in_any_pieces_equals_offline(
     num_frames: int,
@@ -84,6 +85,7 @@ def test_encoder_in_any_pieces_equals_offline(
     position: str,
     activation: str,
     stack: int,
+    input_context: int,
 ) -> None:
     config = EncoderConfig(
         **SMALL,
@@ -94,6 +96,7 @@ def test_encoder_in_any_pieces_equals_offline(
         activation=activation,
         layer_drop=0.5,
         stack=stack,
+        input_context=input_context,
     )
     encoder = randomised(Encoder(3, config))
     features = torch.randn(num_frames, 3, dtype=torch.float64)
@@ -103,8 +106,9 @@ def test_encoder_in_any_pieces_equals_offline(
     torch.testing.assert_close(torch.cat(results), expected, rtol=1e-6, atol=1e-6)  # sinusoids are float32
     seen = np.cumsum([0, *sizes]).clip(max=num_frames)
     given_out = np.cumsum([len(result) for result in results])[:-1]
-    steps_to_come = (encoder.right_context + 1) // stack - 1
-    assert given_out.tolist() == [stack * max(n // stack - steps_to_come, 0) for n in seen[1:]]
+    steps_to_come = (encoder.right_context - input_context + 1) // stack - 1
+    whole = [max(n - input_context, 0) // stack for n in seen[1:]]
+    assert given_out.tolist() == [stack * max(steps - steps_to_come, 0) for steps in whole]
 
 
 BASELINES = {
