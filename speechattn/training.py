@@ -142,7 +142,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     model.to(accelerator.device)
     if isinstance(model.frontend, ReadyFeatures):
         log.info("no front end, no log-mel energies: spec_augment does nothing")
-    elif model.frontend.config.normalisation == "global" and init is None and state is None:
+    elif model.frontend.config.learns_statistics and init is None and state is None:
         _learn_statistics(model.frontend, batches.epoch(), accelerator)
     learner, history = Learner(model, config, accelerator), History()
     if state is not None:
@@ -367,10 +367,12 @@ def _phonotactics(model: FrameClassifier, path: str) -> Phonotactics | None:
 
 @torch.no_grad()
 def _learn_statistics(frontend: Mfcc, batches: Iterator[Batch], accelerator: Any) -> None:
-    """Mean and variance of the training features, for `global` normalisation."""
-    statistics, device = FeatureStatistics(frontend.dim, accelerator.device), accelerator.device
-    for batch in batches:  # the module's own statistics are still 0 and 1
-        statistics.add(*frontend(batch.waveforms.to(device), batch.lengths.to(device)))
+    """Mean and variance of the training features, for `global` and `online` normalisation."""
+    device = accelerator.device
+    statistics = FeatureStatistics(frontend.dim, device)
+    plain = Mfcc(config=replace(frontend.config, normalisation="none")).to(device)
+    for batch in batches:
+        statistics.add(*plain(batch.waveforms.to(device), batch.lengths.to(device)))
     for name in ("count", "total", "squares"):
         setattr(statistics, name, accelerator.reduce(getattr(statistics, name)))
     frontend.set_statistics(statistics.mean, statistics.variance)

@@ -104,7 +104,7 @@ CHOICES = {
     "energy_from": ("samples", "spectrum"),
     "delta_order": (0, 1, 2),
     "delta_rule": DELTA_RULES,
-    "normalisation": ("none", "utterance", "sliding", "speaker", "global"),
+    "normalisation": ("none", "utterance", "sliding", "online", "speaker", "global"),
 }
 AS_PRESET: Any = None  # a field left at this takes its preset's value
 
@@ -153,12 +153,14 @@ class MfccConfig:
         delta_rule: `kaldi`: each order is one filter over the static features; `torchaudio`: each order
             filters the one before. They differ at an utterance's edges. Preset.
         normalisation: `none`; zero mean and unit variance over the utterance (`utterance`), over frames around
-            (`sliding`, Kaldi's rule), by statistics passed in (`speaker`) or kept in the module (`global`). Preset.
+            (`sliding`, Kaldi's rule), over frames before, helped out at first by statistics kept in the module
+            (`online`, Kaldi's rule), by statistics passed in (`speaker`) or kept in the module (`global`). Preset.
         normalise_variance: False: the mean only.
         unbiased: Divide the variance of `utterance` normalisation by the frames less one. Preset.
-        cmn_window: Frames that `sliding` normalisation averages.
+        cmn_window: Frames that `sliding` and `online` normalisation average.
         min_cmn_window: Frames it averages at least, at the start of an utterance.
         center_cmn: Its window lies around the frame, not before it.
+        global_frames: Frames that the statistics kept in the module count as in `online` normalisation, at most.
 
     Raises:
         ValueError: When a field is out of its range.
@@ -200,6 +202,7 @@ class MfccConfig:
     cmn_window: int = 600
     min_cmn_window: int = 100
     center_cmn: bool = False
+    global_frames: int = 200
 
     def __post_init__(self) -> None:
         for name, value in PRESETS.get(self.preset, {}).items():
@@ -214,7 +217,7 @@ class MfccConfig:
         for name in ("sample_rate", "window_ms", "hop_ms", "scale", "floor", "delta_window", "cmn_window"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {name}={getattr(self, name)}")
-        for name in ("preemphasis", "top_db", "lifter", "energy_floor", "min_cmn_window"):
+        for name in ("preemphasis", "top_db", "lifter", "energy_floor", "min_cmn_window", "global_frames"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {name}={getattr(self, name)}")
         if self.periodogram and self.power != 2:
@@ -245,6 +248,11 @@ class MfccConfig:
     def streams(self) -> bool:
         """Whether a frame can be final before the utterance ends."""
         return not self.top_db and self.normalisation != "utterance"
+
+    @property
+    def learns_statistics(self) -> bool:
+        """Whether the module keeps mean and variance of the training data."""
+        return self.normalisation in ("online", "global")
 
     @property
     def window(self) -> int:

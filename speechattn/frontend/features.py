@@ -18,7 +18,7 @@ from speechattn.frontend.config import MfccConfig
 from speechattn.frontend.deltas import add_deltas
 from speechattn.frontend.inputs import as_tensor, full_precision
 from speechattn.frontend.masks import frame_mask
-from speechattn.frontend.normalisation import scale_of, sliding_cmvn, sliding_reach, utterance_cmvn
+from speechattn.frontend.normalisation import online_cmvn, scale_of, sliding_cmvn, sliding_reach, utterance_cmvn
 from speechattn.frontend.spectrum import BandEnergies
 from speechattn.frontend.stream import FeatureStream
 from speechattn.frontend.tables import liftered_dct, mel_filters
@@ -49,8 +49,7 @@ class Frontend(nn.Module):
         self.static_dim = static_dim
         self.dim = static_dim * (1 + config.delta_order)
         self.energies = BandEnergies(config, filters, frame_energy=frame_energy)
-        # Global normalisation: learned once from training data, so it is saved with the model.
-        learned = config.normalisation == "global"
+        learned = config.learns_statistics  # once from training data, so they are saved with the model
         self.register_buffer("mean", torch.zeros(self.dim), persistent=learned)
         self.register_buffer("scale", torch.ones(self.dim), persistent=learned)
 
@@ -130,12 +129,21 @@ class Frontend(nn.Module):
                 variance=config.normalise_variance,
             )
         mask = frame_mask(frame_lengths, features.shape[1])[..., None]
-        return (features - mean) * scale * mask
+        features = (features - mean) * scale * mask
+        if config.normalisation == "online":
+            return online_cmvn(
+                features,
+                frame_lengths,
+                window=config.cmn_window,
+                global_frames=config.global_frames,
+                variance=config.normalise_variance,
+            )
+        return features
 
     def set_statistics(self, mean: Tensor, variance: Tensor) -> None:
-        """Fix the statistics of `global` normalisation: mean and variance of each feature, (D,)."""
-        if self.config.normalisation != "global":
-            raise ValueError(f"normalisation is {self.config.normalisation!r}, statistics need 'global'")
+        """Fix the statistics of `global` and `online` normalisation: mean and variance of each feature, (D,)."""
+        if not self.config.learns_statistics:
+            raise ValueError(f"normalisation is {self.config.normalisation!r}, statistics need 'global' or 'online'")
         self.mean.copy_(mean)
         self.scale.copy_(scale_of(variance) if self.config.normalise_variance else torch.ones_like(variance))
 
@@ -177,8 +185,8 @@ class Frontend(nn.Module):
             )
         if self.config.normalisation == "utterance":
             raise ValueError(
-                "normalisation='utterance' needs the whole utterance and cannot stream; 'sliding', 'speaker', "
-                "'global' and 'none' can"
+                "normalisation='utterance' needs the whole utterance and cannot stream; 'online', 'sliding', "
+                "'speaker', 'global' and 'none' can"
             )
         mean, _ = self._fixed_statistics(statistics)
         if mean.ndim == 3:
@@ -186,7 +194,7 @@ class Frontend(nn.Module):
         return FeatureStream(self, statistics)
 
     def _fixed_statistics(self, statistics: Statistics | None) -> tuple[Tensor, Tensor]:
-        """Mean and factor of `speaker` and `global` normalisation, to broadcast over (B, T, D)."""
+        """Mean and factor of `speaker`, `global` and `online` normalisation, to broadcast over (B, T, D)."""
         if (statistics is not None) != (self.config.normalisation == "speaker"):
             raise ValueError(
                 "normalisation='speaker' needs statistics=(mean, variance)"

@@ -1,7 +1,7 @@
-"""Cepstral mean and variance normalisation (CMVN): per utterance, sliding, by speaker or global statistics.
+"""Cepstral mean and variance normalisation (CMVN): per utterance, sliding, online, by speaker or global statistics.
 
-Kaldi's conventions (apply-cmvn, apply-cmvn-sliding and feature-functions.cc), over padded batches: rows past an
-utterance's frames never enter a statistic, whatever they hold, and come out 0.
+Kaldi's conventions (apply-cmvn, apply-cmvn-sliding, OnlineCmvn and feature-functions.cc), over padded batches: rows
+past an utterance's frames never enter a statistic, whatever they hold, and come out 0.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from speechattn.frontend.masks import frame_mask, is_padded, take_frames
+from speechattn.frontend.masks import frame_mask, is_padded, take_frames, zero_padding
 
-__all__ = ["FeatureStatistics", "scale_of", "sliding_cmvn", "sliding_reach", "utterance_cmvn"]
+__all__ = ["FeatureStatistics", "online_cmvn", "scale_of", "sliding_cmvn", "sliding_reach", "utterance_cmvn"]
 
 VARIANCE_FLOOR = 1e-3  # speech has 0.5 and more; with less, the rounding errors of two-frame utterances would show
 SLIDING_VARIANCE_FLOOR = 1e-10  # Kaldi's, in SlidingWindowCmn
@@ -114,6 +114,51 @@ def sliding_cmvn(
         normalised = normalised.masked_fill(count == 1, 0.0)
     padding = ~frame_mask(frame_lengths, num_frames)[..., None]
     return normalised.masked_fill(padding, 0.0).to(features.dtype)
+
+
+def online_cmvn(
+    features: Tensor, frame_lengths: Tensor, *, window: int = 600, global_frames: int = 200, variance: bool
+) -> Tensor:
+    """Normalise each frame by those before it, as it can be done while they come: Kaldi's OnlineCmvn.
+
+    The window of a frame holds the frame itself and those before it, `window` at most. As long as it is not full, the
+    training data's statistics count as `global_frames` further frames, or as many as are missing, so that an
+    utterance's first frames are not normalised by themselves alone. Without statistics of the speaker. Sums are in
+    float64.
+
+    Args:
+        features: (B, T, D) float, normalised by the training data's mean and, if `variance`, variance.
+        frame_lengths: (B,) integer, frames of each utterance.
+        window: Length of the window in frames, at least 1.
+        global_frames: 0 or more.
+        variance: Whether to divide by the standard deviation too; variances under 1e-3 of the training data's count as
+            that.
+
+    Returns:
+        (B, T, D) in the dtype of `features`, 0 past an utterance's frames.
+
+    Raises:
+        ValueError: When `window` is less than 1 or `global_frames` less than 0.
+    """
+    _check_windows(window, 1)
+    if global_frames < 0:
+        raise ValueError(f"global_frames must not be negative, got global_frames={global_frames}")
+    num_frames = features.shape[1]
+    exact = zero_padding(features, frame_lengths).double()
+    own = torch.arange(1, num_frames + 1, device=features.device).clamp(max=window)[:, None]
+    added = (window - own).clamp(max=global_frames)
+
+    def window_mean(values: Tensor, usual: float) -> Tensor:
+        sums = values.cumsum(dim=1)
+        sums = sums - nn.functional.pad(sums, (0, 0, window, 0))[:, :num_frames]
+        return (sums + usual * added) / (own + added)
+
+    mean = window_mean(exact, 0.0)
+    normalised = exact - mean
+    if variance:
+        spread = window_mean(exact.square(), 1.0) - mean.square()
+        normalised = normalised * scale_of(spread)
+    return zero_padding(normalised, frame_lengths).to(features.dtype)
 
 
 def sliding_reach(window: int, min_window: int, center: bool) -> tuple[int, int]:

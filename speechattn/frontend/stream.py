@@ -55,6 +55,8 @@ class FeatureStream:
             self._stages.append(Stage(normalise, window, window - window // 2 - 1, least=window))
         elif config.normalisation == "sliding":
             self._stages.append(Stage(normalise, max(window, least), least=least))
+        elif config.normalisation == "online":
+            self._stages.append(Stage(normalise, window - 1))
         elif config.normalisation != "none":
             self._stages.append(Stage(normalise))
 

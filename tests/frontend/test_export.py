@@ -28,6 +28,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "torchaudio": {"preset": "torchaudio", "delta_rule": "torchaudio", "delta_order": 1},
     "python_speech_features": {"preset": "python_speech_features", "normalisation": "sliding", "center_cmn": True},
     "libriphone": {"preset": "libriphone"},
+    "kaldi, online": {"normalisation": "online", "cmn_window": 20, "global_frames": 10},
 }
 DYNAMIC = {"waveforms": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}, "lengths": {0: Dim.DYNAMIC}}
 

@@ -16,7 +16,7 @@ from speechattn.frontend import Fbank, Mfcc, MfccConfig, Spectrogram, frame_mask
 from speechattn.frontend.config import PRESETS
 
 LENGTHS = (0, 1, 399, 400, 401, 559, 560, 719, 720, 4321)
-NORMALISATIONS = ("none", "utterance", "sliding", "speaker", "global")
+NORMALISATIONS = ("none", "utterance", "sliding", "online", "speaker", "global")
 SLIDING = {"cmn_window": 4, "min_cmn_window": 2}  # less than the few frames here
 LOOPS = {"rtol": 1e-4, "atol": 1e-3}  # float32 against float64
 ALONE = {"rtol": 1e-5, "atol": 1e-4}  # float32 in a batch against alone
@@ -344,7 +344,7 @@ def test_input_that_does_not_fit_is_named(waveforms: Tensor, lengths: Tensor | N
         Mfcc()(waveforms, lengths)
 
 
-@pytest.mark.parametrize("normalisation", ["none", "utterance", "sliding", "global"])
+@pytest.mark.parametrize("normalisation", ["none", "utterance", "sliding", "online", "global"])
 def test_statistics_are_asked_for_by_speaker_normalisation_alone(normalisation: str) -> None:
     samples, statistics = torch.zeros(800), (torch.zeros(39), torch.ones(39))
     with pytest.raises(ValueError, match=f"statistics are for normalisation='speaker', which is '{normalisation}'"):

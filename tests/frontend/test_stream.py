@@ -37,6 +37,8 @@ NORMALISATIONS: dict[str, dict[str, Any]] = {
     "none": {},
     "speaker": {"normalisation": "speaker"},
     "global": {"normalisation": "global"},
+    "online": {"normalisation": "online"},
+    "online, short": {"normalisation": "online", "cmn_window": 6, "global_frames": 4},
     "sliding": {"normalisation": "sliding"},
     "sliding, short": {"normalisation": "sliding", "cmn_window": 6, "min_cmn_window": 3},
     "sliding, least above window": {"normalisation": "sliding", "cmn_window": 2, "min_cmn_window": 7},
@@ -52,7 +54,7 @@ def front_end(preset: str, geometry: str, normalisation: str, order: int, rule: 
     if geometry == "gaps between windows" and not MfccConfig(**PRESETS[preset]).snip_edges:
         settings["hop_ms"] = 10.0  # padded edges want no gaps
     mfcc = Mfcc(**(settings | NORMALISATIONS[normalisation])).to(dtype)
-    if normalisation == "global":
+    if mfcc.config.learns_statistics:
         mfcc.set_statistics(*statistics(mfcc))
     return mfcc
 
@@ -125,7 +127,7 @@ def test_any_chunks_of_any_configuration_give_the_offline_features(
 @given(
     chunked(),
     st.sampled_from(list(PRESETS)),
-    st.sampled_from(["none", "speaker", "global", "sliding"]),
+    st.sampled_from(["none", "speaker", "global", "online", "sliding"]),
     st.sampled_from(["float32", "float64", "int16"]),
     st.booleans(),
     st.integers(0, 9),
@@ -153,7 +155,7 @@ def test_single_samples_give_the_offline_features(preset: str) -> None:
     torch.testing.assert_close(streamed(mfcc, cut(samples, 1)), mfcc(samples), **FLOAT64)
 
 
-@pytest.mark.parametrize("normalisation", ["none", "speaker", "global", "sliding"])
+@pytest.mark.parametrize("normalisation", ["none", "speaker", "global", "online", "sliding"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_speech_in_chunks_gives_the_offline_features(speech: list[np.ndarray], preset: str, normalisation: str) -> None:
     mfcc = front_end(preset, "16 kHz", normalisation, 2, "kaldi", torch.float32)
