@@ -299,9 +299,9 @@ def _chunking(config: TrainConfig, model: FrameClassifier) -> Chunking | None:
     frontend = model.config.frontend
     if config.data.max_seconds is None or frontend is None or model.pooling is not None:
         return None
-    deltas = frontend.delta_order * frontend.delta_window
     left, right = (
-        None if frames is None else frames + deltas for frames in (model.body.left_context, model.body.right_context)
+        None if frames is None else frames + frontend.delta_reach
+        for frames in (model.body.left_context, model.body.right_context)
     )
     return Chunking.of(model.frontend.geometry, config.data.max_seconds, left, right)
 
