@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import shutil
@@ -20,9 +21,10 @@ from served_folder import served
 from tiny_configuration import write_tiny
 
 from speechattn import data
+from speechattn.alignment import Interval
 from speechattn.cli import main
 from speechattn.corpora import shards as module
-from speechattn.corpora.manifest import phone_intervals, read_cuts
+from speechattn.corpora.manifest import alignment_items, phone_intervals, read_cuts, save_cuts
 from speechattn.corpora.shards import Shards, checksum_or_path, is_sharded, read_shards, write_shards
 from speechattn.cuts import check_labels, cut_waveform, long_enough
 from speechattn.data import Batches
@@ -93,6 +95,17 @@ def test_the_list_says_what_is_in_the_shards(tone_corpus, sharded):
         below = sum(cut.duration for cut in cuts if cut.duration < bound) / shards.seconds
         upto = sum(cut.duration for cut in cuts if cut.duration <= bound) / shards.seconds
         assert below <= number / 8 <= upto
+
+
+def test_the_list_can_be_read_by_people_in_any_language(tone_corpus, tmp_path):
+    [cut, *_] = read_cuts(tone_corpus / "dev.jsonl.gz")
+    cut.supervisions[0].alignment["phone"] = alignment_items([Interval(0, cut.num_samples, "\u0259")])
+    save_cuts(tmp_path / "cuts.jsonl.gz", [cut])
+    write_shards(tmp_path / "cuts.jsonl.gz", tmp_path / "shards", size=1)
+    content = (tmp_path / "shards.json").read_bytes()
+    shards = read_shards(tmp_path / "shards")
+    assert "\u0259".encode() in content
+    assert shards.symbols == ("\u0259",) and shards.digest == hashlib.sha256(content).hexdigest()
 
 
 def test_each_shard_is_a_sample_of_all(tone_corpus, sharded):
