@@ -225,6 +225,7 @@ class _ShardBatches(IterableDataset):
 
     @property
     def epoch(self) -> int:
+        self._named: set[str] = set()  # cuts that were left out
         """The epoch that iterating gives."""
         return int(self._epoch)
 
@@ -257,7 +258,8 @@ class _ShardBatches(IterableDataset):
         for cut in cuts:
             if self.utterances.geometry.num_frames(cut.num_samples):
                 yield from [cut] if self.chunking is None else chunk_cut(cut, self.chunking)
-            elif self.epoch == 0:
+            elif self.epoch == 0 and cut.id not in self._named:  # in which all are read, and dev more than once
+                self._named.add(cut.id)
                 log.warning("%s: cut below one frame left out: %s", self.shards.location, cut.id)
 
 
@@ -357,7 +359,8 @@ class _Utterances(Dataset):
             # What a piece is not scored on is no silence, though it has no phones.
             self.wave_augment if num_chunks(cut) == 1 else replace(self.wave_augment, edge_silence_s=None),
             seed=seed,
-            silences={i.symbol for i in intervals if self.phones.fold(i.symbol) in self.phones.silences},
+            # A symbol that is unknown is refused with the labels, which name the cut.
+            silences={i.symbol for i in intervals if self.phones.folding.get(i.symbol) in self.phones.silences},
             sample_rate=self.geometry.sample_rate,
             shortest=self.geometry.window,
         )

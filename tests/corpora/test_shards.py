@@ -239,8 +239,10 @@ def test_a_short_cut_is_left_out_by_name_and_another_rate_refused(tone_corpus, t
     path = tmp_path / "cuts.jsonl"
     path.write_text("".join(json.dumps(cut.to_dict()) + "\n" for cut in cuts))
     write_shards(path, tmp_path / "short", size=4)
-    assert contents(make_batches(tmp_path / "short", shuffle=False)).keys() == {cut.id for cut in cuts[1:]}
-    assert f"below one frame left out: {cuts[0].id}" in caplog.text
+    batches = make_batches(tmp_path / "short", shuffle=False)
+    for _ in range(2):  # as dev is read in every epoch
+        assert contents(batches).keys() == {cut.id for cut in cuts[1:]}
+    assert caplog.text.count(f"below one frame left out: {cuts[0].id}") == 1
     with pytest.raises(ValueError, match="16000 Hz, the model is at 8000 Hz"):
         long_enough(tmp_path / "short", Geometry(8000, 200, 80))
 
