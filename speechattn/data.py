@@ -24,6 +24,7 @@ from speechattn.corpora.shards import Shards
 from speechattn.cuts import cut_features, cut_label, cut_labels, cut_waveform
 from speechattn.geometry import Geometry
 from speechattn.phones import IGNORED, PhoneSet
+from speechattn.processes import SIGNALS, start_forkserver
 from speechattn.wave_augmentation import WaveAugmentConfig, augment_waveform
 
 __all__ = ["Batch", "Batches"]
@@ -132,6 +133,8 @@ class Batches:
             )
             self.source = _Turns(sampler, rank, world_size)
             order = {"dataset": utterances, "sampler": self.source}
+        if num_workers:
+            start_forkserver()
         self.loader = DataLoader(
             **order,
             batch_size=None,
@@ -222,10 +225,10 @@ class _ShardBatches(IterableDataset):
         self.rank = rank
         self.world_size = world_size
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # for workers that have started, too
+        self._named: set[str] = set()  # cuts that were left out
 
     @property
     def epoch(self) -> int:
-        self._named: set[str] = set()  # cuts that were left out
         """The epoch that iterating gives."""
         return int(self._epoch)
 
@@ -376,4 +379,5 @@ class _Utterances(Dataset):
 
 def _begin_work(worker: int) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains, which needs what it began
+    for number in SIGNALS:  # blocked already, unless the forkserver is somebody else's
+        signal.signal(number, signal.SIG_IGN)
