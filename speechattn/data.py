@@ -24,6 +24,7 @@ from speechattn.corpora.shards import Shards
 from speechattn.cuts import cut_features, cut_label, cut_labels, cut_waveform
 from speechattn.geometry import Geometry
 from speechattn.phones import IGNORED, PhoneSet
+from speechattn.processes import SIGNALS, start_forkserver
 from speechattn.wave_augmentation import WaveAugmentConfig, augment_waveform
 
 __all__ = ["Batch", "Batches"]
@@ -132,6 +133,8 @@ class Batches:
             )
             self.source = _Turns(sampler, rank, world_size)
             order = {"dataset": utterances, "sampler": self.source}
+        if num_workers:
+            start_forkserver()
         self.loader = DataLoader(
             **order,
             batch_size=None,
@@ -222,6 +225,7 @@ class _ShardBatches(IterableDataset):
         self.rank = rank
         self.world_size = world_size
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # for workers that have started, too
+        self._named: set[str] = set()  # cuts that were left out
 
     @property
     def epoch(self) -> int:
@@ -257,7 +261,8 @@ class _ShardBatches(IterableDataset):
         for cut in cuts:
             if self.utterances.geometry.num_frames(cut.num_samples):
                 yield from [cut] if self.chunking is None else chunk_cut(cut, self.chunking)
-            elif self.epoch == 0:
+            elif self.epoch == 0 and cut.id not in self._named:  # in which all are read, and dev more than once
+                self._named.add(cut.id)
                 log.warning("%s: cut below one frame left out: %s", self.shards.location, cut.id)
 
 
@@ -357,7 +362,8 @@ class _Utterances(Dataset):
             # What a piece is not scored on is no silence, though it has no phones.
             self.wave_augment if num_chunks(cut) == 1 else replace(self.wave_augment, edge_silence_s=None),
             seed=seed,
-            silences={i.symbol for i in intervals if self.phones.fold(i.symbol) in self.phones.silences},
+            # A symbol that is unknown is refused with the labels, which name the cut.
+            silences={i.symbol for i in intervals if self.phones.folding.get(i.symbol) in self.phones.silences},
             sample_rate=self.geometry.sample_rate,
             shortest=self.geometry.window,
         )
@@ -373,4 +379,5 @@ class _Utterances(Dataset):
 
 def _begin_work(worker: int) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains, which needs what it began
+    for number in SIGNALS:  # blocked already, unless the forkserver is somebody else's
+        signal.signal(number, signal.SIG_IGN)

@@ -1,18 +1,22 @@
-"""Work that is shared out among processes, one item at a time."""
+"""Work that is shared out among processes, one item at a time; and processes that load data while one trains."""
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from typing import Any
 
-__all__ = ["process_map"]
+__all__ = ["SIGNALS", "process_map", "start_forkserver"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # which ask to end
 
 
 @contextmanager
@@ -52,3 +56,28 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
+
+
+def start_forkserver() -> None:
+    """Start the process that multiprocessing forks others from, with `SIGNALS` blocked in it and in these.
+
+    Ctrl-C, torchrun and cluster managers send a signal to all processes of a training: it is for the one that trains,
+    which needs the others until it has finished what it began. The one that calls misses none meanwhile.
+    """
+    from multiprocessing import forkserver, resource_tracker
+
+    resource_tracker.ensure_running()  # first: as it starts, it lets the signals in again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    atexit.unregister(_kill_daemons)
+    atexit.register(_kill_daemons)
+
+
+def _kill_daemons() -> None:
+    """What multiprocessing would do at the exit by a SIGTERM, and then wait for ever."""
+    for process in active_children():
+        if process.daemon:
+            process.kill()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from speechattn.checkpoint import Checkpoints
@@ -102,11 +103,13 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
         The model's folder.
 
     Raises:
-        ValueError: When the cuts cannot be read or labelled, the loss stops being finite, memory runs out, or a stopped
-            training was one of another number of processes. What was in the folder is then gone, unless the data were
-            refused before the training began; `unfinished/` in it holds the best model so far, and the state.
-        KeyboardInterrupt: At SIGINT (Ctrl-C), once the state is saved.
-        SystemExit: At SIGTERM, likewise.
+        ValueError: When the cuts cannot be read or labelled, the options do not fit each other or the machine, or a
+            stopped training was one of another number of processes: the folder is then as it was. Or when the loss
+            stops being finite, memory runs out, or no label of dev can be scored: the model that was in the folder is
+            then gone; `unfinished/` in it holds the best one so far, and the state that was saved last.
+        KeyboardInterrupt: At SIGINT (Ctrl-C), once the state is saved; while the data are read and checked there is
+            none yet.
+        SystemExit: At SIGTERM, once the state is saved; while the data are read it ends the process as usual.
     """
     from accelerate import Accelerator
     from accelerate.utils import set_seed
@@ -125,7 +128,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
         raise ValueError("optim.mixed_precision fp16 needs a GPU; a CPU can do bf16")
     set_seed(config.seed)
     model = FrameClassifier(config.model) if init is None else _initial_model(config.model, init)
-    batches, dev = _batches(config, model, accelerator)
+    batches, dev, phonotactics = _data(config, model, accelerator)
     main = accelerator.is_main_process
     checkpoints = Checkpoints(
         unfinished, stage_record(options, inputs), every_s=60 * config.optim.save_minutes, enabled=main
@@ -179,15 +182,18 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
                         **history.tally.throughput(),
                     )
                     if history.close_epoch(accuracy, learner.averaged) and main:
-                        learner.averaged.save_pretrained(unfinished)
-            model.load_state_dict(history.best_weights)
+                        _show_best(learner.averaged, unfinished)
+                [signals] = _everywhere(accelerator, interruption.received is not None)
+                interruption.raise_if(signals > 0)
+            interruption.deferred = False  # there is nothing more to agree on
             if main:
-                model.eval()
-                model.config = replace(model.config, temperature=learn_temperature(model, config.data.dev))
-                log.info("temperature %.3f, learned on dev", model.config.temperature)
-                model.phonotactics = _phonotactics(model, config.data.train)
+                best = learner.averaged  # which Accelerate leaves in float32, as it will be used
+                best.load_state_dict(history.best_weights)
+                best.config = replace(best.config, temperature=learn_temperature(best, config.data.dev))
+                log.info("temperature %.3f, learned on dev", best.config.temperature)
+                best.phonotactics = phonotactics
                 save_figure(plot_curves(history.rows), output / "curves.png")
-                model.save_pretrained(output)
+                best.save_pretrained(output)
                 mark_done(output / STAMP, options, inputs, [*model_files(output).values(), output / LOG_FILE])
                 shutil.rmtree(unfinished)
         except (KeyboardInterrupt, SystemExit):
@@ -209,6 +215,14 @@ def _clear(output: Path, *, resumed: bool) -> None:
     for folder in (output / "tensorboard", *([] if resumed else [output / UNFINISHED])):
         shutil.rmtree(folder, ignore_errors=True)
     (output / UNFINISHED).mkdir(parents=True, exist_ok=True)
+
+
+def _show_best(model: FrameClassifier, folder: Path) -> None:
+    """Save the best model so far; where that fails it is said, and the training goes on: its states hold it, too."""
+    try:
+        model.save_pretrained(folder)
+    except (OSError, SafetensorError) as error:
+        log.warning("%s: the best model so far could not be saved, and the training goes on: %s", folder, error)
 
 
 def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[str, Any], dict[str, Path | str]]:
@@ -243,7 +257,7 @@ def _sharing(config: TrainConfig, accelerator: Any) -> dict[str, int]:
     """What decides which process learns from which batch."""
     sharing = {"processes": accelerator.num_processes}
     if is_sharded(config.data.train):
-        sharing["data.num_workers"] = config.data.num_workers
+        sharing["data.num_workers"] = max(1, config.data.num_workers)  # one reads what this process would read
     return sharing
 
 
@@ -261,7 +275,10 @@ def _check_state(state: dict[str, Any] | None, sharing: dict[str, int], folder: 
         raise ValueError(f"{folder}: the processes find different states there; it must be one folder that all share")
 
 
-def _batches(config: TrainConfig, model: FrameClassifier, accelerator: Any) -> tuple[Batches, Batches]:
+def _data(
+    config: TrainConfig, model: FrameClassifier, accelerator: Any
+) -> tuple[Batches, Batches, Phonotactics | None]:
+    """What to learn from, what to score on, and how the labels to learn follow each other; refused unless all fits."""
     phones, geometry, per_utterance = model.phones, model.frontend.geometry, model.pooling is not None
     ready_features = model.feature_dim is not None
     if ready_features and config.wave_augment != WaveAugmentConfig():
@@ -269,8 +286,12 @@ def _batches(config: TrainConfig, model: FrameClassifier, accelerator: Any) -> t
     training, dev = (
         long_enough(path, geometry, feature_dim=model.feature_dim) for path in (config.data.train, config.data.dev)
     )
-    for cuts in (training, dev):
-        check_labels(cuts, phones, geometry, per_utterance=per_utterance)
+    phonotactics = None  # of shards, which would have to be read through, and of pooling
+    if per_utterance or isinstance(training, Shards):
+        check_labels(training, phones, geometry, per_utterance=per_utterance)
+    else:
+        phonotactics = phonotactics_of((cut_labels(cut, phones, geometry) for cut in training), len(phones))
+    check_labels(dev, phones, geometry, per_utterance=per_utterance)
     if not per_utterance:
         refuse_realigned(dev, config.data.dev)  # which scores every epoch
     if isinstance(training, Shards) and len(training.shards) < accelerator.num_processes:
@@ -288,6 +309,7 @@ def _batches(config: TrainConfig, model: FrameClassifier, accelerator: Any) -> t
             wave_augment=config.wave_augment, num_workers=config.data.num_workers, **share,
         ),
         Batches(dev, phones, geometry, shuffle=False, **share),
+        phonotactics,
     )  # fmt: skip
 
 
@@ -299,9 +321,9 @@ def _chunking(config: TrainConfig, model: FrameClassifier) -> Chunking | None:
     frontend = model.config.frontend
     if config.data.max_seconds is None or frontend is None or model.pooling is not None:
         return None
-    deltas = frontend.delta_order * frontend.delta_window
     left, right = (
-        None if frames is None else frames + deltas for frames in (model.body.left_context, model.body.right_context)
+        None if frames is None else frames + frontend.delta_reach
+        for frames in (model.body.left_context, model.body.right_context)
     )
     return Chunking.of(model.frontend.geometry, config.data.max_seconds, left, right)
 
@@ -315,19 +337,16 @@ def _steps(
     data = Timed(batches.epoch(epoch, skip=tally.batches))
     before, waited = time.monotonic(), 0.0
 
-    def everywhere(*numbers: float) -> list[float]:
-        """The sums over all processes."""
-        return accelerator.reduce(torch.tensor(numbers, dtype=torch.float32, device=accelerator.device)).tolist()
-
     with progress.over(epoch, tally):
         for group in grouped(in_step(data, batches.idle(), accelerator), learner.config.optim.accumulate):
-            labels, utterances = everywhere(
+            labels, utterances = _everywhere(
+                accelerator,
                 sum(int((batch.labels != IGNORED).sum()) for batch in group),
                 sum(batch.num_utterances for batch in group),
             )
             own_loss, own_frames = learner.backward(group, int(labels), epoch)
-            loss, frames, waiting, signals = everywhere(
-                own_loss, own_frames, data.seconds - waited, interruption.received is not None
+            loss, frames, waiting, signals = _everywhere(
+                accelerator, own_loss, own_frames, data.seconds - waited, interruption.received is not None
             )
             with interruption.held():
                 learner.update(progress.share(epoch, tally))
@@ -342,6 +361,11 @@ def _steps(
             interruption.raise_if(signals > 0)
 
 
+def _everywhere(accelerator: Any, *numbers: float) -> list[float]:
+    """The sums over all processes."""
+    return accelerator.reduce(torch.tensor(numbers, dtype=torch.float32, device=accelerator.device)).tolist()
+
+
 def _dev_scores(learner: Learner, dev: Batches) -> dict[str, float | None]:
     """What the log says of an epoch's model; the best `dev_accuracy` is kept."""
     model, accelerator = learner.averaged, learner.accelerator
@@ -354,15 +378,6 @@ def _dev_scores(learner: Learner, dev: Batches) -> dict[str, float | None]:
         "dev_accuracy": figures["frame_accuracy"],
         "dev_accuracy_no_silence": figures["frame_accuracy_no_silence"],
     }
-
-
-def _phonotactics(model: FrameClassifier, path: str) -> Phonotactics | None:
-    """How the training labels follow each other; None for shards, which would have to be read again, and of pooling."""
-    if model.pooling is not None or is_sharded(path):
-        return None
-    geometry = model.frontend.geometry
-    cuts = long_enough(path, geometry, feature_dim=model.feature_dim)
-    return phonotactics_of((cut_labels(cut, model.phones, geometry) for cut in cuts), len(model.phones))
 
 
 @torch.no_grad()

@@ -33,10 +33,11 @@ class WaveAugmentConfig:
     Args:
         speeds: Speeds at which it may be played, pitch and all; one is drawn (Ko et al., "Audio augmentation for speech
             recognition", 2015).
-        edge_silence_s: Longest silence that is left at either end, seconds: how much is left of a longer one is drawn
-            from 0 to this. Null leaves all: much of read speech is silence, which teaches little and costs as much.
-        snr_db: Lowest and highest ratio of speech to added noise, dB; the noise's spectrum falls by 0 to 6 dB an
-            octave, which is drawn, too. Empty for no noise.
+        edge_silence_s: Most silence that is left at either end, seconds: how much may stay is drawn from 0 to this, for
+            each end anew, and only a silence that is no longer than what was drawn stays whole. Null leaves all: much
+            of read speech is silence, which teaches little and costs as much.
+        snr_db: Lowest and highest power of the whole waveform over that of the noise that is added, dB; the noise's
+            spectrum falls by 0 to 6 dB an octave, which is drawn, too. Empty for no noise.
         gain_db: Greatest change of level up or down, dB.
 
     Raises:
@@ -78,7 +79,7 @@ def augment_waveform(
         seed: Of the utterance in this epoch.
         silences: The symbols that count as silence.
         sample_rate: Hz.
-        shortest: Samples that cropping leaves at least.
+        shortest: Samples that cropping and speed leave at least: what would leave fewer is not done.
 
     Returns:
         (waveform, intervals): (N',) float32 and the phones where they lie now.
@@ -92,7 +93,9 @@ def augment_waveform(
             waveform, phones = cropped(waveform, phones, start, end)
     speed = config.speeds[seed % len(config.speeds)]
     if speed != 1:
-        waveform, phones = at_speed(waveform, phones, speed)
+        played, moved = at_speed(waveform, phones, speed)
+        if speed < 1 or len(played) >= shortest:
+            waveform, phones = played, moved
     if config.snr_db:
         lowest, highest = config.snr_db
         waveform = add_noise(waveform, random.uniform(lowest, highest), random.uniform(0, 2), random)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from speechattn.alignment import Interval
 from speechattn.chunks import Chunking, chunk_cut, num_chunks
-from speechattn.corpora.manifest import save_cuts, utterance_cut
+from speechattn.corpora.manifest import phone_intervals, save_cuts, utterance_cut
 from speechattn.corpora.shards import write_shards
 from speechattn.cuts import cut_labels, cut_waveform, long_enough
 from speechattn.data import Batches
@@ -159,10 +159,17 @@ def test_batches_hold_every_label_once_and_no_long_utterance(corpus, sharded, tm
     assert {label: found[label] for label in range(4)} == {label: expected[label] for label in range(4)}
 
 
-def test_the_context_of_a_piece_is_not_cropped_as_silence(corpus):
+def test_silence_is_cropped_but_not_the_context_of_a_piece(corpus):
     made = batches(corpus, wave_augment=WaveAugmentConfig(edge_silence_s=0.0))
     lengths = {id_: int(n) for batch in made.epoch() for id_, n in zip(batch.ids, batch.lengths, strict=True)}
+    cropped = 0
     for cut in long_enough(corpus, GEOMETRY):
         for piece in chunk_cut(cut, Chunking.of(GEOMETRY, 4.0, 10, 10)):
-            if num_chunks(piece) > 1:
-                assert lengths[piece.id] == piece.num_samples
+            start, end = 0, piece.num_samples
+            if num_chunks(piece) == 1:
+                intervals = phone_intervals(piece)
+                speech = [interval for interval in intervals if interval.symbol != "SIL"]
+                start, end = speech[0].start, min(end, speech[-1].end)
+                cropped += "SIL" in (intervals[0].symbol, intervals[-1].symbol)
+            assert lengths[piece.id] == end - start
+    assert cropped

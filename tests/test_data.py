@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from multiprocessing import active_children
 
 import pytest
 import soundfile
@@ -83,6 +86,19 @@ def test_batches_that_are_over_are_skipped(tone_corpus, tmp_path, num_workers):
         assert ids(batches.epoch(1, skip=4)) == order[4:]
         assert ids(batches.epoch(1, skip=len(order) + 1)) == []
         assert ids(batches.epoch(1)) == order
+
+
+def test_a_worker_is_deaf_to_a_signal_to_all_and_ends_with_its_loader(tone_corpus):
+    path, others = tone_corpus / "train.jsonl.gz", active_children()
+    batches = make_batches(path, shuffle=False, num_workers=1)
+    epoch = batches.epoch()
+    seen = [next(epoch).ids]
+    [worker] = [process for process in active_children() if process not in others]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(worker.pid, number)
+    assert seen + ids(epoch) == ids(batches.epoch()) == ids(make_batches(path, shuffle=False).epoch())
+    del batches, epoch
+    worker.join()
 
 
 def test_a_last_utterance_that_is_longer_than_all_before_does_not_exceed_the_cap(tone_corpus):

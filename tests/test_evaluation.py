@@ -232,6 +232,11 @@ def test_the_command_scores_on_other_phones(timit_cuts, tmp_path, capsys):
         assert stop.value.code == 2 and reason in capsys.readouterr().err
 
 
+def test_a_phone_that_the_model_lacks_names_the_cut(timit_cuts, model_folder):
+    with pytest.raises(ValueError, match=r"^cut test-\d: phone '\S+' is not of set 'arpabet41'"):
+        evaluate(FrameClassifier.from_pretrained(model_folder), timit_cuts)
+
+
 def test_utterances_have_no_phones_to_fold(timit_cuts):
     model = FrameClassifier(ClassifierConfig(symbols=("a", "b"), pooling="mean", kind="linear")).eval()
     with pytest.raises(ValueError, match="no frames to score on other phones"):

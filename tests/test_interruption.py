@@ -34,6 +34,21 @@ def test_what_is_held_ends_first(number: int, kind: type) -> None:
     assert done == ["all of it"]
 
 
+def test_a_handler_that_was_not_set_from_python_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, set_handler = {number: signal.getsignal(number) for number, _ in SIGNALS}, signal.signal
+
+    def foreign(number: int, handler: object) -> None:
+        """As `signal.signal` where the handler before is one of C, for which it gives None."""
+        set_handler(number, handler)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "signal", foreign)
+        with Interruption():
+            pass
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def test_an_error_within_what_is_held_is_raised_itself() -> None:
     with Interruption() as interruption:
         with pytest.raises(ZeroDivisionError), interruption.held():

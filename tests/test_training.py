@@ -13,11 +13,12 @@ from speechattn.alignment import Interval
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.corpora.manifest import alignment_items, read_cuts, save_cuts
 from speechattn.corpora.shards import write_shards
-from speechattn.cuts import long_enough
+from speechattn.cuts import cut_labels, long_enough
 from speechattn.data import Batches
 from speechattn.evaluation import evaluate, learn_temperature
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
+from speechattn.smoothing import phonotactics_of
 from speechattn.training import train
 
 
@@ -40,6 +41,24 @@ def test_learns_a_separable_task_and_keeps_the_best_epoch(config, tone_corpus):
     assert model.config.temperature == learn_temperature(model, tone_corpus / "dev.jsonl.gz") != 1
     assert figures["expected_calibration_error"] < figures["expected_calibration_error_at_temperature_1"]
     assert all(float(row["frames_per_s"]) > 0 and 0 < float(row["data_wait"]) < 1 for row in rows)
+
+
+def test_what_is_learned_at_the_end_is_that_of_the_model_on_disk(config, tone_corpus, tmp_path):
+    """In float32, though it was trained in bf16; training labels are counted when they are read, which is once."""
+    cuts = list(read_cuts(config.data.train))
+    cuts[0] = cuts[0].truncate(duration=300 / 16000, preserve_id=True)
+    save_cuts(tmp_path / "train.jsonl.gz", cuts)
+    short = replace(
+        config,
+        data=replace(config.data, train=str(tmp_path / "train.jsonl.gz")),
+        optim=replace(config.optim, epochs=1, mixed_precision="bf16"),
+    )
+    logged = run_training(short, tmp_path)  # by itself: Accelerate takes one precision in a process
+    assert logged.count("1 cuts below one frame left out") == 1
+    model = FrameClassifier.from_pretrained(short.output)
+    assert model.config.temperature == learn_temperature(model, tone_corpus / "dev.jsonl.gz")
+    labels = [cut_labels(cut, model.phones, model.frontend.geometry) for cut in cuts[1:]]
+    assert model.phonotactics == phonotactics_of(labels, len(model.phones))
 
 
 def test_same_seed_same_weights_whatever_the_workers_and_other_seed_other_weights(config, tmp_path):

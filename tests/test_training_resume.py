@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from training_process import log_rows, run_training, start_training
 
 from speechattn.classifier import FrameClassifier
-from speechattn.corpora.shards import write_shards
+from speechattn.corpora.shards import is_sharded, write_shards
+from speechattn.interruption import Interruption
 from speechattn.optimisation import Learner
 from speechattn.training import train
 from speechattn.training_config import TrainConfig
@@ -41,7 +43,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[TrainConfig], P
     done: dict[TrainConfig, Path] = {}
 
     def train_whole(config: TrainConfig) -> Path:
-        config = replace(config, output="", data=replace(config.data, num_workers=0))
+        num_workers = config.data.num_workers if is_sharded(config.data.train) else 0
+        config = replace(config, output="", data=replace(config.data, num_workers=num_workers))
         if config not in done:
             done[config] = train(replace(config, output=str(tmp_path_factory.mktemp("whole") / "model")))
         return done[config]
@@ -143,19 +146,58 @@ def test_a_signal_stops_a_training_that_then_goes_on(
     assert_same(Path(short.output), whole(short))
 
 
-def test_accumulation_and_shards_go_on_too(
-    short: TrainConfig, whole: Callable[[TrainConfig], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_what_waits_for_others_stops_behind_dev(
+    short: TrainConfig,
+    whole: Callable[[TrainConfig], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    epochs: int,
 ) -> None:
+    """Several processes agree on signals; here is one that behaves as they do. The last epoch is no exception."""
+    config = replace(short, optim=replace(short.optim, epochs=epochs))
+    with monkeypatch.context() as patch, caplog.at_level("INFO"):
+        patch.setattr("speechattn.training.Interruption", lambda **_: Interruption(deferred=True))
+        call_at(patch, FrameClassifier, "eval", 1, lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(SystemExit):
+            train(config)
+    assert "stopped after 1 epochs and 0 batches" in caplog.text
+    with monkeypatch.context() as patch:
+        patch.setattr("speechattn.training.Interruption", lambda **_: Interruption(deferred=True))
+        patch.setattr("speechattn.training.plot_curves", lambda *_: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(SystemExit):  # at the end, too, when there are no others to wait for
+            train(config)
+    train(config)
+    assert_same(Path(config.output), whole(config))
+
+
+@pytest.mark.parametrize(("num_workers", "same", "other"), [(0, 1, 2), (2, 2, 0)])
+def test_accumulation_and_shards_go_on_too(
+    short: TrainConfig,
+    whole: Callable[[TrainConfig], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    num_workers: int,
+    same: int,
+    other: int,
+) -> None:
+    """One data-loading process reads them in the order in which none does; of two, each reads some."""
     write_shards(Path(short.data.train), tmp_path / "shards/train", size=8)
     sharded = replace(
         short,
-        data=replace(short.data, train=str(tmp_path / "shards/train")),
+        data=replace(short.data, train=str(tmp_path / "shards/train"), num_workers=num_workers),
         optim=replace(short.optim, accumulate=2),
     )
+
+    def read_by(workers: int) -> TrainConfig:
+        return replace(sharded, data=replace(sharded.data, num_workers=workers))
+
     crash_at(monkeypatch, sharded, 3)
-    with pytest.raises(ValueError, match=r"data\.num_workers 0, which cannot go on with .* data\.num_workers 1"):
-        train(replace(sharded, data=replace(sharded.data, num_workers=1)))
-    train(sharded)
+    readers, others = max(1, num_workers), max(1, other)
+    message = rf"data\.num_workers {readers}, which cannot go on with .* data\.num_workers {others}"
+    with pytest.raises(ValueError, match=message):
+        train(read_by(other))
+    train(read_by(same))
     assert_same(Path(short.output), whole(sharded))
 
 
@@ -180,14 +222,34 @@ def test_other_options_begin_afresh_and_say_so(
     assert_same(Path(short.output), whole(changed))
 
 
-def test_a_full_disk_does_not_stop_a_training(short: TrainConfig, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
-    def full(*_):
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("kind", [OSError, SafetensorError])
+def test_states_and_a_best_model_that_cannot_be_saved_do_not_stop_a_training(
+    short: TrainConfig,
+    whole: Callable[[TrainConfig], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[Exception],
+) -> None:
+    """A full disk, where the log and the finished model still find room."""
+    config, save = replace(short, optim=replace(short.optim, epochs=1)), FrameClassifier.save_pretrained
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    train(replace(short, optim=replace(short.optim, epochs=1)))
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    def save_when_finished(model: FrameClassifier, folder: Path) -> None:
+        if folder.name == "unfinished":
+            raise kind("No space left on device")
+        save(model, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(FrameClassifier, "save_pretrained", save_when_finished)
+        train(config)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warnings and all("could not be saved" in text and "No space left" in text for text in warnings)
+    assert all("could not be saved" in text and "No space left on device" in text for text in warnings)
+    for what in ("the state of the training", "the best model so far"):
+        assert any(what in text for text in warnings)
+    assert_same(Path(config.output), whole(config))
 
 
 def wait_for_states(folder: Path, process: subprocess.Popen[str], number: int) -> bool:
@@ -228,6 +290,7 @@ def test_a_training_killed_ten_times_goes_on_bit_by_bit(
 
 @pytest.mark.slow
 def test_two_processes_stopped_together_go_on_bit_by_bit(short: TrainConfig, tmp_path: Path) -> None:
+    short = replace(short, data=replace(short.data, num_workers=1))  # torchrun's signals reach data workers, too
     run_training(replace(short, output=str(tmp_path / "whole")), tmp_path, processes=2)
     for number in (signal.SIGTERM, signal.SIGINT):  # torchrun passes them on
         with start_training(short, tmp_path, processes=2) as process:

@@ -83,6 +83,18 @@ def test_only_silence_at_the_ends_goes_and_never_more_than_was_there():
     assert len(whole[0]) == 160 and whole[1] == intervals
 
 
+@pytest.mark.parametrize(
+    ("length", "speed", "expected"), [(420, 1.25, 420), (420, 1.04, 404), (300, 1.25, 300), (300, 0.5, 600)]
+)
+def test_a_speed_that_would_leave_too_little_is_not_taken(length, speed, expected):
+    intervals = [Interval(0, length, "AA")]
+    played, moved = augment_waveform(
+        np.ones(length, dtype=np.float32), intervals, WaveAugmentConfig(speeds=(speed,)),
+        seed=0, silences=set(), sample_rate=16000, shortest=400,
+    )  # fmt: skip
+    assert len(played) == expected and moved == [Interval(0, expected, "AA")]
+
+
 @pytest.mark.parametrize("slope", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("snr_db", [0.0, 20.0])
 def test_noise_has_the_level_and_the_slope_asked_for(slope, snr_db):

@@ -102,17 +102,20 @@ def read_cpc_labels(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: There is no such file, or a line is something else; names it.
     """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
     labels: dict[str, np.ndarray] = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        utterance, *classes = line.split() or [""]
-        try:
-            values = np.array([int(value) for value in classes], dtype=np.int64)
-        except ValueError:
-            values = np.array([-1])
-        if len(values) == 0 or values.min() < 0 or values.max() >= NUM_CPC_CLASSES or utterance in labels:
-            expected = f"an utterance, once, and a class from 0 to {NUM_CPC_CLASSES - 1} for every 10 ms"
-            raise ValueError(f"{path}:{number}: expected {expected}, found {line[:60]!r}")
-        labels[utterance] = values.astype(np.uint8)
+    with open(path, encoding="utf-8", errors="replace") as file:  # it is long, and of ASCII: not all at once
+        for number, line in enumerate(file, 1):
+            utterance, *classes = line.split() or [""]
+            try:
+                values = np.array([int(value) for value in classes], dtype=np.int64)
+            except ValueError:
+                values = np.array([-1])
+            if len(values) == 0 or values.min() < 0 or values.max() >= NUM_CPC_CLASSES or utterance in labels:
+                expected = f"an utterance, once, and a class from 0 to {NUM_CPC_CLASSES - 1} for every 10 ms"
+                raise ValueError(f"{path}:{number}: expected {expected}, found {line[:60]!r}")
+            labels[utterance] = values.astype(np.uint8)
     return labels
 
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from speechattn import __version__
 from speechattn.processes import process_map
-from speechattn.stages import atomic_path, checksum, save_text
+from speechattn.stages import atomic_path, checksum, save_json
 
 __all__ = ["Shards", "checksum_or_path", "is_sharded", "read_shards", "write_shards"]
 
@@ -119,13 +119,13 @@ def read_shards(location: str | Path) -> Shards:
     name = str(location).rstrip("/")
     name = name if name.endswith(".json") else f"{name}.json"
     try:
-        with open_best(name, "r") as file:
-            text = file.read()
+        with open_best(name, "rb") as file:  # of text Lhotse does not say in which encoding
+            content = file.read()
     except Exception as error:  # of any of the libraries behind smart_open
         reason = error.__context__ or error  # Lhotse takes whatever happens at an address for a missing smart_open
         raise ValueError(f"{location}: cannot read {name}, the list of its shards: {reason}") from error
     try:
-        index = json.loads(text)
+        index = json.loads(content)
         shards = Shards(
             location=name,
             shards=tuple({**{kind: str(row[kind]) for kind in KINDS}, "num_cuts": int(row["num_cuts"])}
@@ -134,7 +134,7 @@ def read_shards(location: str | Path) -> Shards:
             duration_bounds=tuple(index["duration_bounds"]),
             symbols=tuple(index["symbols"]),
             sample_rates=tuple(index["sample_rates"]),
-            digest=hashlib.sha256(text.encode()).hexdigest(),
+            digest=hashlib.sha256(content).hexdigest(),
         )  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{name} is not a list of shards, as `speechattn prepare --shards` writes it") from error
@@ -184,7 +184,7 @@ def write_shards(cuts: Path, output: Path, *, size: int, num_jobs: int = 1) -> N
     index.unlink(missing_ok=True)
     with atomic_path(output) as temporary:
         (workshop / "shards").rename(temporary)
-    save_text(index, json.dumps(_index(output.name, source, summaries), indent=1) + "\n")
+    save_json(index, _index(output.name, source, summaries))
     shutil.rmtree(workshop)
     hours = sum(sum(summary["durations"]) for summary in summaries) / 3600
     print(f"{output}: {len(hands)} shards of {hours:.2f} h")
@@ -262,7 +262,7 @@ def _write_shard(workshop: Path, number: int, lines: Sequence[bytes]) -> dict[st
         "symbols": sorted(symbols),
         "sample_rates": sorted(rates),
     }
-    save_text(summary_file, json.dumps(summary))  # the sign that the shard is whole
+    save_json(summary_file, summary)  # the sign that the shard is whole
     return summary
 
 

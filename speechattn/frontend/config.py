@@ -288,6 +288,11 @@ class MfccConfig:
         return Geometry(self.sample_rate, window, hop, left, right)
 
     @property
+    def delta_reach(self) -> int:
+        """Frames to each side that deltas look at."""
+        return self.delta_order * self.delta_window
+
+    @property
     def highest_freq(self) -> float:
         """Upper edge of the highest filter, Hz."""
         return self.high_freq if self.high_freq > 0 else self.sample_rate / 2 + self.high_freq

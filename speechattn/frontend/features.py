@@ -153,7 +153,7 @@ class Frontend(nn.Module):
         config = self.config
         if not config.streams:
             return None
-        frames = config.delta_order * config.delta_window
+        frames = config.delta_reach
         if config.normalisation == "sliding":
             frames += sliding_reach(config.cmn_window, config.min_cmn_window, config.center_cmn)[1]
         return frames

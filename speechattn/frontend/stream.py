@@ -48,8 +48,7 @@ class FeatureStream:
         def normalise(features: Tensor, frame_lengths: Tensor) -> Tensor:
             return frontend.normalised(features, frame_lengths, statistics)
 
-        reach = config.delta_order * config.delta_window
-        self._stages = [Stage(frontend.with_deltas, reach, reach)]
+        self._stages = [Stage(frontend.with_deltas, config.delta_reach, config.delta_reach)]
         window, least = config.cmn_window, config.min_cmn_window
         if config.normalisation == "sliding" and config.center_cmn:  # the first windows are shifted to begin at 0
             self._stages.append(Stage(normalise, window, window - window // 2 - 1, least=window))

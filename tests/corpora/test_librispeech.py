@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -213,6 +214,21 @@ def test_more_labels_than_frames_are_refused():
         cpc_intervals(np.zeros(99, dtype=np.uint8), 16000)
 
 
+def test_cpc_labels_are_read_in_less_memory_than_the_file_takes_on_disk(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("".join(f"1-2-{number} {'40 ' * 1000}\n" for number in range(200)))
+    tracemalloc.start()
+    try:
+        labels = read_cpc_labels(path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(labels) == 200 and all(values.tolist() == [40] * 1000 for values in labels.values())
+    assert most < path.stat().st_size
+    with pytest.raises(ValueError, match=r"absent\.txt: no such file"):
+        read_cpc_labels(tmp_path / "absent.txt")
+
+
 def test_cpc_labels_of_the_prepared_corpus_are_the_file_s(librispeech, fetched, tmp_path, capsys):
     prepare_librispeech(fetched, tmp_path / "out", options=LibriSpeechOptions(labels="cpc"))
     rows = {}
@@ -311,11 +327,12 @@ def test_the_published_lists(mirror):
         ("1-2-3\n", r"a.txt:1: "),
         ("1-2-3 0\n\n", r"a.txt:2: "),
         ("1-2-3 0\n1-2-3 0\n", r"a.txt:2: expected an utterance, once"),
+        (b"1-2-3 0\n\xff\xfe 0 \xff\n", r"a.txt:2: "),
     ],
-    ids=["class", "negative", "word", "no-labels", "empty", "twice"],
+    ids=["class", "negative", "word", "no-labels", "empty", "twice", "no-text"],
 )
 def test_odd_lines_of_cpc_labels_are_refused_by_number(tmp_path, lines, message):
-    (tmp_path / "a.txt").write_text(lines)
+    (tmp_path / "a.txt").write_bytes(lines if isinstance(lines, bytes) else lines.encode())
     with pytest.raises(ValueError, match=message):
         read_cpc_labels(tmp_path / "a.txt")
 
