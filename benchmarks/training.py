@@ -22,7 +22,7 @@ from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
 from speechattn.geometry import Geometry
-from speechattn.optimisation import frame_loss, parameter_groups
+from speechattn.optimisation import frame_loss, optimizer_of
 from speechattn.training_config import OptimConfig
 
 FRAMES = 800  # of an utterance: 8 seconds
@@ -106,7 +106,7 @@ def step(model: FrameClassifier, batch: int, precision: str) -> Job:
     waveforms = 0.1 * torch.randn(batch, Geometry().num_samples(FRAMES))
     labels = torch.randint(len(model.phones), (batch, FRAMES))
     optim = OptimConfig()
-    optimizer = torch.optim.AdamW(parameter_groups(model, optim), lr=optim.learning_rate)
+    optimizer = optimizer_of(model, optim)
     model.train()
 
     def train_once() -> None:

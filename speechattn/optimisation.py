@@ -1,4 +1,4 @@
-"""Steps of learning: loss, gradient, AdamW with warm-up and cosine decay, averaged weights.
+"""Steps of learning: loss, gradient, AdamW or Muon with warm-up and cosine decay, averaged weights.
 
 A step is made of one or more batches of each of one or more processes, and is the same however they are shared out: its
 loss is normalised by the number of its labels, wherever these are.
@@ -24,7 +24,7 @@ from speechattn.data import Batch
 from speechattn.phones import IGNORED
 from speechattn.training_config import OptimConfig, TrainConfig
 
-__all__ = ["Learner", "frame_loss", "grouped", "in_step", "parameter_groups", "schedule"]
+__all__ = ["Learner", "frame_loss", "grouped", "in_step", "optimizer_of", "schedule"]
 
 
 class Learner:
@@ -39,8 +39,7 @@ class Learner:
     def __init__(self, model: FrameClassifier, config: TrainConfig, accelerator: Any) -> None:
         self.model, self.config, self.accelerator = model, config, accelerator
         self.average = AveragedModel(model, multi_avg_fn=partial(_average, config.optim.average))
-        optimizer = torch.optim.AdamW(parameter_groups(model, config.optim), lr=0.0)
-        self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
+        self.wrapped, self.optimizer = accelerator.prepare(model, optimizer_of(model, config.optim))
 
     @property
     def averaged(self) -> FrameClassifier:
@@ -175,8 +174,52 @@ def schedule(share: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min((share - warmup) / (1 - warmup), 1.0)))
 
 
-def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    """Weight decay on matrices and filters only, as is usual: not on biases and normalisations."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+def optimizer_of(model: FrameClassifier, config: OptimConfig) -> torch.optim.Optimizer:
+    """What `config.optimizer` says, at the peak of the learning rate.
+
+    Weight decay is for matrices and filters only, as is usual: not for biases and normalisations.
+    """
+    matrices = list(_matrices(model)) if config.optimizer == "muon" else []
+    taken = {id(parameter) for parameter in matrices}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    adamw = torch.optim.AdamW(groups, lr=config.learning_rate)
+    if not matrices:
+        return adamw
+    muon = torch.optim.Muon(
+        matrices, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return _Both(muon, adamw)
+
+
+def _matrices(model: FrameClassifier) -> Iterator[nn.Parameter]:
+    """The weights of the body's linear maps and LSTMs; not the output layer's, which are rather a vector a class."""
+    for module in model.body.modules():
+        if isinstance(module, nn.Linear | nn.LSTM):
+            yield from (parameter for parameter in module.parameters() if parameter.ndim == 2)
+
+
+class _Both(torch.optim.Optimizer):
+    """Two optimisers of different parameters as one: Accelerate's gradient scaler takes one for each step."""
+
+    def __init__(self, first: torch.optim.Optimizer, second: torch.optim.Optimizer) -> None:
+        self.parts = (first, second)
+        super().__init__([*first.param_groups, *second.param_groups], {})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """A step of each; `closure` is not called."""
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of each, in order."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = [group for part in self.parts for group in part.param_groups]  # loading makes new ones

@@ -46,9 +46,11 @@ class OptimConfig:
 
     Args:
         epochs: Passes over the training cuts.
+        optimizer: `adamw`; or `muon` (Jordan et al. 2024), which makes the steps of the body's weight matrices
+            orthogonal, with AdamW for all other parameters: its step takes longer and teaches more.
         learning_rate: Peak of the schedule.
         warmup: Share of the training in which the learning rate rises from 0; then it falls as a cosine.
-        weight_decay: AdamW's, on matrices only.
+        weight_decay: Decoupled, on matrices only.
         clip: Greatest norm of the gradient.
         accumulate: Batches of each process whose gradients make one step: as one batch so many times as large, in no
             more memory.
@@ -63,6 +65,7 @@ class OptimConfig:
     """
 
     epochs: int = 20
+    optimizer: str = "adamw"
     learning_rate: float = 1e-3
     warmup: float = 0.1
     weight_decay: float = 0.01
@@ -82,6 +85,8 @@ class OptimConfig:
         for name in ("learning_rate", "weight_decay", "save_minutes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"optim.{name} must not be negative, got {getattr(self, name)}")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optim.optimizer must be adamw or muon, got {self.optimizer!r}")
         if self.mixed_precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"optim.mixed_precision must be no, bf16 or fp16, got {self.mixed_precision!r}")
         for name in ("warmup", "label_smoothing", "average"):
