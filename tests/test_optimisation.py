@@ -12,12 +12,13 @@ import torch
 from torch.nn import functional as F
 
 from speechattn.augmentation import SpecAugmentConfig
+from speechattn.baselines import BlstmConfig
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.data import Batch
 from speechattn.encoder import EncoderConfig
-from speechattn.optimisation import Learner, frame_loss, grouped, in_step, schedule
+from speechattn.optimisation import Learner, frame_loss, grouped, in_step, optimizer_of, schedule
 from speechattn.phones import IGNORED
-from speechattn.training_config import DataConfig, TrainConfig
+from speechattn.training_config import DataConfig, OptimConfig, TrainConfig
 
 
 def test_loss_is_the_sum_over_labelled_frames_by_hand():
@@ -186,3 +187,54 @@ def test_a_loss_that_is_not_finite_names_the_utterances(learner):
         learner.model.output.bias[0] = torch.nan
     with pytest.raises(ValueError, match="the loss is nan in epoch 3 on cuts anna-1 ben-2"):
         learner.backward([batch], 10, 2)
+
+
+def orthogonalised(matrix):
+    """Newton and Schulz's iteration with Jordan's coefficients, in the bfloat16 that PyTorch's has."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).bfloat16()
+    x = x / x.norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+    return (x.T if tall else x).float()
+
+
+def test_a_first_step_of_muon_by_hand_and_of_adamw_for_the_rest():
+    encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=24, conv_kernel=3, stack=2)
+    model = FrameClassifier(ClassifierConfig(encoder=encoder))
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    gradients = {name: torch.randn_like(parameter) for name, parameter in before.items()}
+    for name, parameter in model.named_parameters():
+        parameter.grad = gradients[name].clone()
+    optimizer_of(model, OptimConfig(optimizer="muon", learning_rate=0.01, weight_decay=0.1)).step()
+    by_muon = set()
+    for name, parameter in model.named_parameters():
+        decay = 1 - 0.01 * 0.1 * (parameter.ndim > 1)
+        if parameter.ndim == 2 and name.startswith(
+            "body."
+        ):  # Nesterov: 0.95 * (0.05 g) + 0.05 g, of which length is lost
+            step = orthogonalised(gradients[name]) * 0.2 * max(parameter.shape) ** 0.5
+            by_muon.add(name)
+        else:
+            step = gradients[name].sign()  # Adam's first step
+        expected = before[name] * decay - 0.01 * step
+        tolerance = 2e-3 if name in by_muon else 1e-5
+        torch.testing.assert_close(parameter.detach(), expected, rtol=0, atol=tolerance, msg=name)
+    assert len(by_muon) == 8  # input, two of attention, two of the convolution, two of the feed-forward module, unstack
+
+
+def test_muon_takes_the_matrices_of_an_lstm_and_none_where_there_is_none():
+    blstm = FrameClassifier(ClassifierConfig(kind="blstm", blstm=BlstmConfig(width=4, layers=1)))
+    groups = optimizer_of(blstm, OptimConfig(optimizer="muon")).param_groups
+    assert [len(group["params"]) for group in groups] == [4, 1, 5]  # two directions' two; the output layer's; biases
+    linear = FrameClassifier(ClassifierConfig(kind="linear"))
+    assert type(optimizer_of(linear, OptimConfig(optimizer="muon"))) is torch.optim.AdamW
+
+
+def test_every_parameter_has_one_optimiser():
+    model = FrameClassifier(ClassifierConfig(encoder=EncoderConfig(dim=16, layers=1, position="relative")))
+    for optimizer in ("adamw", "muon"):
+        groups = optimizer_of(model, OptimConfig(optimizer=optimizer)).param_groups
+        taken = [id(parameter) for group in groups for parameter in group["params"]]
+        assert sorted(taken) == sorted(id(parameter) for parameter in model.parameters())

@@ -92,10 +92,12 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, config: TrainConfig, step: int) ->
         train(config)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_crashed_training_goes_on_bit_by_bit(
-    short: TrainConfig, whole: Callable[[TrainConfig], Path], monkeypatch: pytest.MonkeyPatch
+    optimizer: str, short: TrainConfig, whole: Callable[[TrainConfig], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle of the first epoch, about where the second one begins, before the very last step."""
+    short = replace(short, optim=replace(short.optim, optimizer=optimizer))
     steps: list[float] = []
     with monkeypatch.context() as patch:
         update = Learner.update
