@@ -349,12 +349,20 @@ class FrameClassifier(nn.Module):
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json`, `model.safetensors` and, where it has them, `phonotactics.json`, each whole or not."""
+        """Write `config.json`, `model.safetensors` and, where it has them, `phonotactics.json`, each whole or not.
+
+        Raises:
+            OSError: When they cannot be written.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         folder = Path(folder)
         with atomic_path(folder / WEIGHTS_FILE) as path:
-            save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, path)
+            try:
+                save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, path)
+            except SafetensorError as error:  # its only one, also where the disk is full
+                raise OSError(f"{folder / WEIGHTS_FILE} cannot be written: {error}") from error
         save_json(folder / CONFIG_FILE, asdict(self.config))
         (folder / PHONOTACTICS_FILE).unlink(missing_ok=True)  # of a model that was there before
         if self.phonotactics is not None:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from speechattn.checkpoint import Checkpoints
@@ -221,7 +220,7 @@ def _show_best(model: FrameClassifier, folder: Path) -> None:
     """Save the best model so far; where that fails it is said, and the training goes on: its states hold it, too."""
     try:
         model.save_pretrained(folder)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         log.warning("%s: the best model so far could not be saved, and the training goes on: %s", folder, error)
 
 

@@ -14,6 +14,7 @@ import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from speechattn.baselines import BlstmConfig, MlpConfig, TdnnConfig
 from speechattn.classifier import ClassifierConfig, FrameClassifier
@@ -413,6 +414,16 @@ def test_one_model_with_less_right_context(tmp_path):
     np.testing.assert_allclose(np.exp(pieces), narrow, atol=1e-4)
     with pytest.raises(ValueError, match="kind 'linear' has no attention"):
         FrameClassifier(ClassifierConfig(kind="linear")).limit_right(1)
+
+
+def test_weights_that_cannot_be_written_are_an_error_of_the_system(tmp_path, monkeypatch):
+    def fail(*_):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    with pytest.raises(OSError, match=r"model.safetensors cannot be written: I/O error: No space left"):
+        FrameClassifier(ClassifierConfig(kind="linear")).save_pretrained(tmp_path / "model")
+    assert list((tmp_path / "model").iterdir()) == []
 
 
 def test_phonotactics_lie_beside_the_model_they_belong_to(tmp_path):
