@@ -12,6 +12,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -28,17 +29,20 @@ from speechattn.training_config import OptimConfig
 FRAMES = 800  # of an utterance: 8 seconds
 BATCHES = (1, 2, 4, 8, 16)  # utterances
 ENCODER = {"dim": 144, "layers": 5, "heads": 4, "feed_forward": 432, "conv_kernel": 15}
-TRUNCATED, FULL, BLSTM = "truncated attention", "full attention", "BLSTM"
+STEPS = {**ENCODER, "stack": 2, "input_context": 4, "conv_kernel": 5, "position": "rotary"}
+TRUNCATED, STACKED = "truncated attention", "truncated, 20 ms steps"
+FULL, BLSTM = "full attention", "BLSTM"
 TDNN, WINDOW, MLP = "TDNN", "window MLP", "MLP"
 MODELS = {
     TRUNCATED: {"kind": "encoder", "encoder": EncoderConfig(**ENCODER, left=20, right=20)},
+    STACKED: {"kind": "encoder", "encoder": EncoderConfig(**STEPS, left=16, right=2)},
     FULL: {"kind": "encoder", "encoder": EncoderConfig(**ENCODER, left=None, right=None)},
     BLSTM: {"kind": "blstm", "blstm": BlstmConfig(width=200)},
     TDNN: {"kind": "tdnn", "tdnn": TdnnConfig(width=320)},
     WINDOW: {"kind": "mlp", "mlp": MlpConfig(width=640, left=10, right=10)},
     MLP: {"kind": "mlp", "mlp": MlpConfig(width=816)},
 }
-PARAMETERS = 1_400_000  # all within 5 % of it
+PARAMETERS = 1_430_000  # all within 5 % of it
 PRECISIONS = ("float32", "bfloat16")
 COLOURS = {"float32": "#30638e", "bfloat16": "#d1495b"}
 
@@ -125,7 +129,7 @@ def step(model: FrameClassifier, batch: int, precision: str) -> Job:
 
 
 def table(results: Sequence[Result], threads: int) -> str:
-    """Frames a second of each model, a line for each; the last line is how many times as fast as the BLSTM we are."""
+    """Frames a second of each model, a line for each; the last are how many times as fast as the BLSTM we are."""
     sizes = sorted({result.frames for result in results})
     speeds = {(result.model, result.frames): result.frames_per_second for result in results}
     lines = [
@@ -134,15 +138,17 @@ def table(results: Sequence[Result], threads: int) -> str:
     ]
     for name, parameters in {result.model: result.parameters for result in results}.items():
         lines.append(f"{name:24}{parameters:12,}" + "".join(f"{speeds[name, frames]:10,.0f}" for frames in sizes))
-    ratios = (f"{ratio:10.2f}" for _, ratio in over_blstm(results))
-    return "\n".join([*lines, f"{'truncated / BLSTM':36}" + "".join(ratios)])
+    for name in (TRUNCATED, STACKED):
+        ratios = (f"{ratio:10.2f}" for _, ratio in over_blstm(results, name))
+        lines.append(f"{f'{name} / BLSTM':36}" + "".join(ratios))
+    return "\n".join(lines)
 
 
-def over_blstm(results: Sequence[Result]) -> list[tuple[int, float]]:
-    """(frames in a batch, speed of truncated attention over the BLSTM's), of one precision."""
+def over_blstm(results: Sequence[Result], model: str) -> list[tuple[int, float]]:
+    """(frames in a batch, speed of a model over the BLSTM's), of one precision."""
     speeds = {(result.model, result.frames): result.frames_per_second for result in results}
     sizes = sorted({result.frames for result in results})
-    return [(frames, speeds[TRUNCATED, frames] / speeds[BLSTM, frames]) for frames in sizes]
+    return [(frames, speeds[model, frames] / speeds[BLSTM, frames]) for frames in sizes]
 
 
 def draw(results: Sequence[Result], threads: int, path: Path) -> None:
@@ -151,10 +157,10 @@ def draw(results: Sequence[Result], threads: int, path: Path) -> None:
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for precision, colour in COLOURS.items():
-        points = over_blstm([result for result in results if result.precision == precision])
+    for (precision, colour), (name, line) in product(COLOURS.items(), ((TRUNCATED, "o-"), (STACKED, "s--"))):
+        points = over_blstm([result for result in results if result.precision == precision], name)
         sizes, ratios = zip(*points, strict=True)
-        axes.semilogx(sizes, ratios, "o-", ms=4, color=colour, label=precision)
+        axes.semilogx(sizes, ratios, line, ms=4, color=colour, label=f"{name}, {precision}")
     axes.axhline(1, color="#999999", lw=1)
     axes.set_xticks(sizes, [f"{frames:,}" for frames in sizes])
     axes.set_xticks([], minor=True)

@@ -118,3 +118,27 @@ def test_a_mirror_that_is_not_there_stops_the_recipe(tmp_path):
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1 and "nowhere" in result.stderr
     assert not (tmp_path / "e").exists()
+
+
+def test_models_are_trained_and_scored_seed_by_seed(tmp_path):
+    stub = tmp_path / "bin/speechattn"
+    stub.parent.mkdir()
+    stub.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/commands\n')
+    stub.chmod(0o755)
+    script = (
+        f"corpus=timit_sample recipe=timit_sample; source {RECIPES}/stages.sh --exp-dir {tmp_path}/exp;"
+        'compare_models "0 7" linear mlp'
+    )
+    environment = {**os.environ, "PATH": f"{stub.parent}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-c", script, "run.sh"], env=environment, check=True)
+    expected = []
+    for conf in ("linear", "mlp"):
+        for seed in (0, 7):
+            folder = f"{tmp_path}/exp/models/{conf}/seed-{seed}"
+            data = f"{tmp_path}/exp/data"
+            expected += [
+                f"train --config {RECIPES}/timit_sample/conf/{conf}.yaml --seed {seed} --output {folder} "
+                f"--data.train {data}/train.jsonl.gz --data.dev {data}/dev.jsonl.gz",
+                f"evaluate {folder} --cuts {data}/test.jsonl.gz --report {folder}/report",
+            ]
+    assert (tmp_path / "commands").read_text().splitlines() == expected

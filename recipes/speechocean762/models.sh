@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The encoder and what it must beat, side by side: half an hour of training each on two cores, three seeds of the first
+# three; then an hour and a half of the encoder and the BLSTM. Eight and a half hours in all. RESULTS.md has what came of it.
+corpus=speechocean762 recipe=speechocean762
+source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
+export OMP_NUM_THREADS=2
+download_and_prepare
+compare_models "0 1 2" base window_mlp blstm
+compare_models 0 linear mlp tdnn full_attention long blstm_long
+python -m speechattn.results "$exp_dir/models"
+for pair in "base window_mlp" "base blstm" "long blstm_long"; do
+  read -r ours other <<< "$pair"
+  speechattn compare "$exp_dir"/models/{"$ours","$other"}/seed-0 --cuts "$exp_dir/data/test.jsonl.gz"
+done
