@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speechattn.attention import TruncatedSelfAttention, attend
-from speechattn.encoder import Encoder, EncoderBlock
+from speechattn.encoder import Encoder
+from speechattn.encoder_block import EncoderBlock
 from speechattn.frontend.stream import Stage
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from speechattn.attention import TruncatedSelfAttention
-from speechattn.encoder import PRESETS, Encoder, EncoderConfig, SharedDropout, StochasticDepth, sinusoidal_positions
+from speechattn.encoder import PRESETS, Encoder, EncoderConfig, sinusoidal_positions
+from speechattn.encoder_block import SharedDropout, StochasticDepth
 from speechattn.frontend import frame_mask
 
 SMALL = EncoderConfig(dim=12, layers=2, heads=3, left=3, right=1, feed_forward=16, conv_kernel=5)
