@@ -172,7 +172,7 @@ def test_what_waits_for_others_stops_behind_dev(
     assert_same(Path(config.output), whole(config))
 
 
-@pytest.mark.parametrize(("num_workers", "same", "other"), [(0, 1, 2), (2, 2, 0)])
+@pytest.mark.parametrize(("num_workers", "same", "other"), [(0, 1, 2), pytest.param(2, 2, 0, marks=pytest.mark.slow)])
 def test_accumulation_and_shards_go_on_too(
     short: TrainConfig,
     whole: Callable[[TrainConfig], Path],
