@@ -12,17 +12,17 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, mode
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from speechattn.classifier import CONFIG_FILE, ClassifierConfig, FrameClassifier
 from speechattn.plots import save_figure
-from speechattn.stages import atomic_path
+from speechattn.stages import save_text
 from speechattn.training import STAMP
 from speechattn.training_log import LOG_FILE, read_log
 
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Setting", "ablation_plot", "ablation_table", "read_settings", "spread"]
+__all__ = ["Setting", "ablation_plot", "ablation_table", "read_settings", "spread", "table_and_plot"]
+
+T = TypeVar("T")  # a row
 
 CONTEXT = ("left", "right", "context")  # the encoder's fields that a column of their own shows
 ONE_SIDED_LEFT = 16  # frames of left context of the settings that change the right one alone
@@ -220,21 +222,34 @@ def _errorbars(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, and write it and the plot; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Table and plot of an ablation.")
+    return table_and_plot("ablation", arguments, read_settings, ablation_table, ablation_plot)
+
+
+def table_and_plot(
+    name: str,
+    arguments: Sequence[str] | None,
+    read: Callable[[Path], list[T]],
+    table: Callable[[Sequence[T]], str],
+    plot: Callable[[Sequence[T]], Figure],
+) -> int:
+    """A command that prints what was read from a folder as a table, and writes `<name>.md` and `<name>.png`.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(description=f"Table and plot: {name}.")
     parser.add_argument("folder", type=Path, help="holds SETTING/seed-N/")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="for ablation.md and ablation.png; default: FOLDER")
+    parser.add_argument("--output", type=Path, metavar="DIR", help=f"for {name}.md and {name}.png; default: FOLDER")
     options = parser.parse_args(arguments)
     output = options.output or options.folder
     try:
-        settings = read_settings(options.folder)
+        rows = read(options.folder)
     except (OSError, ValueError) as error:
-        print(f"ablation: error: {error}", file=sys.stderr)
+        print(f"{name}: error: {error}", file=sys.stderr)
         return 2
-    table = ablation_table(settings)
-    print(table, end="")
-    with atomic_path(output / "ablation.md") as path:
-        path.write_text(table, encoding="utf-8")
-    save_figure(ablation_plot(settings), output / "ablation.png")
+    print(table(rows), end="")
+    save_text(output / f"{name}.md", table(rows))
+    save_figure(plot(rows), output / f"{name}.png")
     return 0
 
 

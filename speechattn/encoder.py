@@ -29,7 +29,7 @@ class EncoderConfig:
         dim: Features D of every layer.
         layers: Number of blocks.
         heads: Attention heads; must divide `dim`.
-        stack: Neighbouring frames that make one step (Sak et al. 2015, sec. 4): the blocks work on steps, and each
+        stack: Neighbouring frames that make one step (Sak et al. 2015): the blocks work on steps, and each
             step gives as many frames again. Contexts, `conv_kernel` and `max_positions` count steps; with 1, frames.
         input_context: Frames to either side of a step that go into its input along with its own; in every case frames.
         left: Frames of left context of each layer's attention; null for all.

@@ -91,10 +91,11 @@ def _report(
     command = ["speechattn", "evaluate", str(model_name), "--cuts", str(cuts), "--report", str(folder)]
     command += [] if phones is None else ["--phones", phones]
     command += [] if right is None else ["--right", str(right)]
+    command += ["--smooth"] if smooth else []
     source = Source(
         model=str(model_name),
         cuts=str(cuts),
-        command=[*command, *(["--smooth"] if smooth else [])],
+        command=command,
         geometry=model.frontend.geometry,
         epochs=read_log(log_file) if logs else [],
     )

@@ -8,7 +8,6 @@ FOLDER holds SETTING/seed-N/ with the files of a training and, in report/, those
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -17,10 +16,8 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from speechattn.ablation import Setting, read_settings, spread
+from speechattn.ablation import Setting, read_settings, spread, table_and_plot
 from speechattn.classifier import FrameClassifier
-from speechattn.plots import save_figure
-from speechattn.stages import save_text
 from speechattn.training_log import LOG_FILE, read_log
 
 if TYPE_CHECKING:
@@ -147,21 +144,7 @@ def _point(axes: Axes, x: float, result: Result, number: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, and write it and the plot; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Table and plots of models side by side.")
-    parser.add_argument("folder", type=Path, help="holds SETTING/seed-N/, evaluated on test")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="for results.md and results.png; default: FOLDER")
-    options = parser.parse_args(arguments)
-    output = options.output or options.folder
-    try:
-        results = read_results(options.folder)
-    except (OSError, ValueError) as error:
-        print(f"results: error: {error}", file=sys.stderr)
-        return 2
-    table = results_table(results)
-    print(table, end="")
-    save_text(output / "results.md", table)
-    save_figure(results_plot(results), output / "results.png")
-    return 0
+    return table_and_plot("results", arguments, read_results, results_table, results_plot)
 
 
 if __name__ == "__main__":

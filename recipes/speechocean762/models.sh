@@ -8,7 +8,9 @@ download_and_prepare
 compare_models "0 1 2" base window_mlp blstm
 compare_models 0 linear mlp tdnn full_attention long blstm_long
 python -m speechattn.results "$exp_dir/models"
-for pair in "base window_mlp" "base blstm" "long blstm_long"; do
-  read -r ours other <<< "$pair"
-  speechattn compare "$exp_dir"/models/{"$ours","$other"}/seed-0 --cuts "$exp_dir/data/test.jsonl.gz"
+for seed in 0 1 2; do
+  for other in window_mlp blstm; do
+    speechattn compare "$exp_dir"/models/{base,$other}/seed-$seed --cuts "$exp_dir/data/test.jsonl.gz"
+  done
 done
+speechattn compare "$exp_dir"/models/{long,blstm_long}/seed-0 --cuts "$exp_dir/data/test.jsonl.gz"

@@ -112,8 +112,7 @@ def sliding_cmvn(
         spread = window_mean(exact.square()) - mean.square()
         normalised = normalised * spread.clamp(min=SLIDING_VARIANCE_FLOOR).rsqrt()
         normalised = normalised.masked_fill(count == 1, 0.0)
-    padding = ~frame_mask(frame_lengths, num_frames)[..., None]
-    return normalised.masked_fill(padding, 0.0).to(features.dtype)
+    return zero_padding(normalised, frame_lengths).to(features.dtype)
 
 
 def online_cmvn(
@@ -232,7 +231,7 @@ class FeatureStatistics:
         if features.ndim != 3 or features.shape[2] != len(self.total):
             raise ValueError(f"features must be (B, T, {len(self.total)}), got {tuple(features.shape)}")
         mask = frame_mask(frame_lengths, features.shape[1])
-        features = features.masked_fill(~mask[..., None], 0.0).double()
+        features = zero_padding(features, frame_lengths).double()
         self.count += mask.sum()
         self.total += features.sum(dim=(0, 1))
         self.squares += features.square().sum(dim=(0, 1))
