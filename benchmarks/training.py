@@ -110,7 +110,7 @@ def step(model: FrameClassifier, batch: int, precision: str) -> Job:
     waveforms = 0.1 * torch.randn(batch, Geometry().num_samples(FRAMES))
     labels = torch.randint(len(model.phones), (batch, FRAMES))
     optim = OptimConfig()
-    optimizer = optimizer_of(model, optim)
+    optimizer = optimizer_of(model, model.body, optim)
     model.train()
 
     def train_once() -> None:

@@ -184,18 +184,25 @@ class FrameClassifier(nn.Module):
             log_mel_transform: See `Mfcc.forward`.
 
         Returns:
-            (logits, frame_lengths): (B, T, P) float, in the front end's precision, and (B,) int64. What stands
+            (logits, frame_lengths): (B, T, P) float32, or float64 of a model in float64, and (B,) int64. What stands
             past an utterance's frames has no meaning. With pooling, logits are (B, P). They are as trained, not
             divided by `config.temperature`, and so is what an export of this function gives: the posteriors are
             softmax(logits / temperature).
         """
+        hidden, frame_lengths = self.hidden(waveforms, lengths, log_mel_transform=log_mel_transform)
+        return single_precision(self.output(hidden)), frame_lengths
+
+    def hidden(
+        self, waveforms: Tensor, lengths: Tensor | None = None, *, log_mel_transform: LogMelTransform | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What goes into the output layer, (B, T, D) or, with pooling, (B, D), and frame lengths: as for `forward`."""
         features, frame_lengths = self.frontend(
             torch.atleast_2d(waveforms), lengths, log_mel_transform=log_mel_transform
         )
         hidden = self.body(features, frame_lengths)
         if self.pooling is not None:
             hidden = self.pooling(hidden, frame_lengths)
-        return self.output(hidden).to(features.dtype), frame_lengths
+        return hidden, frame_lengths
 
     @torch.inference_mode()
     def posteriors(self, samples: np.ndarray) -> np.ndarray:
@@ -395,6 +402,11 @@ class FrameClassifier(nn.Module):
             reason = " ".join(str(error).split())
             raise ValueError(f"{folder} does not hold a model that this version can read: {reason}") from error
         return model.eval()
+
+
+def single_precision(logits: Tensor) -> Tensor:
+    """In float32 what mixed precision left in fewer bits."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def model_files(name: str | Path) -> dict[str, Path]:

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from speechattn.augmentation import SpecAugment
 from speechattn.classifier import FrameClassifier
+from speechattn.context_task import WithNeighbours, neighbour_labels
 from speechattn.data import Batch
 from speechattn.phones import IGNORED
 from speechattn.training_config import OptimConfig, TrainConfig
@@ -39,7 +40,8 @@ class Learner:
     def __init__(self, model: FrameClassifier, config: TrainConfig, accelerator: Any) -> None:
         self.model, self.config, self.accelerator = model, config, accelerator
         self.average = AveragedModel(model, multi_avg_fn=partial(_average, config.optim.average))
-        self.wrapped, self.optimizer = accelerator.prepare(model, optimizer_of(model, config.optim))
+        self.task = WithNeighbours(model) if config.optim.context_weight else model
+        self.wrapped, self.optimizer = accelerator.prepare(self.task, optimizer_of(self.task, model.body, config.optim))
 
     @property
     def averaged(self) -> FrameClassifier:
@@ -50,7 +52,7 @@ class Learner:
         """All that learning changes."""
         scaler = self.accelerator.scaler
         return {
-            "model": self.model.state_dict(),
+            "task": self.task.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -58,7 +60,7 @@ class Learner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state, wherever its tensors lie."""
-        self.model.load_state_dict(state["model"])
+        self.task.load_state_dict(state["task"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"] is not None:
@@ -84,10 +86,10 @@ class Learner:
         for number, batch in enumerate(batches, 1):
             together = nullcontext() if number == len(batches) else self.accelerator.no_sync(self.wrapped)
             with together, _memory_told(batch, self.config):
-                loss, frame_lengths = self._loss(batch.to(self.accelerator.device))
-                if not torch.isfinite(loss):
+                loss, further, frame_lengths = self._loss(batch.to(self.accelerator.device))
+                if not torch.isfinite(loss + further):
                     raise ValueError(f"the loss is {loss.item()} in epoch {epoch + 1} on cuts {' '.join(batch.ids)}")
-                self.accelerator.backward(loss * scale)
+                self.accelerator.backward((loss + further) * scale)
             total += loss.item()
             frames += int(frame_lengths[: len(batch.ids)].sum())
         return total, frames
@@ -101,12 +103,17 @@ class Learner:
         self.optimizer.zero_grad()
         self.average.update_parameters(self.model)
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        frontend = self.model.config.frontend
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor | float, Tensor]:
+        """The loss, what a second task adds to it, both summed over the labels, and frame lengths."""
+        frontend, optim = self.model.config.frontend, self.config.optim
         torch.manual_seed(batch.seeds[0])  # dropout, too, is a function of seed, epoch and cuts
         augment = None if frontend is None else SpecAugment(self.config.spec_augment, batch.seeds, frontend)
-        logits, frame_lengths = self.wrapped(batch.waveforms, batch.lengths, log_mel_transform=augment)
-        return frame_loss(logits, batch.labels, self.config.optim.label_smoothing), frame_lengths
+        logits, *neighbours, frame_lengths = self.wrapped(batch.waveforms, batch.lengths, log_mel_transform=augment)
+        loss = frame_loss(logits, batch.labels, optim.label_smoothing)
+        further: Tensor | float = 0.0
+        if neighbours:
+            further = frame_loss(neighbours[0], neighbour_labels(batch.labels), optim.label_smoothing)
+        return loss, optim.context_weight * further, frame_lengths
 
 
 @contextmanager
@@ -160,7 +167,7 @@ def _average(decay: float, averaged: list[Tensor], current: list[Tensor], num_av
 
 
 def frame_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy summed over the labels: (B, T, P) and (B, T) with -100 for none, or (B, P) and (B,) -> scalar."""
+    """Cross-entropy summed over the labels, (..., P) and (...) with -100 for none -> scalar."""
     return F.cross_entropy(
         logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum",
         label_smoothing=label_smoothing,
@@ -174,14 +181,15 @@ def schedule(share: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min((share - warmup) / (1 - warmup), 1.0)))
 
 
-def optimizer_of(model: FrameClassifier, config: OptimConfig) -> torch.optim.Optimizer:
-    """What `config.optimizer` says, at the peak of the learning rate.
+def optimizer_of(task: nn.Module, body: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """What `config.optimizer` says, at the peak of the learning rate, for all parameters of `task`.
 
-    Weight decay is for matrices and filters only, as is usual: not for biases and normalisations.
+    Muon is for the body's matrices. Weight decay is for matrices and filters only, as is usual: not for biases and
+    normalisations.
     """
-    matrices = list(_matrices(model)) if config.optimizer == "muon" else []
+    matrices = list(_matrices(body)) if config.optimizer == "muon" else []
     taken = {id(parameter) for parameter in matrices}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    rest = [parameter for parameter in task.parameters() if id(parameter) not in taken]
     groups = [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
@@ -195,9 +203,9 @@ def optimizer_of(model: FrameClassifier, config: OptimConfig) -> torch.optim.Opt
     return _Both(muon, adamw)
 
 
-def _matrices(model: FrameClassifier) -> Iterator[nn.Parameter]:
-    """The weights of the body's linear maps and LSTMs; not the output layer's, which are rather a vector a class."""
-    for module in model.body.modules():
+def _matrices(body: nn.Module) -> Iterator[nn.Parameter]:
+    """The weights of linear maps and LSTMs; an output layer's are rather a vector a class."""
+    for module in body.modules():
         if isinstance(module, nn.Linear | nn.LSTM):
             yield from (parameter for parameter in module.parameters() if parameter.ndim == 2)
 

@@ -55,6 +55,8 @@ class OptimConfig:
         accumulate: Batches of each process whose gradients make one step: as one batch so many times as large, in no
             more memory.
         label_smoothing: Share of the target spread over all classes, [0, 1).
+        context_weight: Weight of the loss of a second task, to tell the phones before and after, see `context_task`; 0
+            for none. Not with pooling.
         average: Decay per step of the exponential moving average of the weights, which is what is scored
             and kept; 0 for none.
         mixed_precision: `no`, `bf16` or `fp16`; front end and loss stay in float32.
@@ -72,6 +74,7 @@ class OptimConfig:
     clip: float = 1.0
     accumulate: int = 1
     label_smoothing: float = 0.0
+    context_weight: float = 0.0
     average: float = 0.99
     mixed_precision: str = "no"
     save_minutes: float = 10.0
@@ -82,7 +85,7 @@ class OptimConfig:
                 raise ValueError(f"optim.{name} must be at least 1, got {getattr(self, name)}")
         if self.clip <= 0:
             raise ValueError(f"optim.clip must be positive, got {self.clip}")
-        for name in ("learning_rate", "weight_decay", "save_minutes"):
+        for name in ("learning_rate", "weight_decay", "context_weight", "save_minutes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"optim.{name} must not be negative, got {getattr(self, name)}")
         if self.optimizer not in ("adamw", "muon"):
@@ -106,6 +109,9 @@ class TrainConfig:
         wave_augment: What to make of each training utterance's waveform.
         spec_augment: What to hide of each training utterance's log-mel energies.
         optim: How to learn.
+
+    Raises:
+        ValueError: When parts do not fit each other.
     """
 
     output: str = "exp/model"
@@ -115,3 +121,7 @@ class TrainConfig:
     wave_augment: WaveAugmentConfig = field(default_factory=WaveAugmentConfig)
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        if self.optim.context_weight and self.model.pooling != "none":
+            raise ValueError("optim.context_weight needs a phone for every frame: with model.pooling there is none")

@@ -207,7 +207,7 @@ def test_a_first_step_of_muon_by_hand_and_of_adamw_for_the_rest():
     gradients = {name: torch.randn_like(parameter) for name, parameter in before.items()}
     for name, parameter in model.named_parameters():
         parameter.grad = gradients[name].clone()
-    optimizer_of(model, OptimConfig(optimizer="muon", learning_rate=0.01, weight_decay=0.1)).step()
+    optimizer_of(model, model.body, OptimConfig(optimizer="muon", learning_rate=0.01, weight_decay=0.1)).step()
     by_muon = set()
     for name, parameter in model.named_parameters():
         decay = 1 - 0.01 * 0.1 * (parameter.ndim > 1)
@@ -226,15 +226,15 @@ def test_a_first_step_of_muon_by_hand_and_of_adamw_for_the_rest():
 
 def test_muon_takes_the_matrices_of_an_lstm_and_none_where_there_is_none():
     blstm = FrameClassifier(ClassifierConfig(kind="blstm", blstm=BlstmConfig(width=4, layers=1)))
-    groups = optimizer_of(blstm, OptimConfig(optimizer="muon")).param_groups
+    groups = optimizer_of(blstm, blstm.body, OptimConfig(optimizer="muon")).param_groups
     assert [len(group["params"]) for group in groups] == [4, 1, 5]  # two directions' two; the output layer's; biases
     linear = FrameClassifier(ClassifierConfig(kind="linear"))
-    assert type(optimizer_of(linear, OptimConfig(optimizer="muon"))) is torch.optim.AdamW
+    assert type(optimizer_of(linear, linear.body, OptimConfig(optimizer="muon"))) is torch.optim.AdamW
 
 
 def test_every_parameter_has_one_optimiser():
     model = FrameClassifier(ClassifierConfig(encoder=EncoderConfig(dim=16, layers=1, position="relative")))
     for optimizer in ("adamw", "muon"):
-        groups = optimizer_of(model, OptimConfig(optimizer=optimizer)).param_groups
+        groups = optimizer_of(model, model.body, OptimConfig(optimizer=optimizer)).param_groups
         taken = [id(parameter) for group in groups for parameter in group["params"]]
         assert sorted(taken) == sorted(id(parameter) for parameter in model.parameters())
