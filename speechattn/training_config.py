@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from speechattn.augmentation import SpecAugmentConfig
-from speechattn.classifier import ClassifierConfig
+from speechattn.classifier_config import ClassifierConfig
 from speechattn.wave_augmentation import WaveAugmentConfig
 
 __all__ = ["DataConfig", "OptimConfig", "TrainConfig"]
