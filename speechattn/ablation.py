@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import mean, mode
+from statistics import mean
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -49,6 +49,7 @@ class Setting:
     Args:
         name: Of the setting.
         config: The model, the same for all seeds.
+        training: How it was trained, the same for all seeds: `section.field` -> value.
         seeds: Of the finished trainings, rising.
         accuracy: Frame accuracy on dev in %, of the epoch that training kept.
         accuracy_no_silence: The same epoch's without silence, in %.
@@ -58,6 +59,7 @@ class Setting:
 
     name: str
     config: ClassifierConfig
+    training: dict[str, Any]
     seeds: list[int]
     accuracy: list[float]
     accuracy_no_silence: list[float]
@@ -65,9 +67,10 @@ class Setting:
     folders: list[Path]
 
     @property
-    def encoder(self) -> dict[str, Any]:
-        """The encoder's fields but those of its context."""
-        return {name: value for name, value in asdict(self.config.encoder).items() if name not in CONTEXT}
+    def fields(self) -> dict[str, Any]:
+        """The encoder's fields but those of its context, and how it was trained."""
+        encoder = {name: value for name, value in asdict(self.config.encoder).items() if name not in CONTEXT}
+        return encoder | self.training
 
     @property
     def lookahead_ms(self) -> float | None:
@@ -104,20 +107,33 @@ def _read_setting(name: str, runs: dict[int, Path]) -> Setting:
     files = [(runs[seed] / CONFIG_FILE).read_text(encoding="utf-8") for seed in seeds]
     # The temperature is learned, like the weights: each seed has its own.
     configs = [replace(ClassifierConfig.from_dict(json.loads(file)), temperature=1.0) for file in files]
-    if any(config != configs[0] for config in configs):
-        raise ValueError(f"{runs[seeds[0]].parent}: the seeds trained different models, see {CONFIG_FILE} of each")
+    trainings = [_training(runs[seed] / STAMP) for seed in seeds]
+    for what, file, values in (
+        ("trained different models", CONFIG_FILE, configs),
+        ("differ in training", STAMP, trainings),
+    ):
+        if any(value != values[0] for value in values):
+            raise ValueError(f"{runs[seeds[0]].parent}: the seeds {what}, see {file} of each")
     logs = [read_log(runs[seed] / LOG_FILE) for seed in seeds]
     # Training keeps an epoch that is better on dev than all before it; so does max, which takes the first of equals.
     best = [max(rows, key=lambda row: row["dev_accuracy"]) for rows in logs]
     return Setting(
         name,
         configs[0],
+        trainings[0],
         seeds,
         [100 * row["dev_accuracy"] for row in best],
         [100 * row["dev_accuracy_no_silence"] for row in best],
         [sum(row["seconds"] for row in rows) for rows in logs],
         [runs[seed] for seed in seeds],
     )
+
+
+def _training(stamp: Path) -> dict[str, Any]:
+    """The options that a training was stamped with, of the sections that say how; `section.field` -> value."""
+    options = json.loads(stamp.read_text(encoding="utf-8")).get("options", {})
+    sections = ("wave_augment", "spec_augment", "optim")
+    return {f"{section}.{name}": value for section in sections for name, value in options.get(section, {}).items()}
 
 
 def ablation_table(settings: Sequence[Setting]) -> str:
@@ -136,7 +152,7 @@ def ablation_table(settings: Sequence[Setting]) -> str:
             spread(setting.accuracy_no_silence),
             f"{mean(setting.seconds):.0f}",
         ))  # fmt: skip
-    varied = [f"{name} {value}" for name, value in usual.items() if any(s.encoder[name] != value for s in settings)]
+    varied = [f"{name} {value}" for name, value in usual.items() if any(s.fields[name] != value for s in settings)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     if varied:
         lines = [f"Where a row does not say otherwise: {', '.join(varied)}.", "", *lines]
@@ -144,12 +160,18 @@ def ablation_table(settings: Sequence[Setting]) -> str:
 
 
 def _usual(settings: Sequence[Setting]) -> dict[str, Any]:
-    """The commonest value of each of the encoder's fields."""
-    return {name: mode(setting.encoder[name] for setting in settings) for name in settings[0].encoder}
+    """The commonest value of each field that all have: a stamp of an earlier version has fewer."""
+    names = [name for name in settings[0].fields if all(name in setting.fields for setting in settings)]
+    return {name: _mode([setting.fields[name] for setting in settings]) for name in names}
+
+
+def _mode(values: Sequence[T]) -> T:
+    """The commonest; the first of these. Lists are values, too."""
+    return max(values, key=values.count)
 
 
 def _changes(setting: Setting, usual: dict[str, Any]) -> list[str]:
-    return [f"{name} {value}" for name, value in setting.encoder.items() if value != usual[name]]
+    return [f"{name} {setting.fields[name]}" for name, value in usual.items() if setting.fields[name] != value]
 
 
 def _context(setting: Setting) -> str:

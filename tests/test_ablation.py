@@ -28,7 +28,14 @@ def configured(**encoder) -> ClassifierConfig:
     return ClassifierConfig(phones="timit39", encoder=EncoderConfig(**SMALL | encoder))
 
 
-def made(folder: Path, name: str, seed: int, epochs: list[tuple[float, float, float]], **encoder) -> Path:
+def made(
+    folder: Path,
+    name: str,
+    seed: int,
+    epochs: list[tuple[float, float, float]],
+    training: dict | None = None,
+    **encoder,
+) -> Path:
     """A training as `ablate` leaves it; epochs: accuracy, accuracy without silence, seconds."""
     run = folder / name / f"seed-{seed}"
     run.mkdir(parents=True)
@@ -36,14 +43,14 @@ def made(folder: Path, name: str, seed: int, epochs: list[tuple[float, float, fl
     (run / "config.json").write_text(json.dumps(asdict(learned)))
     rows = [f"{i},3.5,{a},{no_silence},{s}\n" for i, (a, no_silence, s) in enumerate(epochs, start=1)]
     (run / "log.csv").write_text("epoch,train_loss,dev_accuracy,dev_accuracy_no_silence,seconds\n" + "".join(rows))
-    (run / "train.done.json").write_text("{}")
+    (run / "train.done.json").write_text(json.dumps({"options": training or {}}))
     return run
 
 
 def setting(name: str, accuracy: list[float], **encoder) -> Setting:
     seeds = list(range(len(accuracy)))
     folders = [Path(f"seed-{seed}") for seed in seeds]
-    return Setting(name, configured(**encoder), seeds, accuracy, accuracy, [1.0] * len(seeds), folders)
+    return Setting(name, configured(**encoder), {}, seeds, accuracy, accuracy, [1.0] * len(seeds), folders)
 
 
 def test_rows_by_hand(tmp_path: Path) -> None:
@@ -70,6 +77,21 @@ def test_rows_by_hand(tmp_path: Path) -> None:
 """
     usual = "Where a row does not say otherwise: stack 1, score dot, normaliser softmax, position rotary.\n\n"
     assert ablation_table(read_settings(tmp_path)) == usual + HEAD + expected
+
+
+def test_changes_of_the_training_are_told_and_do_not_enter_the_plot(tmp_path: Path) -> None:
+    once = [(0.5, 0.4, 10.0)]
+    usual = {"wave_augment": {"speeds": [0.9, 1.1]}, "optim": {"average": 0.9, "epochs": 3}, "seed": 1}
+    made(tmp_path, "context-4", 0, once, usual, left=4, right=4)
+    made(tmp_path, "context-16", 0, once, usual | {"optim": {"average": 0.9, "epochs": 3, "newer": 2}})
+    made(tmp_path, "speeds", 0, [(0.1, 0.1, 1.0)], usual | {"wave_augment": {"speeds": [1.0]}})
+    settings = read_settings(tmp_path)
+    table = ablation_table(settings)
+    assert table.startswith("Where a row does not say otherwise: wave_augment.speeds [0.9, 1.1].\n\n")
+    assert "| speeds | 16 / 16; wave_augment.speeds [1.0] | 320 |" in table
+    assert "| context-16 | 16 / 16 | 320 |" in table and "newer" not in table
+    (axes,) = ablation_plot(settings).axes
+    assert [points(container) for container in axes.containers] == [[(80, 50, 50, 50), (320, 50, 50, 50)]]
 
 
 def test_where_only_the_context_varies_nothing_else_is_said() -> None:
@@ -163,5 +185,11 @@ def test_what_cannot_be_summed_up_is_one_line_and_exit_code_2(
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
         f"ablation: error: {tmp_path}/a: the seeds trained different models, see config.json of each\n"
+    )
+    made(tmp_path / "other", "a", 0, [(0.5, 0.4, 1.0)], {"optim": {"epochs": 3}})
+    made(tmp_path / "other", "a", 1, [(0.5, 0.4, 1.0)], {"optim": {"epochs": 4}})
+    assert main([str(tmp_path / "other")]) == 2
+    assert capsys.readouterr().err == (
+        f"ablation: error: {tmp_path}/other/a: the seeds differ in training, see train.done.json of each\n"
     )
     assert not (tmp_path / "ablation.md").exists()
