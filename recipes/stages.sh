@@ -4,10 +4,10 @@ set -euo pipefail
 evaluate_options+=() inspect_options+=()  # of `speechattn evaluate` and `inspect`; a recipe may set them, too
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 corpus_dir=$root/data/$corpus exp_dir=$root/exp/$recipe conf=$root/recipes/$recipe/conf/base.yaml
-mirror=${SPEECHATTN_MIRROR:-} stage=1 stop_stage=4 jobs=1
+mirror=${SPEECHATTN_MIRROR:-} init='' stage=1 stop_stage=4 jobs=1
 corpus_options=()  # of `speechattn download` and `prepare`: what follows --
 
-usage="options: --corpus-dir DIR, --exp-dir DIR, --mirror BASE, --conf FILE, --stage N, --stop-stage N, --jobs N (of ablation.sh), -- OPTIONS (of the corpus)"
+usage="options: --corpus-dir DIR, --exp-dir DIR, --mirror BASE, --conf FILE, --init MODEL, --stage N, --stop-stage N, --jobs N (of ablation.sh), -- OPTIONS (of the corpus)"
 refuse() {
   echo "run.sh: error: $1" >&2
   exit 2
@@ -17,7 +17,7 @@ while [ $# -gt 0 ]; do
     --help | -h)
       echo "$usage"
       exit ;;
-    --corpus-dir | --exp-dir | --mirror | --conf | --stage | --stop-stage | --jobs)
+    --corpus-dir | --exp-dir | --mirror | --conf | --init | --stage | --stop-stage | --jobs)
       [ $# -ge 2 ] || refuse "$1 needs a value"
       name=${1#--}
       declare "${name//-/_}=$2"
@@ -69,7 +69,7 @@ download_and_prepare() {
 
 train_and_evaluate() {
   if runs 3 train; then
-    train "$conf" "$exp_dir/model"
+    train "$conf" "$exp_dir/model" ${init:+--init "$init"}
   fi
   if runs 4 evaluate; then
     evaluate "$exp_dir" dev test

@@ -120,17 +120,27 @@ def test_a_mirror_that_is_not_there_stops_the_recipe(tmp_path):
     assert not (tmp_path / "e").exists()
 
 
-def test_models_are_trained_and_scored_seed_by_seed(tmp_path):
-    stub = tmp_path / "bin/speechattn"
+def commands_of(stages: str, *options: str, folder: Path) -> list[str]:
+    """What stages ask `speechattn` for."""
+    stub = folder / "bin/speechattn"
     stub.parent.mkdir()
-    stub.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/commands\n')
+    stub.write_text(f'#!/bin/sh\necho "$@" >> {folder}/commands\n')
     stub.chmod(0o755)
-    script = (
-        f"corpus=timit_sample recipe=timit_sample; source {RECIPES}/stages.sh --exp-dir {tmp_path}/exp;"
-        'compare_models "0 7" linear mlp'
-    )
+    script = f"corpus=timit_sample recipe=timit_sample; source {RECIPES}/stages.sh {' '.join(options)}; {stages}"
     environment = {**os.environ, "PATH": f"{stub.parent}:{os.environ['PATH']}"}
     subprocess.run(["bash", "-c", script, "run.sh"], env=environment, check=True)
+    return (folder / "commands").read_text().splitlines()
+
+
+@pytest.mark.parametrize("init", ["", "some/model"])
+def test_a_training_may_start_from_a_model(init, tmp_path):
+    options = ["--exp-dir", f"{tmp_path}/exp", "--conf", "my.yaml", "--stage", "3", "--stop-stage", "3"]
+    (command,) = commands_of("train_and_evaluate", *options, *(["--init", init] if init else []), folder=tmp_path)
+    assert command.startswith("train --config my.yaml " + (f"--init {init} --output" if init else "--output"))
+
+
+def test_models_are_trained_and_scored_seed_by_seed(tmp_path):
+    commands = commands_of('compare_models "0 7" linear mlp', "--exp-dir", f"{tmp_path}/exp", folder=tmp_path)
     expected = []
     for conf in ("linear", "mlp"):
         for seed in (0, 7):
@@ -141,4 +151,4 @@ def test_models_are_trained_and_scored_seed_by_seed(tmp_path):
                 f"--data.train {data}/train.jsonl.gz --data.dev {data}/dev.jsonl.gz",
                 f"evaluate {folder} --cuts {data}/test.jsonl.gz --report {folder}/report",
             ]
-    assert (tmp_path / "commands").read_text().splitlines() == expected
+    assert commands == expected
