@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A file's tests stay together: they share what takes long to make.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: help install quickstart test test-all lint clean
 
@@ -28,10 +30,10 @@ quickstart: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash recipes/quickstart/run.sh
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q $(PARALLEL)
 
 test-all: $(VENV)/installed-dev
-	$(BIN)/pytest -q -m "slow or not slow"
+	$(BIN)/pytest -q $(PARALLEL) -m "slow or not slow"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
