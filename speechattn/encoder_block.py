@@ -122,9 +122,7 @@ class SharedDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        if not self.training or self.share == 0:
-            return x
-        return x * _random_scale((x.shape[0], 1, x.shape[2]), self.share, like=x)
+        return _thinned(x, (x.shape[0], 1, x.shape[2]), self.share) if self.training else x
 
 
 class StochasticDepth(nn.Module):
@@ -143,11 +141,11 @@ class StochasticDepth(nn.Module):
 
     def forward(self, branch: Tensor) -> Tensor:
         """(B, T, D), what the branch would add -> (B, T, D), what it adds."""
-        if not self.training or self.probability == 0:
-            return branch
-        return branch * _random_scale((branch.shape[0], 1, 1), self.probability, like=branch)
+        return _thinned(branch, (branch.shape[0], 1, 1), self.probability) if self.training else branch
 
 
-def _random_scale(shape: tuple[int, ...], share: float, *, like: Tensor) -> Tensor:
-    """0 with probability `share`, else 1 / (1 - share)."""
-    return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - share).div_(1 - share)
+def _thinned(x: Tensor, shape: tuple[int, ...], share: float) -> Tensor:
+    """Multiply by 0 with probability `share`, else by 1 / (1 - share), drawn anew for each place of `shape`."""
+    if share == 0:
+        return x
+    return x * torch.empty(shape, dtype=x.dtype, device=x.device).bernoulli_(1 - share).div_(1 - share)

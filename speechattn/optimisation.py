@@ -87,9 +87,10 @@ class Learner:
             together = nullcontext() if number == len(batches) else self.accelerator.no_sync(self.wrapped)
             with together, _memory_told(batch, self.config):
                 loss, further, frame_lengths = self._loss(batch.to(self.accelerator.device))
-                if not torch.isfinite(loss + further):
-                    raise ValueError(f"the loss is {loss.item()} in epoch {epoch + 1} on cuts {' '.join(batch.ids)}")
-                self.accelerator.backward((loss + further) * scale)
+                whole = loss + further
+                if not torch.isfinite(whole):
+                    raise ValueError(f"the loss is {whole.item()} in epoch {epoch + 1} on cuts {' '.join(batch.ids)}")
+                self.accelerator.backward(whole * scale)
             total += loss.item()
             frames += int(frame_lengths[: len(batch.ids)].sum())
         return total, frames

@@ -48,14 +48,14 @@ def test_neighbours_are_those_of_a_loop(rows: list[list[int]]) -> None:
     assert torch.equal(neighbour_labels(labels), expected)
 
 
-def small_model() -> FrameClassifier:
-    encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=3)
-    return FrameClassifier(ClassifierConfig(encoder=encoder))
+SMALL = ClassifierConfig(
+    encoder=EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=3, dropout=0.0)
+)
 
 
 def test_scores_of_the_phones_stay_those_of_the_model():
     torch.manual_seed(0)
-    model = small_model().eval()
+    model = FrameClassifier(SMALL).eval()
     task = WithNeighbours(model).eval()
     waveforms, lengths = torch.randn(2, 4000), torch.tensor([4000, 3000])
     logits, neighbours, frame_lengths = task(waveforms, lengths)
@@ -82,30 +82,42 @@ def cross_entropy_by_loop(logits: np.ndarray, labels: np.ndarray) -> float:
     return total
 
 
-def test_the_two_losses_are_weighed_and_only_the_first_is_told():
-    encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=3, dropout=0.0)
+def learner_and_batch() -> tuple[Learner, Batch]:
+    """Without anything that is drawn; the second utterance is shorter, and has frames without a label."""
     config = TrainConfig(
-        model=ClassifierConfig(encoder=encoder),
+        model=SMALL,
         spec_augment=SpecAugmentConfig(freq_masks=0, time_masks_per_s=0),
         optim=OptimConfig(context_weight=0.3),
     )
     torch.manual_seed(0)
     learner = Learner(FrameClassifier(config.model), config, Accelerator())
+    learner.wrapped.train()
     labels = torch.randint(0, 41, (2, 5)).repeat_interleave(4, dim=1)
     labels[1, 10:] = IGNORED
     waveforms = torch.randn(2, 400 + 19 * 160) / 10
-    batch = Batch(["a", "b"], waveforms, torch.tensor([waveforms.shape[1], 2000]), labels, [0, 0], 2.0)
-    learner.wrapped.train()
+    return learner, Batch(["a", "b"], waveforms, torch.tensor([waveforms.shape[1], 2000]), labels, [0, 0], 2.0)
+
+
+def test_a_second_loss_that_is_not_finite_is_refused_as_the_first():
+    learner, batch = learner_and_batch()
+    with torch.no_grad():
+        learner.task.output.bias[0] = torch.nan
+    with pytest.raises(ValueError, match="the loss is nan in epoch 3 on cuts a b"):
+        learner.backward([batch], 30, 2)
+
+
+def test_the_two_losses_are_weighed_and_only_the_first_is_told():
+    learner, batch = learner_and_batch()
     told, _ = learner.backward([batch], 30, 0)
     gradients = {name: parameter.grad.clone() for name, parameter in learner.task.named_parameters()}
 
     logits, neighbours, _ = learner.task(batch.waveforms, batch.lengths)
-    around = torch.tensor([neighbours_by_loop(row) for row in labels.tolist()])
-    first = cross_entropy_by_loop(logits.detach().numpy(), labels.numpy())
+    around = torch.tensor([neighbours_by_loop(row) for row in batch.labels.tolist()])
+    first = cross_entropy_by_loop(logits.detach().numpy(), batch.labels.numpy())
     assert told == pytest.approx(first, rel=1e-5)
     expected = sum(
         weight * F.cross_entropy(scores.flatten(0, -2), target.flatten(), reduction="sum", ignore_index=IGNORED)
-        for weight, scores, target in ((1, logits, labels), (0.3, neighbours, around))
+        for weight, scores, target in ((1, logits, batch.labels), (0.3, neighbours, around))
     )
     assert expected.item() > first + 1
     learner.task.zero_grad()
