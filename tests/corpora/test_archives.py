@@ -50,7 +50,9 @@ def test_damage_in_the_middle_of_a_tar_is_noticed(tmp_path):
     assert only_files(tmp_path) == ["toy.tar.gz"]
 
 
-@pytest.mark.parametrize("content", [b"no archive at all" * 99, gzip.compress(b"no tar inside" * 99)], ids=["text", "gzip"])
+@pytest.mark.parametrize(
+    "content", [b"no archive at all" * 99, gzip.compress(b"no tar inside" * 99)], ids=["text", "gzip"]
+)
 def test_something_else_is_no_archive(tmp_path, content):
     (tmp_path / "toy.tar.gz").write_bytes(content)
     with pytest.raises(ArchiveError, match="damaged or cut short"):
