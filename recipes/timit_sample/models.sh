@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# The encoder and what it must beat, side by side, three seeds of each; an hour and a half on one core.
+# RESULTS.md says what came of it.
+corpus=timit_sample recipe=timit_sample
+source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
+download_and_prepare
+compare_models "0 1 2" base linear mlp window_mlp blstm tdnn full_attention
+python -m speechattn.results "$exp_dir/models"
