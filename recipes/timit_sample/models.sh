@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# The encoder and what it must beat, side by side, three seeds of each; an hour and a half on one core.
-# RESULTS.md says what came of it.
+# The encoder and what it must beat, side by side, three seeds of each; a row of RESULTS.md for each that is scored on test.
 corpus=timit_sample recipe=timit_sample
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
 download_and_prepare
