@@ -14,9 +14,11 @@ from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.cli import main
 from speechattn.corpora.manifest import read_cuts
 from speechattn.corpora.shards import read_shards, write_shards
+from speechattn.cut_prediction import predict_cuts, predict_frames
 from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
-from speechattn.prediction import by_stem, predict_cuts, predict_files, predict_frames
+from speechattn.prediction import Wanted, predict_files
+from speechattn.recordings import find_recordings
 from speechattn.smoothing import phonotactics_of
 
 
@@ -33,7 +35,7 @@ def test_files_are_the_frames_of_the_model(model_folder, tmp_path):
     model = FrameClassifier.from_pretrained(model_folder)
     samples = 0.1 * np.random.default_rng(0).standard_normal(9000).astype(np.float32)
     soundfile.write(tmp_path / "a b.wav", samples, 16000, subtype="FLOAT")
-    assert predict_files(model, by_stem([tmp_path / "a b.wav"]), formats=["json", "ctm"], output=tmp_path / "out") == []
+    assert predict_files(model, find_recordings([tmp_path / "a b.wav"]), Wanted(["json", "ctm"]), output=tmp_path / "out") == []
     segments = read_json(tmp_path / "out/a b.json")
     posteriors = model.posteriors(samples)
     frames = [model.phones.symbols[index] for index in posteriors.argmax(axis=1)]

@@ -16,6 +16,7 @@ from lhotse import Features
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.cli import main
 from speechattn.corpora.manifest import read_cuts, save_cuts
+from speechattn.cut_prediction import predict_cuts, predict_frames
 from speechattn.cuts import cut_features, cut_labels, long_enough
 from speechattn.data import Batches
 from speechattn.encoder import EncoderConfig
@@ -23,7 +24,7 @@ from speechattn.evaluation import evaluate
 from speechattn.frontend import Mfcc, ReadyFeatures
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
-from speechattn.prediction import predict_cuts, predict_files, predict_frames
+from speechattn.prediction import predict_files
 from speechattn.training import DataConfig, OptimConfig, TrainConfig, train
 from speechattn.wave_augmentation import WaveAugmentConfig
 
