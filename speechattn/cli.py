@@ -72,4 +72,5 @@ _COMMANDS = {
         "say whether one of two models is better on cuts, or could be by chance",
     ),
     "predict": (use.add_predict, use.predict, "find the phones of audio files"),
+    "stream": (use.add_stream, use.stream, "print the phones of live speech as they become final"),
 }

@@ -9,7 +9,8 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO
+from io import BufferedIOBase
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -99,16 +100,15 @@ class LiveSegments:
         return [Segment(*row) for row in zip(phones, starts, ends, means.tolist()[: len(ends)], strict=True)]
 
 
-def pcm(file: BinaryIO, sample_rate: int) -> Iterator[np.ndarray]:
+def pcm(file: BufferedIOBase, sample_rate: int) -> Iterator[np.ndarray]:
     """Raw samples from a pipe as they come, (n,) int16, at most a tenth of a second at a time.
 
     Args:
         file: Of 16-bit little-endian samples of one channel; a byte too many at the end is dropped.
         sample_rate: Theirs, in Hz.
     """
-    read = getattr(file, "read1", file.read)  # what is there, instead of waiting for all
     odd = b""
-    while piece := read(2 * round(PIECE_S * sample_rate)):
+    while piece := file.read1(2 * round(PIECE_S * sample_rate)):  # what is there, instead of waiting for all
         piece = odd + piece
         whole = len(piece) // 2 * 2
         odd = piece[whole:]

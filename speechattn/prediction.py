@@ -14,12 +14,12 @@ from tqdm import tqdm
 from speechattn.alignment import Segment
 from speechattn.alignment_files import write_audacity, write_csv, write_ctm, write_json, write_textgrid
 from speechattn.classifier import FrameClassifier
-from speechattn.long_audio import recording_posteriors, recording_segments
+from speechattn.long_audio import Heard, recording_posteriors, recording_segments
 from speechattn.plots import plot_prediction, save_figure
 from speechattn.relabelling import in_ipa, ipa_symbols, speech_and_silence
 from speechattn.stages import atomic_path
 
-__all__ = ["FORMATS", "POSTERIORS", "Wanted", "predict_files", "predict_segments"]
+__all__ = ["FORMATS", "POSTERIORS", "Wanted", "predict_files"]
 
 FORMATS: dict[str, tuple[str, Callable[[Path, list[Segment]], None]]] = {
     "textgrid": (".TextGrid", write_textgrid),
@@ -63,6 +63,8 @@ class Wanted:
 
     def check(self, model: FrameClassifier) -> None:
         """Refuse, by a ValueError, what the model cannot give."""
+        if model.feature_dim is not None:
+            raise ValueError("the model has no front end: it takes features, not audio")
         if self.smooth:
             model.known_phonotactics()
         if model.pooling is not None and (self.plot or POSTERIORS in self.formats or self.speech_only):
@@ -106,18 +108,21 @@ def predict_files(
         torch.set_num_threads(threads)  # OpenMP's are of each thread that asks
         try:
             if output is None:
-                return predict_segments(model, recordings[name], wanted)
-            _write(model, recordings[name], wanted, Path(output) / name)
+                segments = recording_segments(
+                    model, recordings[name], channel=wanted.channel, smooth=wanted.smooth, heard=bar.update
+                )
+                return _renamed(model, segments, wanted)
+            _write(model, recordings[name], wanted, Path(output) / name, bar.update)
             return []
         except ValueError as error:
             return str(error)
 
     threads, failures = max(torch.get_num_threads() // num_jobs, 1), []
-    bar = tqdm(total=len(recordings), unit="file", leave=False, disable=None if output else True)
+    seconds = sum(_duration(model, path) for path in recordings.values())
+    bar = tqdm(total=round(seconds), unit="s", leave=False, disable=None if output else True)
     with bar, ThreadPoolExecutor(num_jobs) as pool:
         try:
             for name, result in zip(recordings, pool.map(predict, recordings), strict=True):
-                bar.update()
                 if isinstance(result, str):
                     failures.append(result)
                 elif output is None:
@@ -128,10 +133,12 @@ def predict_files(
     return failures
 
 
-def predict_segments(model: FrameClassifier, path: Path, wanted: Wanted) -> list[Segment]:
-    """The segments of one recording, as they are wanted; raises what `FrameClassifier.classify` raises."""
-    segments = recording_segments(model, path, channel=wanted.channel, smooth=wanted.smooth)
-    return _renamed(model, segments, wanted)
+def _duration(model: FrameClassifier, path: Path) -> float:
+    """Seconds of a file, 0 of one that cannot be read."""
+    try:
+        return model.duration(path)
+    except ValueError:
+        return 0.0
 
 
 def _renamed(model: FrameClassifier, segments: list[Segment], wanted: Wanted) -> list[Segment]:
@@ -140,21 +147,22 @@ def _renamed(model: FrameClassifier, segments: list[Segment], wanted: Wanted) ->
     return in_ipa(segments) if wanted.symbols == "ipa" else segments
 
 
-def _write(model: FrameClassifier, path: Path, wanted: Wanted, target: Path) -> None:
+def _write(model: FrameClassifier, path: Path, wanted: Wanted, target: Path, heard: Heard) -> None:
     """All files of one recording; `target` lacks their suffixes."""
+    channel, smooth = wanted.channel, wanted.smooth
     if not (wanted.plot or POSTERIORS in wanted.formats):
-        segments = predict_segments(model, path, wanted)
+        segments = recording_segments(model, path, channel=channel, smooth=smooth, heard=heard)
     else:
-        posteriors = recording_posteriors(model, path, channel=wanted.channel)
-        segments = model.segments(posteriors, model.duration(path), smooth=wanted.smooth)
+        posteriors = recording_posteriors(model, path, channel=channel, heard=heard)
+        segments = model.segments(posteriors, model.duration(path), smooth=smooth)
         if wanted.plot:
-            samples = model.samples(path, channel=wanted.channel)
+            samples = model.samples(path, channel=channel)
             picture = plot_prediction(samples, posteriors, segments, model.phones.symbols, model.frontend.geometry)
             save_figure(picture, _with_suffix(target, ".png"))
         if POSTERIORS in wanted.formats:
             with atomic_path(_with_suffix(target, ".npy")) as temporary, open(temporary, "wb") as file:
                 np.save(file, posteriors)
-        segments = _renamed(model, segments, wanted)
+    segments = _renamed(model, segments, wanted)
     for name in wanted.formats:
         if name != POSTERIORS:
             suffix, write = FORMATS[name]

@@ -8,8 +8,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jsonargparse import ArgumentParser
 
@@ -152,7 +153,7 @@ def stream(arguments: Any) -> None:
     model = _model(arguments)
     rate = model.frontend.geometry.sample_rate
     if arguments.source == "-":
-        pieces = pcm(sys.stdin.buffer, rate)
+        pieces = pcm(cast(BufferedIOBase, sys.stdin.buffer), rate)
     else:
         device = arguments.device
         pieces = microphone(rate, device=int(device) if device and device.isdecimal() else device)
