@@ -17,6 +17,7 @@ import numpy as np
 from speechattn.alignment import Segment, runs_of_frames
 from speechattn.interruption import Interruption
 from speechattn.relabelling import ipa_symbols
+from speechattn.smoothing import SmoothingStream
 
 if TYPE_CHECKING:
     from speechattn.classifier import FrameClassifier
@@ -36,18 +37,22 @@ class LiveSegments:
 
     Args:
         model: In eval mode.
+        smooth: See `FrameClassifier.classify`; smoothed decisions are final later, once no later frame can change them.
 
     Attributes:
         num_samples: Taken so far.
 
     Raises:
-        ValueError: When the model needs the whole recording before its first frame, or is in training mode.
+        ValueError: When the model needs the whole recording before its first frame, is in training mode, or cannot
+            smooth.
     """
 
-    def __init__(self, model: FrameClassifier) -> None:
-        self._posteriors = model.stream()
+    def __init__(self, model: FrameClassifier, *, smooth: bool = False) -> None:
+        self._stream = model.stream()
+        self._smoothing = SmoothingStream(model.known_phonotactics()) if smooth else None
         self._symbols, self._geometry = model.phones.symbols, model.frontend.geometry
-        self._classes = np.empty(0, dtype=np.int64)  # of the frames whose phone is not final
+        self._posteriors = np.empty((0, len(self._symbols)), dtype=np.float32)  # of frames that are not decided
+        self._classes = np.empty(0, dtype=np.int64)  # of those that are, and whose phone goes on
         self._confidences = np.empty(0, dtype=np.float32)
         self._given, self._start = 0, 0.0  # frames before those, and the seconds at which their phone begins
         self.num_samples = 0
@@ -61,13 +66,10 @@ class LiveSegments:
         Raises:
             ValueError: When the samples do not fit, or `flush` came before.
         """
-        self._take(self._posteriors.push(samples))
+        posteriors = np.exp(self._stream.push(samples))
         self.num_samples += len(samples)
-        firsts, means = runs_of_frames(self._classes, self._confidences)
-        if len(firsts) < 2:
-            return []
-        ends = self._geometry.first_owned(self._given + firsts[1:]) / self._geometry.sample_rate
-        return self._give(firsts, means, ends.tolist())
+        self._decide(posteriors, last=False)
+        return self._final()
 
     def flush(self, duration: float | None = None) -> list[Segment]:
         """End the recording and give its last phones; none of a recording of less than a frame. Once.
@@ -76,27 +78,36 @@ class LiveSegments:
             duration: Seconds that the recording lasts, where it had another sample rate; None: as many as there were
                 samples.
         """
-        self._take(self._posteriors.flush())
+        self._decide(np.exp(self._stream.flush()), last=True)
+        end = self.num_samples / self._geometry.sample_rate if duration is None else duration
+        return self._final(end)
+
+    def _decide(self, posteriors: np.ndarray, *, last: bool) -> None:
+        """Take posteriors, and decide for as many of the oldest frames as can be; with `last` for all."""
+        classes = posteriors.argmax(axis=1)
+        if self._smoothing is not None:
+            classes = self._smoothing.push(posteriors)
+            classes = np.concatenate([classes, self._smoothing.flush()]) if last else classes
+        waiting = np.concatenate([self._posteriors, posteriors])
+        self._classes = np.concatenate([self._classes, classes])
+        self._confidences = np.concatenate([self._confidences, waiting[np.arange(len(classes)), classes]])
+        self._posteriors = waiting[len(classes) :]
+
+    def _final(self, end: float | None = None) -> list[Segment]:
+        """The phones that have ended; with the recording's end also the last one."""
         firsts, means = runs_of_frames(self._classes, self._confidences)
         if len(firsts) == 0:
             return []
-        ends = self._geometry.first_owned(self._given + firsts[1:]) / self._geometry.sample_rate
-        end = self.num_samples / self._geometry.sample_rate if duration is None else duration
-        return self._give(firsts, means, [*ends.tolist(), end])
-
-    def _take(self, log_posteriors: np.ndarray) -> None:
-        decided = log_posteriors.argmax(axis=1)
-        confidences = np.exp(log_posteriors[np.arange(len(decided)), decided])
-        self._classes = np.concatenate([self._classes, decided])
-        self._confidences = np.concatenate([self._confidences, confidences])
-
-    def _give(self, firsts: np.ndarray, means: np.ndarray, ends: list[float]) -> list[Segment]:
-        """The phones that end at `ends`; those after them stay."""
+        ends = (self._geometry.first_owned(self._given + firsts[1:]) / self._geometry.sample_rate).tolist()
+        if end is not None:
+            ends.append(end)
+        if not ends:
+            return []
         starts = [self._start, *ends[:-1]]
         phones = [self._symbols[index] for index in self._classes[firsts[: len(ends)]]]
-        kept = firsts[len(ends)] if len(ends) < len(firsts) else len(self._classes)
+        kept = len(self._classes) if end is not None else int(firsts[-1])
         self._classes, self._confidences = self._classes[kept:], self._confidences[kept:]
-        self._given, self._start = self._given + int(kept), ends[-1]
+        self._given, self._start = self._given + kept, ends[-1]
         return [Segment(*row) for row in zip(phones, starts, ends, means.tolist()[: len(ends)], strict=True)]
 
 
@@ -139,7 +150,9 @@ def microphone(sample_rate: int, *, device: int | str | None = None) -> Iterator
         raise ValueError(f"no microphone: {error}; `python -m sounddevice` lists what there is") from error
 
 
-def print_live(model: FrameClassifier, pieces: Iterable[np.ndarray], *, symbols: str = "model") -> list[float]:
+def print_live(
+    model: FrameClassifier, pieces: Iterable[np.ndarray], *, smooth: bool = False, symbols: str = "model"
+) -> list[float]:
     """Print `start end phone confidence latency` for each phone as it becomes final; Ctrl-C ends the recording, too.
 
     Latency is how many seconds of audio had come since the phone's end, and the time that computing took.
@@ -147,15 +160,16 @@ def print_live(model: FrameClassifier, pieces: Iterable[np.ndarray], *, symbols:
     Args:
         model: In eval mode.
         pieces: (n,) samples at the model's rate, one after the other.
+        smooth: See `LiveSegments`.
         symbols: See `prediction.Wanted`.
 
     Returns:
         The latencies, in seconds.
 
     Raises:
-        ValueError: When the model cannot stream, or has phones without IPA symbols.
+        ValueError: When the model cannot stream or smooth, or has phones without IPA symbols.
     """
-    live, rate = LiveSegments(model), model.frontend.geometry.sample_rate
+    live, rate = LiveSegments(model, smooth=smooth), model.frontend.geometry.sample_rate
     names = {phone: phone for phone in model.phones.symbols}
     if symbols == "ipa":
         names = ipa_symbols(names)

@@ -34,16 +34,16 @@ def recording_segments(
 ) -> list[Segment]:
     """What `FrameClassifier.classify` gives for a file, up to rounding; of a file of hours, too.
 
-    Beyond the segments, memory does not grow with the file. It does when the model needs the whole recording before
-    its first frame (`lookahead` is None), and, by the posteriors, with `smooth`.
+    Beyond the segments, memory does not grow with the file, unless the model needs the whole recording before its first
+    frame (`lookahead` is None).
 
     Raises:
         ValueError: As for `FrameClassifier.classify`.
     """
     duration = model.duration(path)
-    if smooth or not _in_blocks(model, duration):
+    if not _in_blocks(model, duration):
         return model.segments(recording_posteriors(model, path, channel=channel, heard=heard), duration, smooth=smooth)
-    live, segments = LiveSegments(model), []
+    live, segments = LiveSegments(model, smooth=smooth), []
     for block, seconds in _blocks(model, path, channel):
         segments += live.push(block)
         heard(seconds)

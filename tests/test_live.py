@@ -20,6 +20,7 @@ from refused import refused
 
 from speechattn import FrameClassifier
 from speechattn.live import LiveSegments, microphone, pcm, print_live
+from speechattn.smoothing import phonotactics_of
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,8 @@ def model(model_folder) -> FrameClassifier:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(6)
+    labels = np.random.default_rng(0).integers(0, len(model.phones), 500).repeat(3)
+    model.phonotactics = phonotactics_of([labels], len(model.phones))
     return model
 
 
@@ -43,11 +46,11 @@ def in_pieces(live, samples, sizes):
     return [*given_out, live.push(samples[ends[-1] :]), live.flush()]
 
 
-@given(num_samples=st.integers(400, 9000), sizes=st.lists(st.integers(0, 3000), max_size=8))
-def test_any_pieces_give_the_segments_of_the_whole(model, num_samples, sizes):
+@given(num_samples=st.integers(400, 9000), sizes=st.lists(st.integers(0, 3000), max_size=8), smooth=st.booleans())
+def test_any_pieces_give_the_segments_of_the_whole(model, num_samples, sizes, smooth):
     samples = noise(num_samples)
-    segments = sum(in_pieces(LiveSegments(model), samples, sizes), [])
-    expected = model.classify(samples)
+    segments = sum(in_pieces(LiveSegments(model, smooth=smooth), samples, sizes), [])
+    expected = model.classify(samples, smooth=smooth)
     assert [segment[:3] for segment in segments] == [segment[:3] for segment in expected]
     assert [segment.confidence for segment in segments] == pytest.approx([s.confidence for s in expected], abs=1e-5)
 
@@ -65,8 +68,9 @@ def test_a_phone_is_given_when_the_next_ones_first_frame_is_final(model):
 
 
 def test_nothing_comes_of_less_than_a_frame_and_an_end_may_be_told(model):
-    live = LiveSegments(model)
-    assert live.push(noise(399)) == [] and live.flush() == []
+    for smooth in (False, True):
+        live = LiveSegments(model, smooth=smooth)
+        assert live.push(noise(399)) == [] and live.flush() == []
     live = LiveSegments(model)
     live.push(noise(800))
     assert live.flush(duration=0.0503)[-1].end == 0.0503

@@ -9,11 +9,14 @@ import soundfile
 from speechattn import FrameClassifier, long_audio
 from speechattn.audio import AudioError, audio_blocks, load_audio
 from speechattn.long_audio import recording_posteriors, recording_segments
+from speechattn.smoothing import phonotactics_of
 
 
 @pytest.fixture(scope="module")
 def model(model_folder):
-    return FrameClassifier.from_pretrained(model_folder)
+    model = FrameClassifier.from_pretrained(model_folder)
+    model.phonotactics = phonotactics_of([np.arange(41).repeat(3)], len(model.phones))
+    return model
 
 
 def write(path, seconds, rate=16000, channels=1):
@@ -54,6 +57,8 @@ def test_blocks_give_what_one_piece_gives(model, tmp_path, monkeypatch, rate):
     np.testing.assert_allclose(recording_posteriors(model, path), posteriors, atol=1e-5)
     found = recording_segments(model, path)
     assert [segment[:3] for segment in found] == [segment[:3] for segment in segments]
+    smooth = recording_segments(model, path, smooth=True)
+    assert [segment[:3] for segment in smooth] == [segment[:3] for segment in model.classify(path, smooth=True)]
     assert found[-1].end == model.duration(path)
 
 

@@ -140,6 +140,7 @@ def add_stream(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--device", type=str, help="of the microphone: number or part of the name, see `python -m sounddevice`"
     )
+    parser.add_argument("--smooth", action="store_true", help="decide for phones that follow and last as in training")
     parser.add_argument("--right", type=int, help=RIGHT_HELP)
     parser.add_argument("--symbols", type=str, default="model", help="ipa: the International Phonetic Alphabet's")
 
@@ -157,4 +158,4 @@ def stream(arguments: Any) -> None:
     else:
         device = arguments.device
         pieces = microphone(rate, device=int(device) if device and device.isdecimal() else device)
-    print_live(model, pieces, symbols=arguments.symbols)
+    print_live(model, pieces, smooth=arguments.smooth, symbols=arguments.symbols)
