@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from speechattn import FrameClassifier, Interval, LiveSegments, Mfcc, Segment, frame_labels
 from speechattn.attention import band_mask
@@ -191,6 +192,7 @@ if __name__ == "__main__":
     save_figure(frames(), here / "frames.png")
     if len(sys.argv) > 1:
         folder, boxed = Path(sys.argv[1]), FrameClassifier.from_pretrained("speechocean762-small")
-        save_figure(tour_comparison(folder), here / "tour_comparison.png")
+        save_figure(tour_comparison(folder), comparison := here / "tour_comparison.png")
+        Image.open(comparison).convert("RGB").quantize(128).save(comparison, optimize=True)  # a third of the size
         save_figure(tour_phones(folder), here / "tour_phones.png")
         save_figure(tour_live(folder, boxed), here / "tour_live.png")
