@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LEFT, RIGHT, FRAMES = 3, 1, 16  # of the drawings
 BLOCK, LAYERS = 4, 3
+PHONES = [Interval(0, 500, "SIL"), Interval(500, 870, "S"), Interval(870, 1440, "IY")]
+SHOWN = 5  # frames of each preset
 BLUE, ORANGE, PALE, WHITE = "#0072b2", "#e69f00", "#bcd7e8", "#ffffff"  # apart for the colour-blind, and in grey
 
 
@@ -100,10 +102,6 @@ def _squares(axes: Axes, values: np.ndarray, colours: list[str]) -> None:
     axes.set_yticks(np.arange(FRAMES) - 0.5, minor=True)
     axes.grid(which="minor", color="0.85", linewidth=0.6)
     axes.tick_params(which="minor", length=0)
-
-
-PHONES = [Interval(0, 500, "SIL"), Interval(500, 870, "S"), Interval(870, 1440, "IY")]  # of the drawing of frames
-SHOWN = 5  # frames of each preset
 
 
 def frames() -> Figure:

@@ -21,15 +21,11 @@ LINKED = ("docs/*.png", "docs/*.json", "docs/*.css", "recipes/*.sh", "recipes/*/
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The pages by their paths from the top of the repository, instead of those below docs/ alone."""
-    of_theme = [file for file in files if file.src_dir != config.docs_dir]
-    paths = sorted(path for pattern in (*PAGES, *LINKED) for path in ROOT.glob(pattern))
-    return Files(
-        of_theme
-        + [
-            File(path.relative_to(ROOT).as_posix(), str(ROOT), config.site_dir, config.use_directory_urls)
-            for path in paths
-        ]
-    )
+    kept = Files([file for file in files if file.src_dir != config.docs_dir])  # the theme's
+    for path in sorted(path for pattern in (*PAGES, *LINKED) for path in ROOT.glob(pattern)):
+        name = path.relative_to(ROOT).as_posix()
+        kept.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
+    return kept
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

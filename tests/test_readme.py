@@ -46,11 +46,15 @@ def test_the_examples_of_a_page_run_one_after_the_other(page, stand_ins, capsys)
 
 
 def test_the_pages_that_should_have_examples_have_them():
-    counts = {page: len(examples) for page, examples in EXAMPLES.items()}
-    assert counts["README.md"] >= 5 and counts["docs/frontend.md"] >= 6 and counts["docs/attention.md"] >= 6
-    assert counts["docs/questions.md"] >= 8 and {"docs/tour.md", "docs/prediction.md", "docs/own_data.md"} <= set(
-        counts
-    )
+    least = {
+        "README.md": 5,
+        "docs/attention.md": 6,
+        "docs/frontend.md": 6,
+        "docs/own_data.md": 2,
+        "docs/questions.md": 9,
+    }
+    for page, number in (least | {"docs/tour.md": 1, "docs/prediction.md": 3}).items():
+        assert len(EXAMPLES[page]) >= number, page
 
 
 def test_make_knows_its_commands():
