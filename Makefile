@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 # A file's tests stay together: they share what takes long to make.
 PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help install quickstart test test-all lint clean
+.PHONY: help install quickstart test test-all docs lint clean
 
 help:
 	@echo "make quickstart   train and score a phone classifier on synthetic speech, about 5 minutes"
 	@echo "make test         run the tests, a few minutes"
 	@echo "make test-all     run the slow tests too"
+	@echo "make docs         make a site of the documentation: site/index.html"
 	@echo "make install      only set up $(VENV)"
 	@echo "make lint         ruff and mypy"
 	@echo "make clean        remove $(VENV) and caches"
@@ -26,6 +27,10 @@ $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	@touch $@
 
+$(VENV)/installed-docs: pyproject.toml $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	@touch $@
+
 quickstart: $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash recipes/quickstart/run.sh
 
@@ -35,10 +40,13 @@ test: $(VENV)/installed-dev
 test-all: $(VENV)/installed-dev
 	$(BIN)/pytest -q $(PARALLEL) -m "slow or not slow"
 
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

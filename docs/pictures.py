@@ -1,23 +1,34 @@
-"""The drawings of the documentation, one function a picture: python docs/pictures.py writes them beside this file."""
+"""The drawings of the documentation, one function a picture: python docs/pictures.py writes them beside this file.
+
+With the folder that the quickstart left, python docs/pictures.py exp/quickstart, those of the tour as well: they are of
+its synthetic speech and its model; how live phones come is that of the model that comes with the package.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
+from speechattn import FrameClassifier, Interval, LiveSegments, Mfcc, Segment, frame_labels
 from speechattn.attention import band_mask
-from speechattn.plots import save_figure
+from speechattn.corpora.manifest import phone_intervals, read_cuts, recording_file
+from speechattn.plots import plot_comparison, plot_phones, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEFT, RIGHT, FRAMES = 3, 1, 16  # of the drawings
 BLOCK, LAYERS = 4, 3
+PHONES = [Interval(0, 500, "SIL"), Interval(500, 870, "S"), Interval(870, 1440, "IY")]
+SHOWN = 5  # frames of each preset
 BLUE, ORANGE, PALE, WHITE = "#0072b2", "#e69f00", "#bcd7e8", "#ffffff"  # apart for the colour-blind, and in grey
 
 
@@ -93,5 +104,93 @@ def _squares(axes: Axes, values: np.ndarray, colours: list[str]) -> None:
     axes.tick_params(which="minor", length=0)
 
 
+def frames() -> Figure:
+    """Where the first frames of a signal lie, by three presets, and the phone that labels each."""
+    presets = {
+        "kaldi": Mfcc("kaldi"),
+        "kaldi,\nsnip_edges=False": Mfcc("kaldi", snip_edges=False),
+        "librosa": Mfcc("librosa"),
+    }
+    figure = Figure(figsize=(9.0, 5.0), layout="constrained")
+    axes = figure.subplots(len(presets) + 1, 1, sharex=True, height_ratios=[0.6, *[2] * len(presets)])
+    colours = {"SIL": "0.75", "S": ORANGE, "IY": PALE}
+    for start, end, symbol in PHONES:
+        axes[0].barh(0, end - start, left=start, height=0.8, color=colours[symbol])
+        axes[0].text((start + end) / 2, 0, symbol, ha="center", va="center")
+    axes[0].set_ylabel("phones", rotation=0, ha="right", va="center")
+    for row, (name, mfcc) in zip(axes[1:], presets.items(), strict=True):
+        geometry = mfcc.geometry
+        labels = frame_labels(PHONES, PHONES[-1].end, {"SIL": 0, "S": 1, "IY": 2}, geometry=geometry)
+        for t, label in enumerate(labels[:SHOWN]):
+            start, centre = t * geometry.hop - geometry.left, geometry.first_centre + t * geometry.hop
+            row.barh(t, geometry.window, left=start, height=0.7, color=colours[PHONES[label].symbol])
+            row.plot(centre, t, "o", color="black", markersize=4)
+            row.text(start + geometry.window - 8, t, str(centre), ha="right", va="center", fontsize=8)
+        row.set(ylim=(SHOWN - 0.4, -0.6), yticks=range(SHOWN))
+        row.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=12)
+    for each in axes:
+        each.axvspan(-250, 0, color="0.93", linewidth=0, zorder=0)
+        each.spines[["top", "right", "left"]].set_visible(False)
+        each.tick_params(left=False)
+        for boundary in PHONES[1:]:
+            each.axvline(boundary.start, color="black", linewidth=0.7, linestyle=":")
+    axes[0].set(yticks=[], xlim=(-250, PHONES[-1].end))
+    axes[0].text(-125, 0, "before the signal", ha="center", va="center", fontsize=8)
+    axes[-1].set_xlabel("sample (160 are 10 ms)")
+    return figure
+
+
+def tour_comparison(quickstart: Path) -> Figure:
+    """The phones that are spoken in an utterance of the quickstart's test set, and those that its model finds."""
+    cut = _shortest(quickstart)
+    model = FrameClassifier.from_pretrained(quickstart / "model")
+    rate = model.frontend.geometry.sample_rate
+    spoken = [Segment(symbol, start / rate, end / rate) for start, end, symbol in phone_intervals(cut, rate)]
+    path = recording_file(cut)
+    return plot_comparison(model.samples(path), spoken, model.classify(path), model.frontend.geometry)
+
+
+def tour_phones(quickstart: Path) -> Figure:
+    """How often the quickstart's model is right on each phone."""
+    return plot_phones(json.loads((quickstart / "report/test.json").read_text(encoding="utf-8")))
+
+
+def tour_live(quickstart: Path, model: FrameClassifier) -> Figure:
+    """When each phone of an utterance was spoken, and when it was known, smoothed, in pieces of 0.1 s."""
+    samples = model.samples(recording_file(_shortest(quickstart)))
+    rate = model.frontend.geometry.sample_rate
+    live, told = LiveSegments(model, smooth=True), []
+    for first in range(0, len(samples), rate // 10):
+        segments = live.push(samples[first : first + rate // 10])
+        told += [(segment, live.num_samples / rate) for segment in segments]
+    told += [(segment, len(samples) / rate) for segment in live.flush()]
+    figure = Figure(figsize=(9.0, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for row, (segment, known) in enumerate(told):
+        axes.barh(row, segment.end - segment.start, left=segment.start, height=0.8, color=BLUE)
+        axes.plot([segment.end, known], [row, row], color=ORANGE, linewidth=1.2)
+        axes.plot(known, row, "o", color=ORANGE, markersize=4)
+        axes.text(segment.start - 0.01, row, segment.phone, ha="right", va="center", fontsize=7)
+    axes.plot([], [], color=BLUE, linewidth=6, label="spoken")
+    axes.plot([], [], "o-", color=ORANGE, linewidth=1.2, markersize=4, label="known")
+    axes.legend(loc="upper right")
+    axes.set(xlabel="time, s", ylim=(len(told) - 0.2, -0.8), yticks=[], xlim=(-0.1, len(samples) / rate + 0.05))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def _shortest(quickstart: Path) -> Any:
+    """The shortest cut of the quickstart's test set."""
+    return min(read_cuts(quickstart / "data/test.jsonl.gz"), key=lambda cut: (cut.num_samples, cut.id))
+
+
 if __name__ == "__main__":
-    save_figure(attention_mask(), Path(__file__).with_name("attention_mask.png"))
+    here = Path(__file__).parent
+    save_figure(attention_mask(), here / "attention_mask.png")
+    save_figure(frames(), here / "frames.png")
+    if len(sys.argv) > 1:
+        folder, boxed = Path(sys.argv[1]), FrameClassifier.from_pretrained("speechocean762-small")
+        save_figure(tour_comparison(folder), comparison := here / "tour_comparison.png")
+        Image.open(comparison).convert("RGB").quantize(128).save(comparison, optimize=True)  # a third of the size
+        save_figure(tour_phones(folder), here / "tour_phones.png")
+        save_figure(tour_live(folder, boxed), here / "tour_live.png")

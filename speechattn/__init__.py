@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from speechattn.frontend import Mfcc as Mfcc
     from speechattn.frontend import Spectrogram as Spectrogram
     from speechattn.geometry import num_frames as num_frames
+    from speechattn.live import LiveSegments as LiveSegments
     from speechattn.phones import PhoneSet as PhoneSet
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ _HOME = {
     "Fbank": "frontend",
     "FrameClassifier": "classifier",
     "Interval": "alignment",
+    "LiveSegments": "live",
     "Mfcc": "frontend",
     "PhoneSet": "phones",
     "Segment": "alignment",

@@ -15,7 +15,7 @@ import numpy as np
 from speechattn.geometry import Geometry
 from speechattn.phones import IGNORED
 
-__all__ = ["Interval", "Segment", "frame_labels", "frames_to_segments"]
+__all__ = ["Interval", "Segment", "frame_labels", "frames_to_segments", "runs_of_frames"]
 
 Seconds = float
 
@@ -134,12 +134,24 @@ def frames_to_segments(
     odd = classes[(classes < 0) | (classes >= len(symbols))]
     if len(odd):
         raise ValueError(f"class {odd[0]} of a frame has no symbol; there are {len(symbols)} symbols")
-    firsts = np.flatnonzero(np.diff(classes, prepend=-1))  # first frame of every run
-    counts = np.diff(firsts, append=len(classes))
-    means = np.add.reduceat(np.asarray(confidences, dtype=np.float64), firsts) / counts
+    firsts, means = runs_of_frames(classes, confidences)
     starts = geometry.first_owned(firsts)
     times = [0.0, *(starts[1:] / geometry.sample_rate).tolist(), float(duration)]
     if times[-1] <= times[-2]:
         raise ValueError(f"duration={duration} s ends before the last segment, which begins at {times[-2]} s")
     phones = [symbols[number] for number in classes[firsts]]
     return [Segment(*row) for row in zip(phones, times[:-1], times[1:], means.tolist(), strict=True)]
+
+
+def runs_of_frames(classes: np.ndarray, confidences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first frame of every run of equal classes, (R,) int64, and the mean confidence of its frames, (R,) float64.
+
+    Args:
+        classes: (T,) int, 0 or more; T may be 0.
+        confidences: (T,) float.
+    """
+    firsts = np.flatnonzero(np.diff(classes, prepend=-1))
+    if len(firsts) == 0:
+        return firsts, np.empty(0)
+    counts = np.diff(firsts, append=len(classes))
+    return firsts, np.add.reduceat(np.asarray(confidences, dtype=np.float64), firsts) / counts

@@ -23,6 +23,7 @@ from speechattn.label_files import (
     read_lab,
     read_phn,
     read_text,
+    write_audacity,
     write_ctm,
 )
 from speechattn.stages import save_text
@@ -38,6 +39,7 @@ __all__ = [
     "read_lab",
     "read_phn",
     "read_textgrid",
+    "write_audacity",
     "write_csv",
     "write_ctm",
     "write_json",

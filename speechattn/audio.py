@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -17,11 +18,22 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-__all__ = ["SAMPLE_RATE", "AudioError", "AudioInfo", "audio_info", "load_audio", "read_audio", "resample"]
+__all__ = [
+    "SAMPLE_RATE",
+    "AudioError",
+    "AudioInfo",
+    "audio_blocks",
+    "audio_info",
+    "load_audio",
+    "read_audio",
+    "resample",
+]
 
 SAMPLE_RATE = 16000
 INT16_SCALE = 32768.0
 LARGEST_TABLE = 1 << 22  # weights that torchaudio's resampler may tabulate
+ZERO_CROSSINGS, ROLLOFF = 6, 0.99  # of the resampler's windowed sinc: torchaudio's defaults
+READ_AT_ONCE = 1 << 22  # samples of each channel: a header may claim far more than there are
 UNKNOWN_LENGTH = 0x7FFF0000  # from here on a 32-bit length stands for "unknown": written to a pipe
 
 logger = logging.getLogger("speechattn")
@@ -84,13 +96,64 @@ def read_audio(path: str | Path, *, channel: int | None = None) -> tuple[np.ndar
         AudioError: As for `load_audio`.
     """
     with _open(path) as file:
+        blocks = list(_mono_blocks(path, file, channel, READ_AT_ONCE))
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), file.samplerate
+
+
+def audio_blocks(
+    path: str | Path, *, sample_rate: int = SAMPLE_RATE, channel: int | None = None, seconds: float = 30.0
+) -> Iterator[np.ndarray]:
+    """The samples of `load_audio` piece by piece, so that memory does not grow with the file.
+
+    Args:
+        path: The file.
+        sample_rate: The rate wanted, in Hz.
+        channel: As for `load_audio`.
+        seconds: About how long a block is.
+
+    Yields:
+        (n,) float32 in [-1, 1], n >= 1.
+
+    Raises:
+        AudioError: As for `load_audio`; of what is wrong within the file, when it is reached.
+    """
+    with _open(path) as file:
+        rate = file.samplerate
+        ratio = Fraction(rate, sample_rate)
+        # The resampler's pattern of weights repeats after so many samples: pieces that begin there are resampled as
+        # the whole is, but for what their ends miss.
+        period = ratio.numerator
+        margin = period * math.ceil((ZERO_CROSSINGS * max(ratio, Fraction(1)) / Fraction(ROLLOFF) + 2) / period)
+        size = period * math.ceil(max(seconds * rate, 2 * margin) / period)
+        if ratio == 1:
+            yield from _mono_blocks(path, file, channel, size)
+            return
+        piece, before = np.empty(0, dtype=np.float32), 0  # `before`: samples of the piece that have been given out
+        for block in _mono_blocks(path, file, channel, size):
+            piece = np.concatenate([piece, block])
+            whole = (len(piece) - margin) // period * period
+            if whole <= before:
+                continue
+            resampled = resample(piece, rate, sample_rate)
+            yield resampled[int(before / ratio) : int(whole / ratio)]
+            kept = max(whole - margin, 0)
+            piece, before = piece[kept:], whole - kept
+        if len(piece) > before:
+            yield resample(piece, rate, sample_rate)[int(before / ratio) :]
+
+
+def _mono_blocks(path: str | Path, file: soundfile.SoundFile, channel: int | None, size: int) -> Iterator[np.ndarray]:
+    """At most so many samples at a time, (n,) float32, to the end that the header tells."""
+    read = 0
+    while read < file.frames:
         try:
-            samples = file.read(dtype="float32", always_2d=True)
+            samples = file.read(size, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
             raise AudioError(f"{path}: damaged audio: {error}") from error
-        if len(samples) < file.frames:
-            raise AudioError(f"{path}: cut short: {len(samples)} of {file.frames} samples can be decoded")
-        return _mono(samples, channel, str(path)), file.samplerate
+        read += len(samples)
+        if len(samples) < size and read < file.frames:
+            raise AudioError(f"{path}: cut short: {read} of {file.frames} samples can be decoded")
+        yield _mono(samples, channel, str(path))
 
 
 def audio_info(path: str | Path) -> AudioInfo:
@@ -133,17 +196,16 @@ def _interpolate(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray
 
     For rates that share few divisors, such as 44101 and 16000 Hz, the table would take gigabytes.
     """
-    zero_crossings, rolloff = 6, 0.99
-    cutoff = min(rate, sample_rate) * rolloff / rate  # as a share of the input's own band
-    reach = math.ceil(zero_crossings / cutoff)
+    cutoff = min(rate, sample_rate) * ROLLOFF / rate  # as a share of the input's own band
+    reach = math.ceil(ZERO_CROSSINGS / cutoff)
     num_output = math.ceil(len(samples) * sample_rate / rate)
     padded = np.pad(samples.astype(np.float64), reach + 1)
     output = np.empty(num_output, dtype=np.float32)
     for first in range(0, num_output, 1 << 16):
         times = np.arange(first, min(first + (1 << 16), num_output))[:, None] * rate / sample_rate
         taps = np.floor(times).astype(np.int64) + np.arange(-reach, reach + 2)
-        t = np.clip((taps - times) * cutoff, -zero_crossings, zero_crossings)
-        weights = cutoff * np.sinc(t) * np.cos(t * np.pi / zero_crossings / 2) ** 2
+        t = np.clip((taps - times) * cutoff, -ZERO_CROSSINGS, ZERO_CROSSINGS)
+        weights = cutoff * np.sinc(t) * np.cos(t * np.pi / ZERO_CROSSINGS / 2) ** 2
         output[first : first + (1 << 16)] = (padded[taps + reach + 1] * weights).sum(axis=1)
     return output
 

@@ -6,6 +6,7 @@ With pooling between body and output layer it is one label per utterance; withou
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -281,8 +282,13 @@ class FrameClassifier(nn.Module):
             geometry=self.frontend.geometry,
         )
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
         """Write `config.json`, `model.safetensors` and, where it has them, `phonotactics.json`, each whole or not.
+
+        Args:
+            folder: Where to.
+            half: Whether to store matrices and filters in float16, in half the space; they are float32 again when the
+                model is loaded.
 
         Raises:
             OSError: When they cannot be written.
@@ -291,9 +297,13 @@ class FrameClassifier(nn.Module):
         from safetensors.torch import save_file
 
         folder = Path(folder)
+        weights = {
+            name: (tensor.half() if half and tensor.ndim > 1 else tensor).contiguous()
+            for name, tensor in self.state_dict().items()
+        }
         with atomic_path(folder / WEIGHTS_FILE) as path:
             try:
-                save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, path)
+                save_file(weights, path)
             except SafetensorError as error:  # its only one, also where the disk is full
                 raise OSError(f"{folder / WEIGHTS_FILE} cannot be written: {error}") from error
         save_json(folder / CONFIG_FILE, asdict(self.config))
@@ -301,13 +311,35 @@ class FrameClassifier(nn.Module):
         if self.phonotactics is not None:
             save_json(folder / PHONOTACTICS_FILE, asdict(self.phonotactics))
 
+    def push_to_hub(self, name: str, *, card: str | None = None, private: bool = False) -> str:
+        """Upload the model to the Hugging Face Hub, by the token that `huggingface-cli login` or $HF_TOKEN leaves.
+
+        Args:
+            name: `owner/name`; made when there is none.
+            card: What becomes README.md there, in Markdown: say what it was trained on, and under which licence. None:
+                what the model's configuration tells.
+            private: Whether others may not see it, if it is made now.
+
+        Returns:
+            The address of the upload.
+
+        Raises:
+            ValueError: When the Hub refuses, or cannot be reached.
+        """
+        from speechattn.hub import default_card, push
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            (Path(folder) / "README.md").write_text(card or default_card(self, name), encoding="utf-8")
+            return push(folder, name, private=private)
+
     @classmethod
     def from_pretrained(cls, name: str | Path) -> FrameClassifier:
         """Load a model, in eval mode on the CPU.
 
         Args:
-            name: A folder that `save_pretrained` wrote, or the id of a model on the Hugging Face Hub,
-                `owner/name`.
+            name: A folder that `save_pretrained` wrote, the name of a model that comes with the package, such as
+                `speechocean762-small`, or the id of one on the Hugging Face Hub, `owner/name`.
 
         Raises:
             ValueError: When there is no such model, or its files are not a model's.
@@ -336,21 +368,25 @@ def single_precision(logits: Tensor) -> Tensor:
 
 
 def model_files(name: str | Path) -> dict[str, Path]:
-    """The files of a model in a folder, by what they are; none for one on the Hub."""
-    files = {file: path for file in MODEL_FILES if (path := Path(name) / file).is_file()}
+    """The files of a model in a folder or of the package, by what they are; none for one on the Hub."""
+    folder = _boxed(name) or Path(name)
+    files = {file: path for file in MODEL_FILES if (path := folder / file).is_file()}
     return files if CONFIG_FILE in files and WEIGHTS_FILE in files else {}
 
 
+def _boxed(name: str | Path) -> Path | None:
+    """The folder of a model that comes with the package, if it is one's name and not a folder's here."""
+    boxed = Path(__file__).parent / "assets" / name
+    found = str(name) == boxed.name and (boxed / CONFIG_FILE).is_file() and not Path(name).exists()
+    return boxed if found else None
+
+
 def _model_folder(name: str | Path) -> Path:
-    folder = Path(name)
+    folder = _boxed(name) or Path(name)
     if (folder / CONFIG_FILE).is_file():
         return folder
     if folder.exists() or str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
         raise ValueError(f"no model at {name}: a folder with {CONFIG_FILE} and {WEIGHTS_FILE} is needed")
-    from huggingface_hub import snapshot_download
+    from speechattn.hub import fetch
 
-    try:
-        return Path(snapshot_download(str(name), allow_patterns=list(MODEL_FILES)))
-    except Exception as error:  # the hub's errors share no base class: not found, no network, no permission
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"no folder {name} here, and not on the Hugging Face Hub: {reason}") from error
+    return fetch(str(name), MODEL_FILES)

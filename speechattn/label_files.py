@@ -25,6 +25,7 @@ __all__ = [
     "read_lab",
     "read_phn",
     "read_text",
+    "write_audacity",
     "write_ctm",
 ]
 
@@ -217,6 +218,21 @@ def read_audacity(path: str | Path) -> list[Segment]:
         except ValueError:
             raise ValueError(f"{path}:{number}: expected `start end label` with tabs, got {line!r}") from None
     return in_order(path, lines)
+
+
+def write_audacity(path: str | Path, segments: Sequence[Segment]) -> None:
+    """Write a label track for Audacity (File, Import, Labels): lines `start end phone` with tabs between.
+
+    Raises:
+        ValueError: As for `write_textgrid`, and when a phone holds a tab or a line break.
+    """
+    check_segments(path, segments)
+    lines = []
+    for phone, start, end, _ in segments:
+        if any(mark in phone for mark in "\t\r\n"):
+            raise ValueError(f"{path}: {phone!r} has a tab or a line break: a label track cannot hold it")
+        lines.append(f"{start:.7f}\t{end:.7f}\t{phone}\n")
+    save_text(path, "".join(lines))
 
 
 def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:

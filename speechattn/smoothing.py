@@ -14,9 +14,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from speechattn.viterbi import Graph, best_path
+from speechattn.viterbi import Graph, PathStream, best_path
 
-__all__ = ["Phonotactics", "phonotactics_of", "runs", "smooth"]
+__all__ = ["Phonotactics", "SmoothingStream", "phonotactics_of", "runs", "smooth"]
 
 SHORTEST_SHARE = 0.05  # of a phone's runs that are shorter than its least duration
 LONGEST_MINIMUM = 5  # frames: states cost time
@@ -152,10 +152,34 @@ def smooth(posteriors: np.ndarray, phonotactics: Phonotactics) -> np.ndarray:
     Returns:
         (T,) int64.
     """
+    graph = smoothing_graph(phonotactics)
+    states, _ = best_path(_scores(posteriors, phonotactics), graph)
+    return graph.classes[states]
+
+
+class SmoothingStream:
+    """`smooth` over posteriors that come in pieces: a frame's class as soon as no later frame can change it.
+
+    Args:
+        phonotactics: Of the model's training labels.
+    """
+
+    def __init__(self, phonotactics: Phonotactics) -> None:
+        self._phonotactics = phonotactics
+        self._path = PathStream(smoothing_graph(phonotactics))
+
+    def push(self, posteriors: np.ndarray) -> np.ndarray:
+        """New frames (n, P) -> the classes of those that are settled now, (m,) int64."""
+        return self._path.graph.classes[self._path.push(_scores(posteriors, self._phonotactics))]
+
+    def flush(self) -> np.ndarray:
+        """The classes of the frames that are left, (m,) int64. Once."""
+        return self._path.graph.classes[self._path.flush()]
+
+
+def _scores(posteriors: np.ndarray, phonotactics: Phonotactics) -> np.ndarray:
+    """Scaled log-likelihoods, (T, P), up to what all classes of a frame share."""
     tiny = np.finfo(np.float32).tiny  # never log 0: there must be some path
     frames = np.array(phonotactics.durations) + PSEUDO_COUNT
     log_prior = np.log(frames / frames.sum())
-    scores = ACOUSTIC_SCALE * (np.log(np.maximum(posteriors, tiny)) - PRIOR_SCALE * log_prior)
-    graph = smoothing_graph(phonotactics)
-    states, _ = best_path(scores, graph)
-    return graph.classes[states]
+    return ACOUSTIC_SCALE * (np.log(np.maximum(posteriors, tiny)) - PRIOR_SCALE * log_prior)

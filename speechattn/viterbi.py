@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Graph", "TranscriptGraph", "best_path", "transcript_graph"]
+__all__ = ["Graph", "PathStream", "TranscriptGraph", "best_path", "transcript_graph"]
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,7 @@ def best_path(scores: np.ndarray, graph: Graph) -> tuple[np.ndarray, float]:
     num_frames = len(scores)
     if num_frames == 0:
         raise ValueError("no frames: there is no path of length 0")
-    if np.isnan(scores).any() or np.isposinf(scores).any():
-        raise ValueError("scores must not be NaN or +inf")
+    _check_scores(scores)
     block = math.isqrt(num_frames)
     totals = graph.initial + scores[0, graph.classes]
     checkpoints = [totals]
@@ -129,11 +128,78 @@ def best_path(scores: np.ndarray, graph: Graph) -> tuple[np.ndarray, float]:
     return states, total
 
 
+def _check_scores(scores: np.ndarray) -> None:
+    if np.isnan(scores).any() or np.isposinf(scores).any():
+        raise ValueError("scores must not be NaN or +inf")
+
+
 def _step(totals: np.ndarray, frame_scores: np.ndarray, graph: Graph) -> tuple[np.ndarray, np.ndarray]:
     """The best total of a path to each state one frame later, (S,), and which state it comes from, (S,)."""
     candidates = totals[graph.predecessors] + graph.weights
     states, columns = np.arange(len(candidates)), candidates.argmax(axis=1)
     return candidates[states, columns] + frame_scores[graph.classes], graph.predecessors[states, columns]
+
+
+class PathStream:
+    """`best_path` over scores that come in pieces: the states of a frame as soon as no later frame can change them.
+
+    That is when the best paths to all states have it in common (partial traceback: Brown, Spohrer, Hochschild and
+    Baker 1982). How long that takes depends on the scores; memory grows with what is still open.
+
+    Args:
+        graph: The states.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._totals: np.ndarray | None = None
+        self._choices: list[np.ndarray] = []  # where a frame's states come from; of open frames but the first
+
+    def push(self, scores: np.ndarray) -> np.ndarray:
+        """New frames (n, P) -> the states of those that are settled now, (m,) int64.
+
+        Raises:
+            ValueError: When a score is NaN or +inf.
+        """
+        _check_scores(scores)
+        for frame_scores in scores:
+            if self._totals is None:
+                self._totals = self.graph.initial + frame_scores[self.graph.classes]
+            else:
+                self._totals, previous = _step(self._totals, frame_scores, self.graph)
+                self._choices.append(previous)
+        if self._totals is None:
+            return np.empty(0, dtype=np.int64)
+        states = np.flatnonzero(self._totals > -np.inf)
+        for age, previous in enumerate(reversed(self._choices), 1):
+            states = np.unique(previous[states])
+            if len(states) == 1:
+                settled = len(self._choices) - age + 1  # frames
+                found = self._traced(states[0], self._choices[: settled - 1])
+                self._choices = self._choices[settled:]
+                return found
+        return np.empty(0, dtype=np.int64)
+
+    def flush(self) -> np.ndarray:
+        """End the sequence and give the states that are left, (m,) int64. Once.
+
+        Raises:
+            ValueError: When no path of so many states leads from a beginning to an end of the graph.
+        """
+        if self._totals is None:
+            return np.empty(0, dtype=np.int64)
+        totals = self._totals + self.graph.final
+        if totals.max() == -np.inf:
+            raise ValueError("no path through the graph has so many frames")
+        return self._traced(totals.argmax(), self._choices)
+
+    @staticmethod
+    def _traced(last: np.integer, choices: list[np.ndarray]) -> np.ndarray:
+        """The states that lead to the last one, and it."""
+        states = [last]
+        for previous in reversed(choices):
+            states.append(previous[states[-1]])
+        return np.array(states[::-1], dtype=np.int64)
 
 
 class TranscriptGraph(NamedTuple):

@@ -28,7 +28,7 @@ from speechattn.frontend import MfccConfig
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
 from speechattn.pooling import AttentionPooling, MeanPooling
-from speechattn.prediction import predict_files
+from speechattn.prediction import Wanted, predict_files
 from speechattn.wave_augmentation import WaveAugmentConfig
 
 POOLINGS = ("mean", "attention")
@@ -121,11 +121,11 @@ def test_a_recording_is_one_segment(pooling: str, tmp_path: Path) -> None:
     (segment,) = model.classify(samples)
     assert segment == (LABELS[posteriors.argmax()], 0.0, 9001 / 16000, pytest.approx(posteriors.max()))
     soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
-    assert predict_files(model, {"a": tmp_path / "a.wav"}, formats=["json"], output=tmp_path) == []
+    assert predict_files(model, {"a": tmp_path / "a.wav"}, Wanted(["json"]), output=tmp_path) == []
     (written,) = read_json(tmp_path / "a.json")
     assert written.phone == segment.phone and (written.start, written.end) == pytest.approx((0, 9001 / 16000))
-    with pytest.raises(ValueError, match="--plot draws the posteriors of frames"):
-        predict_files(model, {"a": tmp_path / "a.wav"}, output=tmp_path, plot=True)
+    with pytest.raises(ValueError, match="a model with pooling has none"):
+        predict_files(model, {"a": tmp_path / "a.wav"}, Wanted(plot=True), output=tmp_path)
     with pytest.raises(ValueError, match="less than one frame"):
         model.classify(samples[:399])
 

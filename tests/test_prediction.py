@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from refused import refused
 
-from speechattn.alignment_files import read_json
+from speechattn.alignment_files import read_audacity, read_json
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.cli import main
 from speechattn.corpora.manifest import read_cuts
 from speechattn.corpora.shards import read_shards, write_shards
+from speechattn.cut_prediction import predict_cuts, predict_frames
 from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
-from speechattn.prediction import by_stem, predict_cuts, predict_files, predict_frames
+from speechattn.prediction import Wanted, predict_files
+from speechattn.recordings import find_recordings
+from speechattn.relabelling import in_ipa, speech_and_silence
 from speechattn.smoothing import phonotactics_of
 
 
@@ -33,7 +39,8 @@ def test_files_are_the_frames_of_the_model(model_folder, tmp_path):
     model = FrameClassifier.from_pretrained(model_folder)
     samples = 0.1 * np.random.default_rng(0).standard_normal(9000).astype(np.float32)
     soundfile.write(tmp_path / "a b.wav", samples, 16000, subtype="FLOAT")
-    assert predict_files(model, by_stem([tmp_path / "a b.wav"]), formats=["json", "ctm"], output=tmp_path / "out") == []
+    recordings = find_recordings([tmp_path / "a b.wav"])
+    assert predict_files(model, recordings, Wanted(["json", "ctm"]), output=tmp_path / "out") == []
     segments = read_json(tmp_path / "out/a b.json")
     posteriors = model.posteriors(samples)
     frames = [model.phones.symbols[index] for index in posteriors.argmax(axis=1)]
@@ -128,3 +135,83 @@ def test_cuts_that_are_not_whole_files_are_refused(model_folder, tmp_path, tone_
     with pytest.raises(ValueError, match=message):
         predict_cuts(str(model_folder), cuts, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not (tmp_path / "escape.TextGrid").exists()
+
+
+@pytest.fixture
+def noises(tmp_path):
+    """A folder of recordings of several lengths, one of them none."""
+    folder = tmp_path / "noises"
+    (folder / "b").mkdir(parents=True)
+    for number, name in enumerate(["a.wav", "b/c.wav", "b/d.wav", "e.wav"]):
+        samples = 0.1 * np.random.default_rng(number).standard_normal(3000 + 4000 * number)
+        soundfile.write(folder / name, samples, 16000)
+    (folder / "bad.wav").write_text("not audio")
+    return folder
+
+
+def test_files_at_a_time_give_what_one_after_the_other_gives(model_folder, noises, tmp_path, capsys):
+    threads = torch.get_num_threads()
+    printed = []
+    for jobs in ("1", "3"):
+        output = ["--output", str(tmp_path / jobs), "--format", "csv,npy,audacity"]
+        for options in (output, []):
+            with pytest.raises(SystemExit) as stop:
+                main(["predict", str(noises), "--model", str(model_folder), "--num-jobs", jobs, *options])
+            assert stop.value.code == 2
+        printed.append(capsys.readouterr())
+    assert printed[0] == printed[1] and torch.get_num_threads() == threads
+    assert printed[0].err.splitlines()[0].endswith("(WAV, FLAC, ...) (1 of 5 files failed)")
+    names = [line for line in printed[0].out.splitlines() if line.startswith("#")]
+    assert names == ["# a", "# b/c", "# b/d", "# e"]
+    files = sorted(path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*") if path.is_file())
+    assert len(files) == 12
+    for name in files:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "3" / name).read_bytes()
+    model = FrameClassifier.from_pretrained(model_folder)
+    posteriors = np.load(tmp_path / "3/b/d.npy")
+    assert posteriors.dtype == np.float32 and np.array_equal(
+        posteriors, model.posteriors(model.samples(noises / "b/d.wav"))
+    )
+    label_track = read_audacity(tmp_path / "1/b/d.txt")
+    assert [segment.phone for segment in label_track] == [s.phone for s in model.classify(noises / "b/d.wav")]
+
+
+def test_other_names_for_segments(model_folder, noises, capsys):
+    model, path = FrameClassifier.from_pretrained(model_folder), noises / "e.wav"
+    segments = model.classify(path)
+    for options, expected in (
+        (["--symbols", "ipa"], in_ipa(segments)),
+        (["--speech"], speech_and_silence(segments, {"SIL"})),
+    ):
+        main(["predict", str(path), "--model", str(model_folder), *options])
+        rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert rows == [[f"{s.start:.4f}", f"{s.end:.4f}", s.phone, f"{s.confidence:.3f}"] for s in expected]
+
+
+def test_a_file_on_standard_input(model_folder, noises):
+    command = [sys.executable, "-m", "speechattn", "predict", "-", "--model", str(model_folder)]
+    run = subprocess.run(command, input=(noises / "e.wav").read_bytes(), capture_output=True, check=True)
+    segments = FrameClassifier.from_pretrained(model_folder).classify(noises / "e.wav")
+    assert [line.split()[2] for line in run.stdout.decode().splitlines()] == [segment.phone for segment in segments]
+
+
+def test_what_the_model_cannot_give_is_refused_before_any_work(noises, tmp_path, capsys):
+    model = FrameClassifier(
+        ClassifierConfig(symbols=("x", "17"), phones="custom", encoder=EncoderConfig(dim=8, layers=1))
+    )
+    model.save_pretrained(tmp_path / "model")
+    common = ["predict", noises / "e.wav", "--model", tmp_path / "model"]
+    assert "no IPA symbol is known for 17 x" in refused(capsys, *common, "--symbols", "ipa")
+    assert "cannot tell speech from silence" in refused(capsys, *common, "--speech")
+    assert "symbols must be model or ipa, got 'sampa'" in refused(capsys, *common, "--symbols", "sampa")
+    assert "--format npy need --output" in refused(capsys, *common, "--format", "npy")
+    assert "--num-jobs must be 1 or more" in refused(capsys, *common, "--num-jobs", "0")
+    cuts = tmp_path / "cuts.jsonl"
+    message = refused(
+        capsys, "predict", "--cuts", cuts, "--model", tmp_path / "model", "--output", tmp_path, "--speech"
+    )
+    assert "predict --cuts needs --output, and takes none of --channel" in message
+    message = refused(
+        capsys, "predict", "--cuts", cuts, "--model", tmp_path / "model", "--output", tmp_path, "--format", "npy"
+    )
+    assert "the formats for cuts are textgrid" in message

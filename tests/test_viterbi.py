@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechattn.viterbi import Graph, best_path, transcript_graph
+from speechattn.viterbi import Graph, PathStream, best_path, transcript_graph
 
 LOG = st.one_of(st.just(-np.inf), st.floats(-9, 9))
 
@@ -50,6 +50,38 @@ def test_best_path_is_the_best_of_all(parts, num_frames, data):
     states, total = best_path(scores, graph)
     assert total == pytest.approx(max(paths.values()), abs=1e-9)
     assert paths[tuple(states)] == pytest.approx(total, abs=1e-9)
+
+
+@given(graphs(), st.lists(st.integers(0, 4), max_size=5), st.data())
+def test_a_path_in_any_pieces_is_the_best_path(parts, sizes, data):
+    classes, arcs, initial, final = parts
+    scores = np.array([[data.draw(LOG) for _ in range(3)] for _ in range(sum(sizes) + 1)])
+    graph = Graph.of(classes, [(*pair, weight) for pair, weight in arcs.items()], initial=initial, final=final)
+    stream, ends = PathStream(graph), np.cumsum([0, *sizes])
+    told = [stream.push(scores[first:end]) for first, end in zip(ends, [*ends[1:], len(scores)], strict=True)]
+    try:
+        expected, _ = best_path(scores, graph)
+    except ValueError:
+        with pytest.raises(ValueError, match="no path"):
+            stream.flush()
+        return
+    assert np.concatenate([*told, stream.flush()]).tolist() == expected.tolist()
+
+
+def test_a_path_is_told_as_far_as_the_best_ways_to_all_states_agree():
+    generator = np.random.default_rng(0)
+    arcs = [(source, target, float(generator.normal())) for source, target in product(range(3), repeat=2)]
+    starts, scores, told = dict.fromkeys(range(3), 0.0), generator.normal(size=(60, 3)), 0
+    stream = PathStream(Graph.of(range(3), arcs, initial=starts, final=starts))
+    for seen in range(1, 61):
+        told += len(stream.push(scores[seen - 1 : seen]))
+        ways = [
+            best_path(scores[:seen], Graph.of(range(3), arcs, initial=starts, final={state: 0.0}))[0]
+            for state in range(3)
+        ]
+        agreed = [len(set(states)) == 1 for states in zip(*ways, strict=True)]
+        assert told == agreed.index(False)
+    assert told > 50
 
 
 def every_alignment(words, silence, num_frames):

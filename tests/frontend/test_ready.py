@@ -16,6 +16,7 @@ from lhotse import Features
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.cli import main
 from speechattn.corpora.manifest import read_cuts, save_cuts
+from speechattn.cut_prediction import predict_cuts, predict_frames
 from speechattn.cuts import cut_features, cut_labels, long_enough
 from speechattn.data import Batches
 from speechattn.encoder import EncoderConfig
@@ -23,7 +24,7 @@ from speechattn.evaluation import evaluate
 from speechattn.frontend import Mfcc, ReadyFeatures
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
-from speechattn.prediction import predict_cuts, predict_files, predict_frames
+from speechattn.prediction import predict_files
 from speechattn.training import DataConfig, OptimConfig, TrainConfig, train
 from speechattn.wave_augmentation import WaveAugmentConfig
 
@@ -121,8 +122,8 @@ def test_features_are_classified_and_audio_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no frame"):
         model.classify(np.zeros((0, DIM)))
     assert model.attention_weights(np.zeros((7, DIM))).shape == (2, 7, 7)
-    failures = predict_files(model, {"a": tmp_path / "a.wav"}, output=tmp_path)
-    assert len(failures) == 1 and "takes features, not audio" in failures[0]
+    with pytest.raises(ValueError, match="takes features, not audio"):
+        predict_files(model, {"a": tmp_path / "a.wav"}, output=tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,168 @@
+"""Commands for corpora and their labels: download, prepare, inspect, align, score."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+MIRROR_VARIABLE = "SPEECHATTN_MIRROR"
+
+
+def add_download(parser: ArgumentParser) -> None:
+    """Options of `download`."""
+    from speechattn.corpora import CORPORA
+
+    parser.add_argument("corpus", choices=CORPORA, help="which corpus")
+    parser.add_argument(
+        "--corpus-dir", type=str, help="where the archive or its unpacked root lies, or goes; default data/CORPUS"
+    )
+    parser.add_argument(
+        "--mirror",
+        type=str,
+        help=f"folder or http(s) address instead of the public servers; default ${MIRROR_VARIABLE}",
+    )
+
+
+def add_corpus_options(parser: ArgumentParser, argv: Sequence[str]) -> None:
+    """The options that only the corpus at hand has."""
+    from speechattn.corpora import CORPORA, corpus_options
+
+    corpus = next((word for word in argv if word in CORPORA), None)
+    if corpus is not None and (options := corpus_options(corpus)) is not None:
+        parser.add_class_arguments(options, as_group=False)
+
+
+def _corpus_options(arguments: Any) -> Any:
+    from dataclasses import fields
+
+    from speechattn.corpora import corpus_options
+
+    options = corpus_options(arguments.corpus)
+    return None if options is None else options(**{field.name: arguments[field.name] for field in fields(options)})
+
+
+def download(arguments: Any) -> None:
+    """Fetch a corpus."""
+    from speechattn.corpora import download_corpus
+
+    mirror = arguments.mirror or os.environ.get(MIRROR_VARIABLE)
+    download_corpus(arguments.corpus, _corpus_dir(arguments), mirror, options=_corpus_options(arguments))
+
+
+def _corpus_dir(arguments: Any) -> Path:
+    return Path(arguments.corpus_dir or Path("data") / arguments.corpus)
+
+
+def add_prepare(parser: ArgumentParser) -> None:
+    """Options of `prepare`."""
+    add_download(parser)
+    parser.add_argument("--output", type=str, required=True, help="folder for {train,dev,test}.jsonl.gz")
+    parser.add_argument("--download", action="store_true", help="fetch what is missing first")
+    parser.add_argument(
+        "--shards",
+        type=int,
+        help="write OUTPUT/shards/{train,dev,test} as well, Lhotse Shar, with this many cuts a shard",
+    )
+    parser.add_argument("--num-jobs", type=int, default=os.cpu_count() or 1, help="processes")
+
+
+def prepare(arguments: Any) -> None:
+    """Turn a corpus into cuts with phones, split by speaker."""
+    from speechattn.corpora import prepare_corpus
+
+    if arguments.download:
+        download(arguments)
+    prepare_corpus(
+        arguments.corpus,
+        Path(arguments.output),
+        corpus_dir=_corpus_dir(arguments),
+        num_jobs=arguments.num_jobs,
+        options=_corpus_options(arguments),
+    )
+    if arguments.shards is not None:
+        from speechattn.corpora.shards import write_shards
+
+        for split in sorted(Path(arguments.output).glob("*.jsonl.gz")):
+            shards = Path(arguments.output) / "shards" / split.name.removesuffix(".jsonl.gz")
+            write_shards(split, shards, size=arguments.shards, num_jobs=arguments.num_jobs)
+
+
+def add_inspect(parser: ArgumentParser) -> None:
+    """Options of `inspect`."""
+    parser.add_argument("cuts", type=str, nargs="+", help="files of cuts, one a split")
+    parser.add_argument("--phones", type=str, help="inventory to fold to; default: the largest that knows all symbols")
+    parser.add_argument("--output", type=str, help="folder for inspection.json and a page with examples")
+    parser.add_argument("--seed", type=int, default=0, help="draws the examples")
+    parser.add_argument("--strict", action="store_true", help="fail on what no training should begin with")
+    parser.add_argument("--max-share", type=float, default=0.6, help="--strict: largest share of a class")
+    parser.add_argument("--allow-unlabelled", action="store_true", help="--strict: a split may have no labels")
+
+
+def inspect(arguments: Any) -> None:
+    """Say what is in sets of cuts, and what is wrong with them."""
+    from speechattn.inspection import inspect_files
+
+    inspect_files(
+        arguments.cuts,
+        phones=arguments.phones,
+        output=arguments.output,
+        seed=arguments.seed,
+        max_share=arguments.max_share if arguments.strict else None,
+        allow_unlabelled=arguments.allow_unlabelled,
+    )
+
+
+def add_align(parser: ArgumentParser) -> None:
+    """Options of `align`."""
+    parser.add_argument("--cuts", type=str, required=True, help="cuts with a transcript")
+    parser.add_argument("--output", type=str, required=True, help="file for the cuts with phones; a killed run goes on")
+    parser.add_argument("--lexicon", type=str, help="asked before CMUdict and eSpeak NG; in CMUdict's format")
+    parser.add_argument("--num-jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--model", type=str, help="align with this model, for training only; default: PocketSphinx")
+    parser.add_argument(
+        "--training-cuts", type=str, help="cuts with phones that MODEL was trained on; default: those of --cuts"
+    )
+
+
+def align(arguments: Any) -> None:
+    """Find the phones of cuts that have only a transcript."""
+    from speechattn.corpora.cut_alignment import align_file
+    from speechattn.realignment import realign_file
+
+    cuts, output, lexicon, jobs = arguments.cuts, arguments.output, arguments.lexicon, arguments.num_jobs
+    if arguments.model is not None:
+        training_cuts = arguments.training_cuts
+        realign_file(arguments.model, cuts, output, training_cuts=training_cuts, lexicon=lexicon, num_jobs=jobs)
+    elif arguments.training_cuts is not None:
+        raise ValueError("align --training-cuts goes with --model")
+    else:
+        align_file(cuts, output, lexicon=lexicon, num_jobs=jobs)
+
+
+def add_score(parser: ArgumentParser) -> None:
+    """Options of `score`."""
+    what = "cuts (.jsonl.gz), a TextGrid, CTM, .phn, .lab, JSON, CSV or Audacity file, or a folder of such"
+    parser.add_argument("reference", type=str, help=what)
+    parser.add_argument("hypothesis", type=str, help="likewise")
+    parser.add_argument("--phones", type=str, help="inventory to fold both to, such as timit39; default: as they are")
+    parser.add_argument("--closures-as-stops", action="store_true", help="count TIMIT's closures as their stops")
+    parser.add_argument("--tier", type=str, default="phones", help="tier of TextGrids")
+    parser.add_argument("--json", type=str, help="file for the figures")
+
+
+def score(arguments: Any) -> None:
+    """Compare two alignments of the same speech."""
+    from speechattn.scoring import score_files
+
+    score_files(
+        arguments.reference,
+        arguments.hypothesis,
+        phones=arguments.phones,
+        closures_as_stops=arguments.closures_as_stops,
+        tier=arguments.tier,
+        json_file=arguments.json,
+    )

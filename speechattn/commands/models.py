@@ -1,0 +1,82 @@
+"""Commands that make models and say how good they are: train, evaluate, compare."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from speechattn.commands import Parser
+
+RIGHT_HELP = "frames (or steps, see encoder.stack) to the right that each attention layer sees, at most"
+
+
+def add_train(parser: ArgumentParser) -> None:
+    """Options of `train`."""
+    from speechattn.training import TrainConfig
+
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_argument("--init", type=str, help="model to start from")
+    parser.add_class_arguments(TrainConfig, as_group=False)
+    # Its other fields left open, so that they follow whichever preset is asked for.
+    parser.set_defaults({"model.frontend": {"preset": "kaldi"}})
+
+
+def train(arguments: Any) -> None:
+    """Train a model."""
+    from dataclasses import fields
+
+    from speechattn.training import TrainConfig, train
+
+    parser = Parser()
+    parser.add_class_arguments(TrainConfig, as_group=False)
+    built = parser.instantiate(arguments.clone(with_meta=False))
+    train(TrainConfig(**{field.name: built[field.name] for field in fields(TrainConfig)}), init=arguments.init)
+
+
+def add_evaluate(parser: ArgumentParser) -> None:
+    """Options of `evaluate`."""
+    parser.add_argument("model", type=str, help="a model's folder, or its id on the Hugging Face Hub")
+    parser.add_argument("--cuts", type=str, required=True, help="cuts with phones")
+    parser.add_argument("--phones", type=str, help="phone set to score on; default: the model's own")
+    parser.add_argument("--report", type=str, help="folder for figures, pictures and a page of it all")
+    parser.add_argument("--smooth", action="store_true", help="also score decisions smoothed over time")
+    parser.add_argument("--right", type=int, help=RIGHT_HELP)
+    parser.add_argument("--json", type=str, help="file for the figures")
+
+
+def evaluate(arguments: Any) -> None:
+    """Score a model on cuts."""
+    from speechattn.report import evaluate_and_report
+
+    evaluate_and_report(
+        arguments.model,
+        arguments.cuts,
+        phones=arguments.phones,
+        report=arguments.report,
+        json_file=arguments.json,
+        smooth=arguments.smooth,
+        right=arguments.right,
+    )
+
+
+def add_compare(parser: ArgumentParser) -> None:
+    """Options of `compare`."""
+    parser.add_argument("model_a", metavar="A", type=str, help="a model's folder, or its id on the Hugging Face Hub")
+    parser.add_argument("model_b", metavar="B", type=str, help="likewise")
+    parser.add_argument("--cuts", type=str, required=True, help="cuts with phones")
+    parser.add_argument("--phones", type=str, help="phone set to score on; default: the models' own")
+    parser.add_argument("--json", type=str, help="file for the figures")
+
+
+def compare(arguments: Any) -> None:
+    """Say whether one of two models is better on cuts, or could be by chance."""
+    from speechattn.comparison import compare_and_print
+
+    compare_and_print(
+        arguments.model_a,
+        arguments.model_b,
+        arguments.cuts,
+        phones=arguments.phones,
+        json_file=arguments.json,
+    )

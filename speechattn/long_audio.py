@@ -1,0 +1,81 @@
+"""A recording of any length through the model in bounded memory: a minute at a time, with the numbers of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from speechattn.alignment import Segment
+from speechattn.audio import audio_blocks
+from speechattn.classifier import FrameClassifier
+from speechattn.live import LiveSegments
+
+__all__ = ["recording_posteriors", "recording_segments"]
+
+BLOCK_S = 60.0
+
+
+Heard = Callable[[float], object]  # is told of each block how many seconds it was, once it is done
+
+
+def _unheard(seconds: float) -> None:
+    pass
+
+
+def recording_segments(
+    model: FrameClassifier,
+    path: str | Path,
+    *,
+    channel: int | None = None,
+    smooth: bool = False,
+    heard: Heard = _unheard,
+) -> list[Segment]:
+    """What `FrameClassifier.classify` gives for a file, up to rounding; of a file of hours, too.
+
+    Beyond the segments, memory does not grow with the file, unless the model needs the whole recording before its first
+    frame (`lookahead` is None).
+
+    Raises:
+        ValueError: As for `FrameClassifier.classify`.
+    """
+    duration = model.duration(path)
+    if not _in_blocks(model, duration):
+        return model.segments(recording_posteriors(model, path, channel=channel, heard=heard), duration, smooth=smooth)
+    live, segments = LiveSegments(model, smooth=smooth), []
+    for block, seconds in _blocks(model, path, channel):
+        segments += live.push(block)
+        heard(seconds)
+    return segments + live.flush(duration)
+
+
+def recording_posteriors(
+    model: FrameClassifier, path: str | Path, *, channel: int | None = None, heard: Heard = _unheard
+) -> np.ndarray:
+    """Posteriors of a file, (T, P) float32, computed in blocks where the model can; with pooling (P,).
+
+    Raises:
+        ValueError: As for `FrameClassifier.classify`.
+    """
+    duration = model.duration(path)
+    if not _in_blocks(model, duration):
+        posteriors = model.posteriors(model.samples(path, channel=channel))
+        heard(duration)
+        return posteriors
+    stream, pieces = model.stream(), []
+    for block, seconds in _blocks(model, path, channel):
+        pieces.append(stream.push(block))
+        heard(seconds)
+    return np.exp(np.concatenate([*pieces, stream.flush()]))
+
+
+def _in_blocks(model: FrameClassifier, duration: float) -> bool:
+    return model.feature_dim is None and model.lookahead is not None and duration > BLOCK_S
+
+
+def _blocks(model: FrameClassifier, path: str | Path, channel: int | None) -> Iterator[tuple[np.ndarray, float]]:
+    """Blocks of samples and how many seconds each is."""
+    rate = model.frontend.geometry.sample_rate
+    for block in audio_blocks(path, sample_rate=rate, channel=channel, seconds=BLOCK_S):
+        yield block, len(block) / rate

@@ -1,0 +1,81 @@
+"""Long recordings in blocks: the numbers of one piece, at any rate, in bounded memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechattn import FrameClassifier, long_audio
+from speechattn.audio import AudioError, audio_blocks, load_audio
+from speechattn.long_audio import recording_posteriors, recording_segments
+from speechattn.smoothing import phonotactics_of
+
+
+@pytest.fixture(scope="module")
+def model(model_folder):
+    model = FrameClassifier.from_pretrained(model_folder)
+    model.phonotactics = phonotactics_of([np.arange(41).repeat(3)], len(model.phones))
+    return model
+
+
+def write(path, seconds, rate=16000, channels=1):
+    samples = 0.1 * np.random.default_rng(0).standard_normal((round(rate * seconds), channels))
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    return path
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 44101, 48000])
+@pytest.mark.parametrize("seconds", [0.01, 0.4, 5.0])
+def test_blocks_are_the_samples_of_the_whole(tmp_path, rate, seconds):
+    path = write(tmp_path / "a.wav", 3.37, rate, channels=2)
+    for channel in (None, 1):
+        blocks = list(audio_blocks(path, seconds=seconds, channel=channel))
+        whole = load_audio(path, channel=channel)
+        assert len(np.concatenate(blocks)) == len(whole) and all(len(block) for block in blocks)
+        np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
+        assert seconds > 1 or len(blocks) > 2
+
+
+def test_what_is_wrong_in_the_middle_is_told(tmp_path):
+    path = write(tmp_path / "a.flac.wav", 2.0)
+    samples, _ = soundfile.read(path)
+    samples[20000] = np.nan
+    soundfile.write(path, samples, 16000, subtype="FLOAT")
+    blocks = audio_blocks(path, seconds=0.5)
+    assert len(next(blocks)) == 8000
+    with pytest.raises(AudioError, match="NaN"):
+        list(blocks)
+
+
+@pytest.mark.parametrize("rate", [16000, 22050])
+def test_blocks_give_what_one_piece_gives(model, tmp_path, monkeypatch, rate):
+    path = write(tmp_path / "a.wav", 7.013, rate)
+    posteriors, segments = model.posteriors(model.samples(path)), model.classify(path)
+    assert np.array_equal(recording_posteriors(model, path), posteriors)  # short: in one piece
+    monkeypatch.setattr(long_audio, "BLOCK_S", 1.0)
+    np.testing.assert_allclose(recording_posteriors(model, path), posteriors, atol=1e-5)
+    found = recording_segments(model, path)
+    assert [segment[:3] for segment in found] == [segment[:3] for segment in segments]
+    smooth = recording_segments(model, path, smooth=True)
+    assert [segment[:3] for segment in smooth] == [segment[:3] for segment in model.classify(path, smooth=True)]
+    assert found[-1].end == model.duration(path)
+
+
+def test_no_more_than_a_block_is_read_at_a_time(model, tmp_path, monkeypatch):
+    path = write(tmp_path / "a.wav", 5.0)
+    monkeypatch.setattr(long_audio, "BLOCK_S", 1.0)
+    pushed = []
+    stream = model.stream()
+
+    class Watched:
+        def push(self, samples):
+            pushed.append(len(samples))
+            return stream.push(samples)
+
+        def flush(self):
+            return stream.flush()
+
+    monkeypatch.setattr(FrameClassifier, "stream", lambda self: Watched())
+    recording_segments(model, path)
+    assert pushed == [16000] * 5
