@@ -343,6 +343,26 @@ def _only_for_files(arguments: Any) -> bool:
     return arguments.plot or arguments.smooth or arguments.right is not None or arguments.channel is not None
 
 
+def _add_export(parser: ArgumentParser) -> None:
+    parser.add_argument("model", type=str, help="a model's folder, or its id on the Hugging Face Hub")
+    parser.add_argument("--output", type=str, required=True, help="file to write: .onnx, or .pt2 for torch.export")
+    parser.add_argument("--int8", action="store_true", help="weights in 8 bits; .onnx only")
+    parser.add_argument("--streaming", action="store_true", help="a step of a stream, state in and out; .onnx only")
+    parser.add_argument("--check", action="store_true", help="compare the file with PyTorch on signals like speech")
+
+
+def _export(arguments: Any) -> None:
+    from speechattn.export import export_file
+
+    export_file(
+        arguments.model,
+        arguments.output,
+        int8=arguments.int8,
+        streaming=arguments.streaming,
+        check=arguments.check,
+    )
+
+
 _COMMANDS = {
     "download": (_add_download, _download, "fetch a corpus"),
     "prepare": (_add_prepare, _prepare, "turn a corpus into cuts with phones, split by speaker"),
@@ -353,4 +373,5 @@ _COMMANDS = {
     "evaluate": (_add_evaluate, _evaluate, "score a model on cuts"),
     "compare": (_add_compare, _compare, "say whether one of two models is better on cuts, or could be by chance"),
     "predict": (_add_predict, _predict, "find the phones of audio files"),
+    "export": (_add_export, _export, "write a model as one file that runs without this package"),
 }
