@@ -73,4 +73,5 @@ _COMMANDS = {
     ),
     "predict": (use.add_predict, use.predict, "find the phones of audio files"),
     "stream": (use.add_stream, use.stream, "print the phones of live speech as they become final"),
+    "export": (use.add_export, use.export, "write a model as one file that runs without this package"),
 }

@@ -246,7 +246,7 @@ class Encoder(nn.Module):
     def _embedded(self, features: Tensor, frame_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """What enters the first block, and each utterance's number of steps."""
         stack, around = self.config.stack, self.config.input_context
-        steps = -(-features.shape[1] // stack)
+        steps = (features.shape[1] + stack - 1) // stack
         features = F.pad(
             zero_padding(features, frame_lengths), (0, 0, around, around + steps * stack - features.shape[1])
         )
@@ -266,9 +266,9 @@ class Encoder(nn.Module):
         stack, around = self.config.stack, self.config.input_context
         window = torch.arange(stack + 2 * around, device=features.device)
         if around:
-            first = stack * torch.arange(len(times), device=features.device)
+            first = stack * torch.arange(times.shape[0], device=features.device)
             features = features.index_select(1, (first[:, None] + window).flatten())
-        x = self.input(features.unflatten(1, (len(times), len(window))).flatten(2))
+        x = self.input(features.unflatten(1, (times.shape[0], len(window))).flatten(2))
         if self.positions is not None:
             return x + self.positions(times % self.config.max_positions)
         if self.config.position == "sinusoidal":

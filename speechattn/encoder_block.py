@@ -101,9 +101,15 @@ class ConvolutionModule(nn.Module):
 
     def forward(self, x: Tensor, frame_lengths: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = F.glu(self.gate(self.norm(x)), dim=-1)
-        x = zero_padding(x, frame_lengths)
-        x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        x = zero_padding(self.gated(x), frame_lengths)
+        return self.mixed(self.depthwise(x.transpose(1, 2)).transpose(1, 2))
+
+    def gated(self, x: Tensor) -> Tensor:
+        """What comes before the convolution, (B, T, D) -> (B, T, D)."""
+        return F.glu(self.gate(self.norm(x)), dim=-1)
+
+    def mixed(self, x: Tensor) -> Tensor:
+        """What comes after the convolution, (B, T, D) -> (B, T, D)."""
         return self.output(F.silu(self.depthwise_norm(x)))
 
 

@@ -31,7 +31,7 @@ def test_help_and_import_load_nothing_heavy():
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
-    for command in ("prepare", "align", "train", "evaluate", "compare", "predict"):
+    for command in ("prepare", "align", "train", "evaluate", "compare", "predict", "export"):
         assert command in run.stdout
 
 

@@ -1,4 +1,4 @@
-"""Commands that put a model to use: predict, stream."""
+"""Commands that put a model to use: predict, stream, export."""
 
 from __future__ import annotations
 
@@ -159,3 +159,25 @@ def stream(arguments: Any) -> None:
         device = arguments.device
         pieces = microphone(rate, device=int(device) if device and device.isdecimal() else device)
     print_live(model, pieces, smooth=arguments.smooth, symbols=arguments.symbols)
+
+
+def add_export(parser: ArgumentParser) -> None:
+    """Options of `export`."""
+    parser.add_argument("model", type=str, help="a model's folder, or its id on the Hugging Face Hub")
+    parser.add_argument("--output", type=str, required=True, help="file to write: .onnx, or .pt2 for torch.export")
+    parser.add_argument("--int8", action="store_true", help="weights in 8 bits; .onnx only")
+    parser.add_argument("--streaming", action="store_true", help="a step of a stream, state in and out; .onnx only")
+    parser.add_argument("--check", action="store_true", help="compare the file with PyTorch on signals like speech")
+
+
+def export(arguments: Any) -> None:
+    """Write a model as one file that runs without this package."""
+    from speechattn.export import export_file
+
+    export_file(
+        arguments.model,
+        arguments.output,
+        int8=arguments.int8,
+        streaming=arguments.streaming,
+        check=arguments.check,
+    )

@@ -43,18 +43,36 @@ def add_deltas(static: Tensor, frame_lengths: Tensor, *, order: int, window: int
         raise ValueError(f"rule must be one of {', '.join(DELTA_RULES)}, got rule={rule!r}")
     num_frames = static.shape[1]
     ends = frame_lengths if is_padded(frame_lengths, num_frames) else None
-    orders = [static]
+    if ends is None and not order:
+        return static
     if rule == "kaldi" and order:
-        slopes = _repeat_edges(static, ends, order * window)
-        for margin in range((order - 1) * window, -1, -window):  # what is left of the repeated frames
-            slopes = _slope(slopes, window)
-            orders.append(slopes[:, margin : margin + num_frames])
+        features = inner_deltas(_repeat_edges(static, ends, order * window), order=order, window=window)
     else:
+        orders = [static]
         for _ in range(order):
             orders.append(_slope(_repeat_edges(orders[-1], ends, window), window))
-    if ends is None:
-        return torch.cat(orders, dim=2) if order else static
-    return torch.cat(orders, dim=2).masked_fill_(~frame_mask(ends, num_frames)[..., None], 0.0)
+        features = torch.cat(orders, dim=2)
+    return features if ends is None else features.masked_fill_(~frame_mask(ends, num_frames)[..., None], 0.0)
+
+
+def inner_deltas(static: Tensor, *, order: int, window: int) -> Tensor:
+    """Append the deltas of every order to the features of those frames that have all frames around that these need.
+
+    Args:
+        static: (B, T + 2 * order * window, C) float.
+        order: How many orders, at least 1.
+        window: Frames to each side in the regression, at least 1.
+
+    Returns:
+        (B, T, C * (1 + order)), of all but the first and the last order * window frames.
+    """
+    num_frames = static.shape[1] - 2 * order * window
+    orders = [static[:, order * window : order * window + num_frames]]
+    slopes = static
+    for margin in range((order - 1) * window, -1, -window):  # frames to either side that further orders need
+        slopes = _slope(slopes, window)
+        orders.append(slopes[:, margin : margin + num_frames])
+    return torch.cat(orders, dim=2)
 
 
 def _repeat_edges(features: Tensor, frame_lengths: Tensor | None, reach: int) -> Tensor:

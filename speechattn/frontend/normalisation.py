@@ -116,7 +116,13 @@ def sliding_cmvn(
 
 
 def online_cmvn(
-    features: Tensor, frame_lengths: Tensor, *, window: int = 600, global_frames: int = 200, variance: bool
+    features: Tensor,
+    frame_lengths: Tensor,
+    *,
+    window: int = 600,
+    global_frames: int = 200,
+    variance: bool,
+    before: int | Tensor = 0,
 ) -> Tensor:
     """Normalise each frame by those before it, as it can be done while they come: Kaldi's OnlineCmvn.
 
@@ -132,6 +138,8 @@ def online_cmvn(
         global_frames: 0 or more.
         variance: Whether to divide by the standard deviation too; variances under 1e-3 of the training data's count as
             that.
+        before: Frames of each utterance before the first one given. Results are right for frames whose window is given
+            whole; it may be negative: so many rows of zeros then stand before the utterance's first frame.
 
     Returns:
         (B, T, D) in the dtype of `features`, 0 past an utterance's frames.
@@ -144,7 +152,7 @@ def online_cmvn(
         raise ValueError(f"global_frames must not be negative, got global_frames={global_frames}")
     num_frames = features.shape[1]
     exact = zero_padding(features, frame_lengths).double()
-    own = torch.arange(1, num_frames + 1, device=features.device).clamp(max=window)[:, None]
+    own = (torch.arange(1, num_frames + 1, device=features.device) + before).clamp(1, window)[:, None]
     added = (window - own).clamp(max=global_frames)
 
     def window_mean(values: Tensor, usual: float) -> Tensor:

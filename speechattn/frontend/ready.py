@@ -62,8 +62,10 @@ class ReadyFeatures(nn.Module):
         batch, num_frames, _ = features.shape
         if frame_lengths is None:
             frame_lengths = torch.full((batch,), num_frames)
-        if frame_lengths.shape != (batch,) or ((frame_lengths < 0) | (frame_lengths > num_frames)).any():
-            raise ValueError(f"lengths must be ({batch},), of 0..{num_frames} frames, got {frame_lengths.tolist()}")
+        if not torch.compiler.is_compiling():
+            fits = frame_lengths.shape == (batch,)
+            if not fits or ((frame_lengths < 0) | (frame_lengths > num_frames)).any():
+                raise ValueError(f"lengths must be ({batch},), of 0..{num_frames} frames, got {frame_lengths.tolist()}")
         frame_lengths = frame_lengths.to(features.device, torch.int64)
         real = frame_mask(frame_lengths, num_frames)[..., None]
         return features.to(self.zero).masked_fill(~real, 0.0), frame_lengths

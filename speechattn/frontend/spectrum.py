@@ -112,15 +112,13 @@ class BandEnergies(nn.Module):
     def _signal(self, samples: Tensor, begin: int, end: int) -> Tensor:
         """Samples [begin, end), pre-emphasised if that comes before framing, with what lies beyond the edges."""
         over_signal = self.config.preemphasis_over == "signal"
-        if begin >= over_signal and end <= len(samples):
-            signal, before = samples[begin:end], samples[begin - 1 : end - 1] if over_signal else None
-        else:
+        if begin < over_signal or end > len(samples):
             positions = torch.arange(begin, end, device=samples.device)
-            sources, real = self._sources(positions, torch.tensor(len(samples), device=samples.device))
-            signal = samples[sources] * real
-            before = samples[(sources - 1).clamp(min=0)] * (real & (sources > 0)) if over_signal else None
-        signal = self.as_float(signal)
-        return signal if before is None else signal.sub(self.as_float(before), alpha=self.config.preemphasis)
+            return self.continued(samples, 0, positions, torch.tensor(len(samples), device=samples.device))
+        signal = self.as_float(samples[begin:end])
+        if not over_signal:
+            return signal
+        return signal.sub(self.as_float(samples[begin - 1 : end - 1]), alpha=self.config.preemphasis)
 
     def _cut_frames(self, signal: Tensor, emphasised: Tensor, frames: Tensor, energies: Tensor) -> None:
         """Write the windowed frames of `signal` into (T, window), and their energy into the last column."""
@@ -171,8 +169,11 @@ class BandEnergies(nn.Module):
 
     def plain(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """The same as `forward` in differentiable operations, for one frame or more; graphs hold no complex numbers."""
+        return self.of_frames(self._frames(self.as_float(waveforms), lengths))
+
+    def of_frames(self, frames: Tensor) -> Tensor:
+        """Log-energies of frames as they were cut, (B, T, window) -> (B, T, columns), in differentiable operations."""
         config = self.config
-        frames = self._frames(self.as_float(waveforms), lengths)
         if config.remove_dc:
             frames = frames - frames.mean(dim=2, keepdim=True)
         energy = config.scale**2 * frames.square().sum(dim=2)
@@ -223,6 +224,26 @@ class BandEnergies(nn.Module):
         return power
 
     # ---------------------------------------------------------------------------------------------- both
+
+    def continued(self, samples: Tensor, first: int | Tensor, positions: Tensor, length: Tensor) -> Tensor:
+        """A signal, pre-emphasised if that comes before framing, also beyond its edges: as the configuration says.
+
+        Args:
+            samples: (n,) float or int16, those of the signal from `first` on.
+            first: Which sample of the signal the first one given is.
+            positions: (m,) int64, which to give; what depends on a sample that is not given has no meaning.
+            length: () int64, samples of the whole signal.
+
+        Returns:
+            (m,) float.
+        """
+        sources, real = self._sources(positions, length)
+        given = len(samples) - 1
+        signal = self.as_float(samples[(sources - first).clamp(0, given)] * real)
+        if self.config.preemphasis_over != "signal":
+            return signal
+        before = samples[(sources - first - 1).clamp(0, given)] * (real & (sources > 0))
+        return signal.sub(self.as_float(before), alpha=self.config.preemphasis)
 
     def as_float(self, samples: Tensor) -> Tensor:
         """Samples, float or int16, in the tables' precision; int16 is brought to [-1, 1]."""

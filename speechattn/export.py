@@ -1,0 +1,204 @@
+"""A trained model as one file that runs without this package: ONNX, or a program of torch.export.
+
+docs/export.md says what goes in and out, and how to call it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import Dim
+
+from speechattn.classifier import FrameClassifier
+from speechattn.export_check import Agreement, compare_stream, compare_whole, double_precision, open_file
+from speechattn.export_graphs import FeatureModel, WaveformModel
+from speechattn.stages import atomic_path
+from speechattn.streaming_export import StreamingStep
+
+__all__ = ["FORMAT_VERSION", "TOLERANCE", "export_file", "metadata", "quantise", "write_graph"]
+
+FORMAT_VERSION = 1  # of names, shapes and metadata, for clients to check
+TOLERANCE = 1e-4  # of float32 logits and log-posteriors; more where PyTorch itself is further from float64:
+ROUNDINGS = 4  # times that, since the file rounds elsewhere, and as often
+METADATA_FILE = "metadata.json"  # in .pt2 files; ONNX files have properties
+
+Graph = WaveformModel | FeatureModel | StreamingStep
+
+
+def export_file(
+    model_name: str, output: str | Path, *, int8: bool = False, streaming: bool = False, check: bool = False
+) -> None:
+    """Export a model, and print what was written.
+
+    Args:
+        model_name: What `FrameClassifier.from_pretrained` takes.
+        output: The file: .onnx, or .pt2 for torch.export. It appears whole or not at all.
+        int8: Keep the weights of linear maps in 8 bits; with .onnx only.
+        streaming: A step of a stream, its state being input and output; with .onnx only.
+        check: Compare the file with PyTorch, and print how far they differ.
+
+    Raises:
+        ValueError: Before any work, when suffix and options do not go together, there is no such model, or it cannot be
+            exported like this; after it, without leaving a file, when `check` finds that in float32 it differs from
+            PyTorch by more than 1e-4, and by more than rounding explains.
+        ImportError: When a package is missing that this needs.
+    """
+    output = Path(output)
+    if output.suffix not in (".onnx", ".pt2"):
+        raise ValueError(f"export writes .onnx or .pt2 files, got --output {output}")
+    if output.suffix == ".pt2" and (int8 or streaming):
+        raise ValueError(f"export --int8 and --streaming write .onnx files, got --output {output}")
+    if output.suffix == ".onnx":
+        _require("onnx", "onnxscript", *(["onnxruntime"] if int8 or check else []))
+    model = FrameClassifier.from_pretrained(model_name)
+    graph = graph_of(model, streaming=streaming)
+    with atomic_path(output) as temporary:
+        write_graph(graph, temporary, metadata(model, graph))
+        found = []
+        if check:
+            difference = _compare(model, graph, temporary).difference
+            if difference > TOLERANCE and difference > (most := ROUNDINGS * _rounding(model, graph)):
+                raise ValueError(
+                    f"{output} is not written: it would differ from PyTorch by up to {difference:.1e}, and rounding "
+                    f"explains no more than {max(most, TOLERANCE):.1e}"
+                )
+            found.append(f"differs from PyTorch by at most {difference:.1e}")
+        if int8:
+            quantise(temporary)
+            if check:
+                agreement = _compare(model, graph, temporary)
+                share = 100 * agreement.alike / agreement.decided
+                found.append(f"with 8 bits by {agreement.difference:.1e}, deciding {share:.2f} % alike")
+        megabytes = temporary.stat().st_size / 1e6
+    print("; ".join([f"{output}: {megabytes:.2f} MB", f"takes {_described_inputs(graph)}", *found]))
+
+
+def graph_of(model: FrameClassifier, *, streaming: bool) -> Graph:
+    """What is exported of a model; a ValueError when it cannot be, or not as a stream."""
+    if model.config.kind == "blstm":
+        raise ValueError("a model of kind 'blstm' cannot be exported: torch.export would fix its number of frames")
+    if streaming:
+        return StreamingStep(model)
+    return WaveformModel(model) if model.feature_dim is None else FeatureModel(model)
+
+
+def metadata(model: FrameClassifier, graph: Graph) -> dict[str, str]:
+    """What a client needs to know beside inputs and outputs, each value as JSON; docs/export.md explains them."""
+    geometry = model.frontend.geometry
+    values: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "phones": model.phones.symbols,
+        "sample_rate": geometry.sample_rate,
+        "window": geometry.window,
+        "hop": geometry.hop,
+        "first_centre": geometry.first_centre,
+        "temperature": model.config.temperature,
+        "lookahead_ms": model.lookahead_ms,
+    }
+    if isinstance(graph, StreamingStep):
+        values |= {"chunk_samples": graph.chunk_samples, "flush_chunks": graph.flush_chunks}
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+
+
+def write_graph(graph: Graph, path: Path, properties: dict[str, str]) -> None:
+    """Export to a .onnx or .pt2 file.
+
+    Args:
+        graph: What to export; its parameters will have no gradients any more.
+        path: The file, with one of these suffixes.
+        properties: Kept in the file, see `metadata`.
+    """
+    dynamic = {name: dict.fromkeys(axes, Dim.DYNAMIC) for name, axes in graph.inputs.items()}
+    with _quiet():
+        inputs = dict(zip(graph.inputs, graph.example(), strict=True))  # by name, as they then are in the .pt2 file
+        program = torch.export.export(graph.requires_grad_(False), (), inputs, dynamic_shapes=dynamic)
+        if path.suffix == ".pt2":
+            torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(properties)})
+            return
+        onnx_program = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_shapes=graph.inputs,  # here it only gives the axes their names
+            verbose=False,
+        )
+        assert onnx_program is not None
+        onnx_program.model.metadata_props.update(properties)
+        onnx_program.save(path)
+
+
+def quantise(path: Path) -> None:
+    """Keep the weights of an ONNX file's linear maps in 8 bits, those of the body and the output layer.
+
+    The front end's tables stay as they are: a spectrum has a far wider range than 8 bits. Each output of a map has a
+    scale of its own. Weights are unsigned, since products with signed ones saturate on processors without VNNI.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = onnx.load(path)
+    tables = [node.name for node in model.graph.node if any("frontend." in name for name in node.input)]
+    with _quiet():
+        quantize_dynamic(
+            model,
+            path,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            weight_type=QuantType.QUInt8,
+            nodes_to_exclude=tables,
+        )
+
+
+def _compare(model: FrameClassifier, graph: Graph, path: Path) -> Agreement:
+    run = open_file(path)
+    if isinstance(graph, StreamingStep):
+        return compare_stream(model, graph, run)
+    return compare_whole(model, run)
+
+
+def _rounding(model: FrameClassifier, graph: Graph) -> float:
+    """How far PyTorch is from PyTorch in double precision, on the signals of the check."""
+    difference = compare_whole(model, double_precision(model)).difference
+    return difference / model.config.temperature if isinstance(graph, StreamingStep) else difference
+
+
+def _described_inputs(graph: Graph) -> str:
+    """Names and shapes, such as `waveforms (batch, samples), lengths (batch)`."""
+    described = []
+    for (name, axes), example in zip(graph.inputs.items(), graph.example(), strict=True):
+        shape = ", ".join(str(axes.get(axis, size)) for axis, size in enumerate(example.shape))
+        described.append(f"{name} ({shape})")
+    return ", ".join(described)
+
+
+def _require(*packages: str) -> None:
+    for package in packages:
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise ImportError(
+                f'exporting to ONNX needs the package {package}: pip install "speechattn[export]"'
+            ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress reports and warnings of exporters, which are about themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
