@@ -22,7 +22,15 @@ __all__ = ["SAMPLE_RATE", "AudioError", "AudioInfo", "audio_info", "load_audio",
 SAMPLE_RATE = 16000
 INT16_SCALE = 32768.0
 LARGEST_TABLE = 1 << 22  # weights that torchaudio's resampler may tabulate
+MOST_TAPS = 1 << 21  # of those that are not tabulated, as many at a time: bounds memory at rates far apart
 UNKNOWN_LENGTH = 0x7FFF0000  # from here on a 32-bit length stands for "unknown": written to a pipe
+# What libsndfile's log says of a file that ends too soon, and in what it counts.
+CUT_SHORT = {
+    r"(?:data|SSND|Data Size)\s*: (?P<stated>\d+) \(should be (?P<there>\d+)\)": "bytes of audio",
+    r"frame count (?P<there>\d+) does not match value from 'ds64' chunk of (?P<stated>\d+)": "samples",  # RF64
+    r"Length : (?P<there>\d+)\nriff : (?:.*\n)*?data : (?P<stated>\d+)": "bytes",  # W64
+}
+UNHELPFUL = (1, 7, 24, 29)  # libsndfile's errors that say nothing about the file, or something wrong
 
 logger = logging.getLogger("speechattn")
 
@@ -85,9 +93,12 @@ def read_audio(path: str | Path, *, channel: int | None = None) -> tuple[np.ndar
     """
     with _open(path) as file:
         try:
-            samples = file.read(dtype="float32", always_2d=True)
+            # Told how many, it also reads codecs that cannot seek (GSM, G.721).
+            samples = file.read(file.frames, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
             raise AudioError(f"{path}: damaged audio: {error}") from error
+        except MemoryError as error:
+            raise AudioError(f"{path}: its header states {file.frames} samples, more than memory holds") from error
         if len(samples) < file.frames:
             raise AudioError(f"{path}: cut short: {len(samples)} of {file.frames} samples can be decoded")
         return _mono(samples, channel, str(path)), file.samplerate
@@ -139,12 +150,13 @@ def _interpolate(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray
     num_output = math.ceil(len(samples) * sample_rate / rate)
     padded = np.pad(samples.astype(np.float64), reach + 1)
     output = np.empty(num_output, dtype=np.float32)
-    for first in range(0, num_output, 1 << 16):
-        times = np.arange(first, min(first + (1 << 16), num_output))[:, None] * rate / sample_rate
+    block = max(MOST_TAPS // (2 * reach + 2), 1)
+    for first in range(0, num_output, block):
+        times = np.arange(first, min(first + block, num_output))[:, None] * rate / sample_rate
         taps = np.floor(times).astype(np.int64) + np.arange(-reach, reach + 2)
         t = np.clip((taps - times) * cutoff, -zero_crossings, zero_crossings)
         weights = cutoff * np.sinc(t) * np.cos(t * np.pi / zero_crossings / 2) ** 2
-        output[first : first + (1 << 16)] = (padded[taps + reach + 1] * weights).sum(axis=1)
+        output[first : first + block] = (padded[taps + reach + 1] * weights).sum(axis=1)
     return output
 
 
@@ -168,7 +180,10 @@ def _open(path: str | Path) -> soundfile.SoundFile:
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless, by its name
-        raise AudioError(f"{path}: not an audio file that can be read (WAV, FLAC, ...)") from error
+        message = f"{path}: not an audio file that can be read (WAV, FLAC, ...)"
+        if isinstance(error, soundfile.LibsndfileError) and error.code not in UNHELPFUL:
+            message += f": {error.error_string}"
+        raise AudioError(message) from error
     try:
         _check_length(path, file, sphere)
     except AudioError:
@@ -197,9 +212,10 @@ def _check_length(path: Path, file: soundfile.SoundFile, sphere: dict[str, str])
     count = sphere.get("sample_count", "")
     if count.isdigit() and file.frames < int(count):
         raise AudioError(f"{path}: cut short: {file.frames} of {count} samples are there")
-    found = re.search(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", file.extra_info)
-    if found and int(found[2]) < int(found[1]) < UNKNOWN_LENGTH:
-        raise AudioError(f"{path}: cut short: {found[2]} of {found[1]} bytes of audio are there")
+    for pattern, unit in CUT_SHORT.items():
+        found = re.search(pattern, file.extra_info)
+        if found and int(found["there"]) < int(found["stated"]) < UNKNOWN_LENGTH:
+            raise AudioError(f"{path}: cut short: {found['there']} of {found['stated']} {unit} are there")
 
 
 def _mono(samples: np.ndarray, channel: int | None, what: str) -> np.ndarray:

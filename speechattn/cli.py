@@ -343,6 +343,43 @@ def _only_for_files(arguments: Any) -> bool:
     return arguments.plot or arguments.smooth or arguments.right is not None or arguments.channel is not None
 
 
+def _add_serve(parser: ArgumentParser) -> None:
+    from speechattn.server.limits import Limits
+
+    limits = Limits()
+    parser.add_argument("--model", type=str, help="a model's folder, or its id on the Hugging Face Hub")
+    parser.add_argument(
+        "--host", type=str, default="127.0.0.1", help="address to listen on; default: this machine only"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="0: any free one")
+    parser.add_argument("--max-upload", type=float, default=limits.upload_mb, help="largest file, in MB")
+    parser.add_argument("--max-duration", type=float, default=limits.duration_s, help="longest recording, in seconds")
+    parser.add_argument("--num-jobs", type=int, default=limits.jobs, help="recordings worked on at a time")
+    parser.add_argument(
+        "--allow-host",
+        type=str,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name that browsers reach the server by, such as a proxy's; may be given several times",
+    )
+
+
+def _serve(arguments: Any) -> None:
+    from speechattn.server.limits import Limits
+    from speechattn.server.serving import serve
+
+    if arguments.model is None:
+        raise ValueError("serve needs --model MODEL: a model's folder, or its id on the Hugging Face Hub")
+    serve(
+        arguments.model,
+        host=arguments.host,
+        port=arguments.port,
+        limits=Limits(upload_mb=arguments.max_upload, duration_s=arguments.max_duration, jobs=arguments.num_jobs),
+        allow_hosts=arguments.allow_host,
+    )
+
+
 _COMMANDS = {
     "download": (_add_download, _download, "fetch a corpus"),
     "prepare": (_add_prepare, _prepare, "turn a corpus into cuts with phones, split by speaker"),
@@ -353,4 +390,5 @@ _COMMANDS = {
     "evaluate": (_add_evaluate, _evaluate, "score a model on cuts"),
     "compare": (_add_compare, _compare, "say whether one of two models is better on cuts, or could be by chance"),
     "predict": (_add_predict, _predict, "find the phones of audio files"),
+    "serve": (_add_serve, _serve, "show the phones of recordings and of live speech on a web page"),
 }
