@@ -82,5 +82,6 @@ def test_every_answer_has_the_headers(server, recording):
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "//" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-cache"
         assert not any(name.lower().startswith("access-control") for name in answer.headers)
         assert "server" not in answer.headers
