@@ -82,7 +82,7 @@ def configuration(app: ASGIApp) -> uvicorn.Config:
         ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
-        log_level=logging.WARNING,
+        log_level=logging.ERROR,  # what strangers send wrong is answered, not logged
         access_log=False,
         proxy_headers=False,
         server_header=False,
