@@ -9,17 +9,13 @@ import numpy as np
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from browser.actions import upload, wait_for_plays
 from speechattn.server.app import STATIC
 
 pytestmark = pytest.mark.browser
 
 CONTROLS = {"button", "link", "checkbox", "listbox", "option", "meter", "textbox"}
 NAMED = CONTROLS | {"image", "region", "log", "heading"}
-
-
-def upload(page: Page, path: Path) -> None:
-    page.locator("#file").set_input_files(path)
-    expect(page.get_by_role("option").first).to_be_attached()
 
 
 def test_everything_has_a_role_and_a_name(page: Page, context: BrowserContext, spoken: Path):
@@ -67,7 +63,7 @@ def test_the_whole_way_by_keyboard(page: Page, spoken: Path):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Space")
     expect(page.locator("#phone-0")).to_have_attribute("aria-selected", "true")
-    assert len(page.evaluate("window.played")) == 1
+    wait_for_plays(page, 1)
 
 
 def luminance(colour: str) -> float:
@@ -120,7 +116,7 @@ class TestOnAPhone:
         page.locator("#waveform").tap()
         expect(page.locator("[aria-selected=true]")).to_have_count(1)
         expect(page.locator("#readout .reading")).to_have_count(3)
-        assert len(page.evaluate("window.played")) == 1
+        wait_for_plays(page, 1)
 
 
 def test_the_dark_has_its_own_colours(page: Page, spoken: Path):

@@ -13,17 +13,13 @@ from served_app import served_app
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from browser.actions import upload, wait_for_plays
 from speechattn.alignment import Segment
 from speechattn.alignment_files import read_csv, read_ctm, read_json, read_textgrid
 from speechattn.classifier import FrameClassifier
 from speechattn.server.app import create_app
 
 pytestmark = pytest.mark.browser
-
-
-def upload(page: Page, path: Path) -> None:
-    page.locator("#file").set_input_files(path)
-    expect(page.get_by_role("heading", name=path.name)).to_be_visible()
 
 
 def options(page: Page) -> Locator:
@@ -119,12 +115,14 @@ def test_a_phone_is_played_by_keyboard(page: Page, model: FrameClassifier, spoke
     expect(page.locator(f"#{active}")).to_have_attribute("aria-selected", "true")
     expect(options(page).and_(page.locator("[aria-selected=true]"))).to_have_count(1)
     page.keyboard.press("Space")
-    page.wait_for_selector("#play:has-text('Play')")
+    wait_for_plays(page, 1)
+    expect(page.get_by_role("button", name=f"Play {segments[1].phone}")).to_be_visible()
     page.keyboard.press("Shift+ArrowRight")
     expect(options(page).and_(page.locator("[aria-selected=true]"))).to_have_count(2)
     names = f"{segments[1].phone} {segments[2].phone}"
     expect(page.get_by_role("button", name=f"Play {names}")).to_be_visible()
     page.keyboard.press("Enter")
+    wait_for_plays(page, 2)
     expect(page.get_by_role("button", name=f"Play {names}")).to_be_visible()
     played = page.evaluate("window.played")
     for notes, (first, last) in zip(played, [(1, 1), (1, 2)], strict=True):
@@ -153,6 +151,7 @@ def test_a_click_plays_a_phone(page: Page, model: FrameClassifier, spoken: Path)
     longest = int(np.argmax([segment.end - segment.start for segment in segments]))
     options(page).nth(longest).click()
     expect(options(page).nth(longest)).to_have_attribute("aria-selected", "true")
+    wait_for_plays(page, 1)
     (played,) = page.evaluate("window.played")
     assert played["from"] == pytest.approx(segments[longest].start)
 
