@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 # A file's tests stay together: they share what takes long to make.
 PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help install quickstart test test-all docs lint clean
+.PHONY: help install quickstart test test-all test-browser chromium docs lint clean
 
 help:
 	@echo "make quickstart   train and score a phone classifier on synthetic speech, about 5 minutes"
 	@echo "make test         run the tests, a few minutes"
 	@echo "make test-all     run the slow tests too"
+	@echo "make test-browser run the web page's tests in Chromium, installed by apt where it is missing"
 	@echo "make docs         make a site of the documentation: site/index.html"
 	@echo "make install      only set up $(VENV)"
 	@echo "make lint         ruff and mypy"
@@ -38,7 +39,18 @@ test: $(VENV)/installed-dev
 	$(BIN)/pytest -q $(PARALLEL)
 
 test-all: $(VENV)/installed-dev
-	$(BIN)/pytest -q $(PARALLEL) -m "slow or not slow"
+	$(BIN)/pytest -q $(PARALLEL) -m "not browser"
+
+test-browser: $(VENV)/installed-dev chromium
+	$(BIN)/pytest -q -m browser tests/browser
+
+chromium:
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	if command -v apt-get > /dev/null; then \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; \
+	else \
+	  echo "the web page's tests need Chromium or Chrome: install one and try again" >&2; exit 1; \
+	fi
 
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -34,7 +34,15 @@ INT16_SCALE = 32768.0
 LARGEST_TABLE = 1 << 22  # weights that torchaudio's resampler may tabulate
 ZERO_CROSSINGS, ROLLOFF = 6, 0.99  # of the resampler's windowed sinc: torchaudio's defaults
 READ_AT_ONCE = 1 << 22  # samples of each channel: a header may claim far more than there are
+MOST_TAPS = 1 << 21  # of those that are not tabulated, as many at a time: bounds memory at rates far apart
 UNKNOWN_LENGTH = 0x7FFF0000  # from here on a 32-bit length stands for "unknown": written to a pipe
+# What libsndfile's log says of a file that ends too soon, and in what it counts.
+CUT_SHORT = {
+    r"(?:data|SSND|Data Size)\s*: (?P<stated>\d+) \(should be (?P<there>\d+)\)": "bytes of audio",
+    r"frame count (?P<there>\d+) does not match value from 'ds64' chunk of (?P<stated>\d+)": "samples",  # RF64
+    r"Length : (?P<there>\d+)\nriff : (?:.*\n)*?data : (?P<stated>\d+)": "bytes",  # W64
+}
+UNHELPFUL = (1, 7, 24, 29)  # libsndfile's errors that say nothing about the file, or something wrong
 
 logger = logging.getLogger("speechattn")
 
@@ -146,12 +154,16 @@ def _mono_blocks(path: str | Path, file: soundfile.SoundFile, channel: int | Non
     """At most so many samples at a time, (n,) float32, to the end that the header tells."""
     read = 0
     while read < file.frames:
+        wanted = min(size, file.frames - read)
         try:
-            samples = file.read(size, dtype="float32", always_2d=True)
+            # Told how many, it also reads codecs that cannot seek (GSM, G.721).
+            samples = file.read(wanted, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
             raise AudioError(f"{path}: damaged audio: {error}") from error
+        except MemoryError as error:
+            raise AudioError(f"{path}: its header states {file.channels} channels, more than memory holds") from error
         read += len(samples)
-        if len(samples) < size and read < file.frames:
+        if len(samples) < wanted:
             raise AudioError(f"{path}: cut short: {read} of {file.frames} samples can be decoded")
         yield _mono(samples, channel, str(path))
 
@@ -201,12 +213,13 @@ def _interpolate(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray
     num_output = math.ceil(len(samples) * sample_rate / rate)
     padded = np.pad(samples.astype(np.float64), reach + 1)
     output = np.empty(num_output, dtype=np.float32)
-    for first in range(0, num_output, 1 << 16):
-        times = np.arange(first, min(first + (1 << 16), num_output))[:, None] * rate / sample_rate
+    block = max(MOST_TAPS // (2 * reach + 2), 1)
+    for first in range(0, num_output, block):
+        times = np.arange(first, min(first + block, num_output))[:, None] * rate / sample_rate
         taps = np.floor(times).astype(np.int64) + np.arange(-reach, reach + 2)
         t = np.clip((taps - times) * cutoff, -ZERO_CROSSINGS, ZERO_CROSSINGS)
         weights = cutoff * np.sinc(t) * np.cos(t * np.pi / ZERO_CROSSINGS / 2) ** 2
-        output[first : first + (1 << 16)] = (padded[taps + reach + 1] * weights).sum(axis=1)
+        output[first : first + block] = (padded[taps + reach + 1] * weights).sum(axis=1)
     return output
 
 
@@ -230,7 +243,10 @@ def _open(path: str | Path) -> soundfile.SoundFile:
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless, by its name
-        raise AudioError(f"{path}: not an audio file that can be read (WAV, FLAC, ...)") from error
+        message = f"{path}: not an audio file that can be read (WAV, FLAC, ...)"
+        if isinstance(error, soundfile.LibsndfileError) and error.code not in UNHELPFUL:
+            message += f": {error.error_string}"
+        raise AudioError(message) from error
     try:
         _check_length(path, file, sphere)
     except AudioError:
@@ -259,9 +275,10 @@ def _check_length(path: Path, file: soundfile.SoundFile, sphere: dict[str, str])
     count = sphere.get("sample_count", "")
     if count.isdigit() and file.frames < int(count):
         raise AudioError(f"{path}: cut short: {file.frames} of {count} samples are there")
-    found = re.search(r"(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", file.extra_info)
-    if found and int(found[2]) < int(found[1]) < UNKNOWN_LENGTH:
-        raise AudioError(f"{path}: cut short: {found[2]} of {found[1]} bytes of audio are there")
+    for pattern, unit in CUT_SHORT.items():
+        found = re.search(pattern, file.extra_info)
+        if found and int(found["there"]) < int(found["stated"]) < UNKNOWN_LENGTH:
+            raise AudioError(f"{path}: cut short: {found['there']} of {found['stated']} {unit} are there")
 
 
 def _mono(samples: np.ndarray, channel: int | None, what: str) -> np.ndarray:

@@ -73,5 +73,6 @@ _COMMANDS = {
     ),
     "predict": (use.add_predict, use.predict, "find the phones of audio files"),
     "stream": (use.add_stream, use.stream, "print the phones of live speech as they become final"),
+    "serve": (use.add_serve, use.serve, "show the phones of recordings and of live speech on a web page"),
     "export": (use.add_export, use.export, "write a model as one file that runs without this package"),
 }

@@ -81,6 +81,12 @@ def test_the_way_without_a_table_computes_the_same(num_samples: int, rate: int) 
     np.testing.assert_allclose(got, expected, atol=1e-5)  # torchaudio tabulates in float32
 
 
+def test_the_way_without_a_table_does_not_depend_on_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = audio._interpolate(noise(5000), 44_101, 16_000)
+    monkeypatch.setattr(audio, "MOST_TAPS", 1000)
+    assert np.array_equal(audio._interpolate(noise(5000), 44_101, 16_000), expected)
+
+
 @pytest.mark.parametrize("rate", [8000, 12_345, 16_001, 37_800, 44_101, 96_000])
 def test_a_tone_stays_the_tone_at_any_rate(rate: int) -> None:
     got = resample(tone(2 * rate, rate), rate)
@@ -147,6 +153,8 @@ def make_bad(path: Path, kind: str) -> Path:
         ("a.wav", "cut short", "cut short: 159[0-9][0-9] of 32000 bytes"),
         ("a.aiff", "cut short", "cut short"),
         ("a.au", "cut short", "cut short"),
+        ("a.w64", "cut short", "cut short: 160[0-9][0-9] of 32024 bytes"),
+        ("a.rf64", "cut short", "cut short: 79[0-9][0-9] of 16000 samples"),
         ("a.mp3", "cut short", "cut short: [0-9]+ of 16000 samples"),
         ("a.flac", "cut short", "damaged audio"),
         ("a.ogg", "cut short", "the audio is empty"),
@@ -165,6 +173,34 @@ def test_bad_files_get_one_line_that_names_them(tmp_path: Path, name: str, kind:
 def test_audio_info_refuses_what_the_header_shows(tmp_path: Path, kind: str) -> None:
     with pytest.raises(AudioError, match="a.wav"):
         audio_info(make_bad(tmp_path / "a.wav", kind))
+
+
+def test_a_damaged_header_is_told_apart(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", INT16, 16_000)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[22:24] = bytes(2)
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(AudioError, match=r"a.wav: not an audio file that can be read .*: Channel count is zero\."):
+        load_audio(tmp_path / "a.wav")
+
+
+def test_a_header_cannot_ask_for_more_than_memory(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", noise(1000, 8), 16_000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] |= 0x0F  # the 36 bits of its sample count: 2 terabytes
+    content[22:26] = b"\xff" * 4
+    (tmp_path / "a.flac").write_bytes(content)
+    with pytest.raises(AudioError, match="more than memory holds|cut short|damaged"):  # as the system lends memory
+        load_audio(tmp_path / "a.flac")
+
+
+@pytest.mark.parametrize("codec", ["GSM610", "G721_32"])
+def test_codecs_that_cannot_seek_are_read(tmp_path: Path, codec: str) -> None:
+    samples = tone(8000, 8000)
+    soundfile.write(tmp_path / "a.wav", 0.5 * samples, 8000, subtype=codec)
+    got, rate = read_audio(tmp_path / "a.wav")
+    assert rate == 8000 and np.corrcoef(got[:8000], samples)[0, 1] > 0.95
+    assert len(got) == audio_info(tmp_path / "a.wav").num_samples
 
 
 @pytest.mark.parametrize("declared", [0xFFFFFFFF, 0x7FFFF000])

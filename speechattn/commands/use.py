@@ -1,4 +1,4 @@
-"""Commands that put a model to use: predict, stream, export."""
+"""Commands that put a model to use: predict, stream, serve, export."""
 
 from __future__ import annotations
 
@@ -159,6 +159,43 @@ def stream(arguments: Any) -> None:
         device = arguments.device
         pieces = microphone(rate, device=int(device) if device and device.isdecimal() else device)
     print_live(model, pieces, smooth=arguments.smooth, symbols=arguments.symbols)
+
+
+def add_serve(parser: ArgumentParser) -> None:
+    """Options of `serve`."""
+    from speechattn.server.limits import Limits
+
+    limits = Limits()
+    parser.add_argument("--model", type=str, default=BOXED, help=MODEL_HELP)
+    parser.add_argument(
+        "--host", type=str, default="127.0.0.1", help="address to listen on; default: this machine only"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="0: any free one")
+    parser.add_argument("--max-upload", type=float, default=limits.upload_mb, help="largest file, in MB")
+    parser.add_argument("--max-duration", type=float, default=limits.duration_s, help="longest recording, in seconds")
+    parser.add_argument("--num-jobs", type=int, default=limits.jobs, help="recordings worked on at a time")
+    parser.add_argument(
+        "--allow-host",
+        type=str,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name that browsers reach the server by, such as a proxy's; may be given several times",
+    )
+
+
+def serve(arguments: Any) -> None:
+    """Show the phones of recordings and of live speech on a web page."""
+    from speechattn.server.limits import Limits
+    from speechattn.server.serving import serve as serve_model
+
+    serve_model(
+        arguments.model,
+        host=arguments.host,
+        port=arguments.port,
+        limits=Limits(upload_mb=arguments.max_upload, duration_s=arguments.max_duration, jobs=arguments.num_jobs),
+        allow_hosts=arguments.allow_host,
+    )
 
 
 def add_export(parser: ArgumentParser) -> None:

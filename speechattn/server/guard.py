@@ -1,0 +1,94 @@
+"""Who may talk to the server, and what its pages may do, before any request reaches the application.
+
+A server on the loopback interface can be reached by every web page that its user opens. A page of another site is
+refused by its `Origin`, and one whose own name was made to lead here (DNS rebinding) by `Host`. The other way round,
+the Content Security Policy keeps our page from loading or sending anything elsewhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+__all__ = ["Guard"]
+
+HEADERS = {
+    "Cache-Control": "no-cache",  # all files of the page are of one version
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+READING = ("GET", "HEAD", "OPTIONS")
+
+
+class Guard:
+    """ASGI middleware that refuses other sites' requests and puts HEADERS on every response.
+
+    Args:
+        app: What it stands before.
+        allow_hosts: Names that the server is reached by, beside `localhost`, this machine's own, and IP addresses,
+            which cannot be rebound.
+    """
+
+    def __init__(self, app: ASGIApp, allow_hosts: Iterable[str] = ()) -> None:
+        machine = socket.gethostname().lower()
+        self.app = app
+        self.names = {"localhost", machine, f"{machine}.local", *(name.lower() for name in allow_hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self.app(scope, receive, send_with_headers)
+        elif scope["type"] == "websocket":
+            await WebSocketClose(1008)(scope, receive, send)  # before the handshake: answered with 403
+        else:
+            await JSONResponse({"error": refusal}, 403)(scope, receive, send_with_headers)
+
+    def _refusal(self, scope: Scope) -> str | None:
+        """Why a request is not let through."""
+        if scope["type"] not in ("http", "websocket"):
+            return None
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self._is_ours(host):
+            return f"this server is not known as {host!r}: start it with --allow-host, or use its address"
+        if origin is None or scope.get("method") in READING:
+            return None  # no browser leaves it out where it matters
+        if urlsplit(origin).netloc.lower() != host.lower():
+            return (
+                f"a page of {origin} may not use this server: a proxy must pass on the Host that the browser asked for"
+            )
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name in self.names
+        return True

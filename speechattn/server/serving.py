@@ -1,0 +1,122 @@
+"""The server as a process: its model, its socket, its address on the screen."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from speechattn.server.limits import Limits
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
+
+__all__ = ["configuration", "serve"]
+
+MOST_CONNECTIONS = 256
+
+
+def serve(
+    model_name: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    allow_hosts: Iterable[str] = (),
+) -> None:
+    """Serve the page of a model until interrupted.
+
+    Args:
+        model_name: What `FrameClassifier.from_pretrained` takes.
+        host: Address to listen on; the default can be reached from this machine alone.
+        port: 0: any free one.
+        limits: What visitors may ask for.
+        allow_hosts: Further names that the server is reached by, such as a proxy's.
+
+    Raises:
+        ImportError: When the libraries of the extra `serve` are missing.
+        ValueError: When nothing can listen there, there is no such model, or it cannot be served.
+    """
+    try:
+        import starlette  # noqa: F401
+        import uvicorn
+        import websockets  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f'the web page needs starlette, uvicorn and websockets: pip install "speechattn[serve]" ({error})'
+        ) from error
+    import torch
+
+    from speechattn.classifier import FrameClassifier
+    from speechattn.server.app import create_app
+
+    with _bound(host, port) as listener:  # before the model is loaded: it tells at once when the port is taken
+        app = create_app(FrameClassifier.from_pretrained(model_name), limits, allow_hosts=allow_hosts)
+        torch.set_num_threads(max((os.cpu_count() or 1) // limits.jobs, 1))
+        config = configuration(app)
+        listener.listen(config.backlog)
+        print(_greeting(listener), flush=True)
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            if app.state.jobs.working:  # Python would wait for its thread, which cannot be stopped
+                os._exit(130)
+            raise
+
+
+def configuration(app: ASGIApp) -> uvicorn.Config:
+    """How the application is run."""
+    import uvicorn
+
+    from speechattn.server.live import LARGEST_MESSAGE
+
+    return uvicorn.Config(
+        app,
+        http="h11",  # it goes on reading what a refused client still sends, so that the client reads the refusal
+        ws="websockets-sansio",
+        ws_max_size=LARGEST_MESSAGE,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        log_level=logging.ERROR,  # what strangers send wrong is answered, not logged
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=3,
+    )
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that does not listen yet."""
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port must lie in 0..65535, got port={port}")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            if os.name == "posix":  # elsewhere it lets two servers take one port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ValueError(
+            f"cannot listen on {host}, port {port}: {error.strerror}; give another --host or --port"
+        ) from error
+    return listener
+
+
+def _greeting(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    address = ipaddress.ip_address(host)
+    shown = "localhost" if address.is_unspecified else f"[{host}]" if address.version == 6 else host
+    greeting = f"http://{shown}:{port}/ (Ctrl-C ends it)"
+    if not address.is_loopback:
+        greeting += "; whoever reaches this machine can use it, and browsers give it a microphone only over HTTPS"
+    return greeting
