@@ -293,8 +293,7 @@ class FrameClassifier(nn.Module):
         Raises:
             OSError: When they cannot be written.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         folder = Path(folder)
         weights = {
@@ -302,10 +301,7 @@ class FrameClassifier(nn.Module):
             for name, tensor in self.state_dict().items()
         }
         with atomic_path(folder / WEIGHTS_FILE) as path:
-            try:
-                save_file(weights, path)
-            except SafetensorError as error:  # its only one, also where the disk is full
-                raise OSError(f"{folder / WEIGHTS_FILE} cannot be written: {error}") from error
+            path.write_bytes(save(weights))  # its `save_file` would leave a file that only its owner can read
         save_json(folder / CONFIG_FILE, asdict(self.config))
         (folder / PHONOTACTICS_FILE).unlink(missing_ok=True)  # of a model that was there before
         if self.phonotactics is not None:

@@ -82,6 +82,14 @@ class LiveSegments:
         end = self.num_samples / self._geometry.sample_rate if duration is None else duration
         return self._final(end)
 
+    @property
+    def unfinished(self) -> Segment | None:
+        """The phone that goes on, up to the latest frame that is decided; None before the first such frame."""
+        if len(self._classes) == 0:
+            return None
+        end = float(self._geometry.first_owned(self._given + len(self._classes))) / self._geometry.sample_rate
+        return Segment(self._symbols[self._classes[0]], self._start, end, float(self._confidences.mean()))
+
     def _decide(self, posteriors: np.ndarray, *, last: bool) -> None:
         """Take posteriors, and decide for as many of the oldest frames as can be; with `last` for all."""
         classes = posteriors.argmax(axis=1)

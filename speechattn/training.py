@@ -246,10 +246,26 @@ def _initial_model(config: ClassifierConfig, init: str | Path) -> FrameClassifie
         symbols = start.phones.symbols  # in its order
     else:
         weights = {name: value for name, value in weights.items() if not name.startswith("output.")}
-        log.info("%s has other phones: its front end and body are kept, the output layer is new", init)
     model = FrameClassifier(replace(start.config, phones=config.phones, symbols=symbols))
     model.load_state_dict(model.state_dict() | weights)
+    if len(weights) < len(start.state_dict()):
+        kept = _keep_output_rows(start, model)
+        log.info("%s has other phones: its output layer is kept for %d of %d, all before it whole", init, kept, len(symbols))
     return model
+
+
+def _keep_output_rows(start: FrameClassifier, model: FrameClassifier) -> int:
+    """Give the phones of `model` that `start` has, too, what its output layer knows of them; how many those are.
+
+    A phone is the same when its name is, in upper or lower case, as `AA` of CMUdict and `aa` of TIMIT.
+    """
+    rows = {symbol.lower(): row for row, symbol in enumerate(start.phones.symbols)}
+    pairs = [(row, rows[symbol.lower()]) for row, symbol in enumerate(model.phones.symbols) if symbol.lower() in rows]
+    if pairs:
+        new, old = (list(indices) for indices in zip(*pairs, strict=True))
+        for name in ("weight", "bias"):
+            getattr(model.output, name).data[new] = getattr(start.output, name).data[old]
+    return len(pairs)
 
 
 def _sharing(config: TrainConfig, accelerator: Any) -> dict[str, int]:

@@ -67,6 +67,23 @@ def test_a_phone_is_given_when_the_next_ones_first_frame_is_final(model):
         assert count == (needed <= time + hop).sum()
 
 
+@pytest.mark.parametrize("smooth", [False, True])
+def test_the_unfinished_phone_is_what_the_next_given_one_begins_as(model, smooth):
+    samples, live = noise(16000), LiveSegments(model, smooth=smooth)
+    assert live.unfinished is None
+    given_out, unfinished = [], None
+    for first in range(0, 16000, 100):
+        now = live.push(samples[first : first + 100])
+        if now and unfinished is not None:
+            assert now[0][:2] == unfinished[:2] and now[0].end >= unfinished.end
+        given_out += now
+        unfinished = live.unfinished
+        if unfinished is not None:
+            assert unfinished.start == (given_out[-1].end if given_out else 0.0) < unfinished.end
+            assert 0 < unfinished.confidence <= 1
+    assert len(given_out) > 9
+
+
 def test_nothing_comes_of_less_than_a_frame_and_an_end_may_be_told(model):
     for smooth in (False, True):
         live = LiveSegments(model, smooth=smooth)

@@ -18,8 +18,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from speechattn.alignment import Segment
 from speechattn.classifier import FrameClassifier
+from speechattn.live import LiveSegments
 from speechattn.server.limits import Limits
-from speechattn.server.live_segments import LiveSegments
 
 __all__ = ["LARGEST_MESSAGE", "LiveSessions"]
 
@@ -73,17 +73,16 @@ class LiveSessions:
     async def _converse(self, websocket: WebSocket) -> None:
         model, limits = self.model, self.limits
         try:
-            stream = model.stream()
+            live = LiveSegments(model)
         except ValueError as error:
             raise _Ending(POLICY, str(error)) from error
         rate = model.frontend.geometry.sample_rate
-        segments = LiveSegments(model.phones.symbols, model.frontend.geometry)
-        heard, began = 0, time.monotonic()
+        began = time.monotonic()
         await websocket.send_json(
             {"type": "ready", "sample_rate": rate, "lookahead_ms": model.lookahead_ms, "longest_s": limits.live_s}
         )
         while True:
-            left = limits.live_s - max(time.monotonic() - began, heard / rate)
+            left = limits.live_s - max(time.monotonic() - began, live.num_samples / rate)
             if left <= 0:
                 break
             try:
@@ -95,13 +94,10 @@ class LiveSessions:
                 raise _Ending(POLICY, f"nothing came for {limits.live_idle_s:g} s") from error
             if samples is None:
                 break
-            heard += len(samples)
-            log_posteriors = await anyio.to_thread.run_sync(stream.push, samples)
-            ended = segments.push(np.exp(log_posteriors))
-            await websocket.send_json({"type": "phones", **_told(ended, segments.unfinished), "heard": heard / rate})
-        log_posteriors = np.asarray(await anyio.to_thread.run_sync(stream.flush))  # a tensor, if nothing was pushed
-        ended = segments.push(np.exp(log_posteriors)) + segments.flush(heard / rate)
-        await websocket.send_json({"type": "end", **_told(ended, None), "heard": heard / rate})
+            ended = await anyio.to_thread.run_sync(live.push, samples)
+            await websocket.send_json({"type": "phones", **_told(ended, live.unfinished), "heard": live.num_samples / rate})
+        ended = await anyio.to_thread.run_sync(live.flush)
+        await websocket.send_json({"type": "end", **_told(ended, None), "heard": live.num_samples / rate})
         await websocket.close(NORMAL)
 
 

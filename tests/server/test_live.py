@@ -15,14 +15,12 @@ from served_app import served_app
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from speechattn.alignment import Segment, frames_to_segments
+from speechattn.alignment import Segment
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
-from speechattn.geometry import Geometry
 from speechattn.server.app import create_app
 from speechattn.server.limits import Limits
-from speechattn.server.live_segments import LiveSegments
 
 
 @contextmanager
@@ -175,26 +173,3 @@ def test_other_sites_cannot_listen(server):
     assert refused.value.response.status_code == 403
     with live(server, origin=server) as session:
         assert told(session)["type"] == "ready"
-
-
-@pytest.mark.parametrize("geometry", [Geometry(), Geometry(left=200, right=200), Geometry(8000, 200, 80)])
-def test_segments_in_pieces_are_those_of_the_whole(geometry):
-    generator = np.random.default_rng(0)
-    for num_frames in (1, 2, 57):
-        posteriors = generator.dirichlet(np.full(3, 0.2), size=num_frames).astype(np.float32)
-        classes, duration = posteriors.argmax(axis=1), geometry.num_samples(num_frames) / geometry.sample_rate + 0.001
-        expected = frames_to_segments(classes, posteriors.max(axis=1), "abc", duration, geometry=geometry)
-        live_segments, found = LiveSegments("abc", geometry), []
-        first = 0
-        while first < num_frames:
-            count = int(generator.integers(0, 5))
-            found += live_segments.push(posteriors[first : first + count])
-            first += count
-            unfinished = live_segments.unfinished
-            if first:
-                assert unfinished is not None and unfinished.start == (found[-1].end if found else 0)
-        found += live_segments.flush(duration)
-        assert [segment[:3] for segment in found] == [segment[:3] for segment in expected]
-        for segment, other in zip(found, expected, strict=True):
-            assert segment.confidence == pytest.approx(other.confidence, abs=1e-6)
-    assert LiveSegments("abc", geometry).unfinished is None and LiveSegments("abc", geometry).flush(1.0) == []
