@@ -22,16 +22,17 @@ from torch import Tensor
 
 from speechattn.checkpoint import Checkpoints
 from speechattn.chunks import Chunking
-from speechattn.classifier import MODEL_FILES, ClassifierConfig, FrameClassifier, model_files
+from speechattn.classifier import MODEL_FILES, FrameClassifier, model_files
 from speechattn.corpora.shards import Shards, checksum_or_path, is_sharded
 from speechattn.cuts import check_labels, cut_labels, long_enough
 from speechattn.data import Batch, Batches
 from speechattn.evaluation import count_confusions, learn_temperature
+from speechattn.fine_tuning import model_to_tune
 from speechattn.frontend import FeatureStatistics, Mfcc, ReadyFeatures
 from speechattn.interruption import Interruption
 from speechattn.metrics import frame_figures, utterance_figures
 from speechattn.optimisation import Learner, grouped, in_step
-from speechattn.phones import IGNORED, PhoneSet
+from speechattn.phones import IGNORED
 from speechattn.plots import plot_curves, save_figure
 from speechattn.realignment import refuse_realigned
 from speechattn.smoothing import Phonotactics, phonotactics_of
@@ -95,8 +96,8 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
 
     Args:
         config: The whole training.
-        init: A model to start from instead of fresh weights; its shape replaces that of `config.model`. When the phones
-            asked for are not its own, its output layer is left, and a fresh one takes its place.
+        init: A model to start from instead of fresh weights; its shape replaces that of `config.model`, see
+            `fine_tuning.model_to_tune`.
 
     Returns:
         The model's folder.
@@ -126,7 +127,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     if config.optim.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise ValueError("optim.mixed_precision fp16 needs a GPU; a CPU can do bf16")
     set_seed(config.seed)
-    model = FrameClassifier(config.model) if init is None else _initial_model(config.model, init)
+    model = FrameClassifier(config.model) if init is None else model_to_tune(config.model, init)
     batches, dev, phonotactics = _data(config, model, accelerator)
     main = accelerator.is_main_process
     checkpoints = Checkpoints(
@@ -233,23 +234,6 @@ def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[st
     del options["optim"]["save_minutes"]
     inputs = {"train": checksum_or_path(config.data.train), "dev": checksum_or_path(config.data.dev)}
     return options, {**inputs, **(model_files(init) if init is not None else {})}
-
-
-def _initial_model(config: ClassifierConfig, init: str | Path) -> FrameClassifier:
-    """A model to fine-tune; with a fresh output layer when its phones are not those that are asked for."""
-    start = FrameClassifier.from_pretrained(init)
-    if start.pooling is not None and not config.symbols:
-        return start  # its labels are in no named set
-    symbols = config.symbols or PhoneSet.load(config.phones).symbols
-    weights = start.state_dict()
-    if set(symbols) == set(start.phones.symbols):
-        symbols = start.phones.symbols  # in its order
-    else:
-        weights = {name: value for name, value in weights.items() if not name.startswith("output.")}
-        log.info("%s has other phones: its front end and body are kept, the output layer is new", init)
-    model = FrameClassifier(replace(start.config, phones=config.phones, symbols=symbols))
-    model.load_state_dict(model.state_dict() | weights)
-    return model
 
 
 def _sharing(config: TrainConfig, accelerator: Any) -> dict[str, int]:
