@@ -95,7 +95,9 @@ class LiveSessions:
             if samples is None:
                 break
             ended = await anyio.to_thread.run_sync(live.push, samples)
-            await websocket.send_json({"type": "phones", **_told(ended, live.unfinished), "heard": live.num_samples / rate})
+            await websocket.send_json(
+                {"type": "phones", **_told(ended, live.unfinished), "heard": live.num_samples / rate}
+            )
         ended = await anyio.to_thread.run_sync(live.flush)
         await websocket.send_json({"type": "end", **_told(ended, None), "heard": live.num_samples / rate})
         await websocket.close(NORMAL)
