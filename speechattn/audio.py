@@ -180,7 +180,8 @@ def _mono_blocks(path: str | Path, file: soundfile.SoundFile, channel: int | Non
             raise AudioError(f"{path}: damaged audio: {error}") from error
         read += len(samples)
         if len(samples) < wanted:
-            raise AudioError(f"{path}: cut short: {read} of {file.frames} samples can be decoded")
+            guess = "; an MP3's length may be a guess: convert it to WAV" if file.format == "MP3" else ""
+            raise AudioError(f"{path}: cut short: {read} of {file.frames} samples can be decoded{guess}")
         yield _mono(samples, channel, str(path))
 
 
