@@ -1,13 +1,15 @@
 """Audio files and arrays to what the package computes with: mono float32 in [-1, 1] at the wanted rate.
 
 Files are read with soundfile (libsndfile: WAV, FLAC, Ogg, MP3, AIFF, NIST SPHERE ...), other rates are
-resampled with torchaudio. Audio that would silently give wrong frames (cut short, not finite) is refused.
+resampled with torchaudio. Audio that would silently give wrong frames (cut short, not finite, of another scale)
+is refused.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -33,7 +35,9 @@ SAMPLE_RATE = 16000
 INT16_SCALE = 32768.0
 LARGEST_TABLE = 1 << 22  # weights that torchaudio's resampler may tabulate
 ZERO_CROSSINGS, ROLLOFF = 6, 0.99  # of the resampler's windowed sinc: torchaudio's defaults
-READ_AT_ONCE = 1 << 22  # samples of each channel: a header may claim far more than there are
+SAMPLE_RATES = (1000, 768_000)  # Hz; a header that states another one is damaged, and costly to resample
+LOUDEST = 100.0  # floats may exceed 1, but 40 dB more are of another scale; from 1e14 on a spectrum overflows
+READ_AT_ONCE = 1 << 22  # samples of all channels: a header may claim far more than there are
 MOST_TAPS = 1 << 21  # of those that are not tabulated, as many at a time: bounds memory at rates far apart
 UNKNOWN_LENGTH = 0x7FFF0000  # from here on a 32-bit length stands for "unknown": written to a pipe
 # What libsndfile's log says of a file that ends too soon, and in what it counts.
@@ -42,6 +46,7 @@ CUT_SHORT = {
     r"frame count (?P<there>\d+) does not match value from 'ds64' chunk of (?P<stated>\d+)": "samples",  # RF64
     r"Length : (?P<there>\d+)\nriff : (?:.*\n)*?data : (?P<stated>\d+)": "bytes",  # W64
 }
+OGG_CUT_SHORT = r"Last page lacks an end-of-stream bit\.\nOgg ?: Junk after the last page"  # a part of the next page
 UNHELPFUL = (1, 7, 24, 29)  # libsndfile's errors that say nothing about the file, or something wrong
 
 logger = logging.getLogger("speechattn")
@@ -59,6 +64,18 @@ class AudioInfo(NamedTuple):
     num_channels: int
 
 
+class _Sequential(soundfile.SoundFile):
+    """A file that is read from its beginning to its end.
+
+    After each read soundfile seeks to where it is anyway. In MP3, where a frame needs the bits of those before it,
+    that damages what follows; DWVW has no seeking, though libsndfile says so.
+    """
+
+    def seekable(self) -> bool:
+        """No."""
+        return False
+
+
 def load_audio(
     source: str | Path | np.ndarray, *, sample_rate: int = SAMPLE_RATE, channel: int | None = None
 ) -> np.ndarray:
@@ -74,8 +91,8 @@ def load_audio(
         (N,) float32 in [-1, 1].
 
     Raises:
-        AudioError: When the audio is missing, unreadable, cut short, empty or not finite, or has no such
-            channel.
+        AudioError: When the audio is missing, unreadable, cut short, empty, not finite or far beyond [-1, 1], or has
+            no such channel.
     """
     if isinstance(source, str | Path):
         samples, rate = read_audio(source, channel=channel)
@@ -104,7 +121,7 @@ def read_audio(path: str | Path, *, channel: int | None = None) -> tuple[np.ndar
         AudioError: As for `load_audio`.
     """
     with _open(path) as file:
-        blocks = list(_mono_blocks(path, file, channel, READ_AT_ONCE))
+        blocks = list(_mono_blocks(path, file, channel, file.frames))
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), file.samplerate
 
 
@@ -152,6 +169,7 @@ def audio_blocks(
 
 def _mono_blocks(path: str | Path, file: soundfile.SoundFile, channel: int | None, size: int) -> Iterator[np.ndarray]:
     """At most so many samples at a time, (n,) float32, to the end that the header tells."""
+    size = min(size, READ_AT_ONCE // file.channels)
     read = 0
     while read < file.frames:
         wanted = min(size, file.frames - read)
@@ -160,11 +178,10 @@ def _mono_blocks(path: str | Path, file: soundfile.SoundFile, channel: int | Non
             samples = file.read(wanted, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
             raise AudioError(f"{path}: damaged audio: {error}") from error
-        except MemoryError as error:
-            raise AudioError(f"{path}: its header states {file.channels} channels, more than memory holds") from error
         read += len(samples)
         if len(samples) < wanted:
-            raise AudioError(f"{path}: cut short: {read} of {file.frames} samples can be decoded")
+            guess = "; an MP3's length may be a guess: convert it to WAV" if file.format == "MP3" else ""
+            raise AudioError(f"{path}: cut short: {read} of {file.frames} samples can be decoded{guess}")
         yield _mono(samples, channel, str(path))
 
 
@@ -231,24 +248,27 @@ def _say_resampled(rate: int, sample_rate: int) -> None:
 def _open(path: str | Path) -> soundfile.SoundFile:
     """The open file, its header checked."""
     path = Path(path)
-    if not path.exists():
-        raise AudioError(f"{path}: no such file")
-    if not path.is_file():
-        raise AudioError(f"{path}: is a folder or a device, not an audio file")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes)")
-    sphere = _sphere_fields(path)
+    try:
+        if not path.exists():
+            raise AudioError(f"{path}: no such file")
+        if not path.is_file():
+            raise AudioError(f"{path}: is a folder or a device, not an audio file")
+        if path.stat().st_size == 0:
+            raise AudioError(f"{path}: the file is empty (0 bytes)")
+        sphere = _sphere_fields(path)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read: {error.strerror}") from error
     if compression := sphere.get("sample_coding", "").partition(",")[2]:  # pcm,embedded-shorten-v2.00
         raise AudioError(f"{path}: SPHERE audio compressed by {compression}; make a WAV of it with sph2pipe -f wav")
     try:
-        file = soundfile.SoundFile(path)
+        file = _Sequential(os.fsencode(path) if os.name == "posix" else path)  # bytes: it may not be UTF-8
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless, by its name
         message = f"{path}: not an audio file that can be read (WAV, FLAC, ...)"
         if isinstance(error, soundfile.LibsndfileError) and error.code not in UNHELPFUL:
             message += f": {error.error_string}"
         raise AudioError(message) from error
     try:
-        _check_length(path, file, sphere)
+        _check_header(path, file, sphere)
     except AudioError:
         file.close()
         raise
@@ -265,8 +285,13 @@ def _sphere_fields(path: Path) -> dict[str, str]:
     return {row[0]: row[2] for row in rows if len(row) == 3}  # name, type, value
 
 
-def _check_length(path: Path, file: soundfile.SoundFile, sphere: dict[str, str]) -> None:
-    """Refuse a file without samples, of unknown length, or shorter than its header says."""
+def _check_header(path: Path, file: soundfile.SoundFile, sphere: dict[str, str]) -> None:
+    """Refuse a rate that no recording has, and a file without samples, of unknown length, or cut short."""
+    low, high = SAMPLE_RATES
+    if not low <= file.samplerate <= high:
+        raise AudioError(f"{path}: its header states {file.samplerate} Hz; rates of {low} to {high} Hz are taken")
+    if re.search(OGG_CUT_SHORT, file.extra_info):
+        raise AudioError(f"{path}: cut short: its last page is not whole")
     if file.frames == 0:
         raise AudioError(f"{path}: the audio is empty (0 samples)")
     if file.frames >= 1 << 48:
@@ -288,7 +313,9 @@ def _mono(samples: np.ndarray, channel: int | None, what: str) -> np.ndarray:
         raise AudioError(f"{what}: the audio is empty (0 samples)")
     if channel is not None and not 0 <= channel < num_channels:
         raise AudioError(f"{what}: there is no channel {channel}; channels are 0 to {num_channels - 1}")
-    mono = samples.mean(axis=1) if channel is None else samples[:, channel]
-    if not np.isfinite(mono).all():
+    heard = samples if channel is None else samples[:, channel : channel + 1]
+    if not np.isfinite(heard).all():
         raise AudioError(f"{what}: some samples are NaN or infinite")
-    return np.ascontiguousarray(mono, dtype=np.float32)
+    if (loudest := np.abs(heard).max()) > LOUDEST:
+        raise AudioError(f"{what}: some samples are far beyond [-1, 1]: {loudest:.3g}")
+    return np.ascontiguousarray(heard.mean(axis=1), dtype=np.float32)

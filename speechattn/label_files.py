@@ -107,14 +107,15 @@ def in_order(path: str | Path, lines: Iterable[Line], *, rounding: float = ROUND
 def write_ctm(path: str | Path, segments: Sequence[Segment]) -> None:
     """Write lines `utterance channel start duration phone confidence`.
 
-    The utterance is the file's stem, with `_` for white space, which separates CTM's fields.
+    The utterance is the file's stem, with `_` for white space, which separates CTM's fields, and `?` for what is no
+    UTF-8.
 
     Raises:
         ValueError: As for `write_textgrid`, and when a phone is empty or holds white space.
     """
     # 7 decimals: samples at 16 kHz are exact (62.5 microseconds), others to a few thousandths of one.
     check_segments(path, segments)
-    utterance = "_".join(Path(path).stem.split())
+    utterance = "_".join(Path(path).stem.split()).encode(errors="replace").decode() or "_"
     lines = []
     for phone, start, end, confidence in segments:
         if len(phone.split()) != 1:

@@ -78,7 +78,8 @@ class LiveSegments:
             duration: Seconds that the recording lasts, where it had another sample rate; None: as many as there were
                 samples.
         """
-        self._decide(np.exp(self._stream.flush()), last=True)
+        # A tensor when nothing was pushed, whose kind would be the result's.
+        self._decide(np.exp(np.asarray(self._stream.flush())), last=True)
         end = self.num_samples / self._geometry.sample_rate if duration is None else duration
         return self._final(end)
 

@@ -28,7 +28,7 @@ CONTAINERS = {
 
 
 def malformed_files(folder: Path) -> list[Path]:
-    """Write about 200 files that no program can take for a recording of speech.
+    """Write about 240 files that no program can take for a recording of speech.
 
     Args:
         folder: Where to; it exists.
@@ -49,10 +49,11 @@ def _malformed(folder: Path) -> Iterator[tuple[str, bytes]]:
     whole = {suffix: _whole(folder, suffix) for suffix in CONTAINERS}
     yield from _other_types()
     yield from _truncated(whole)
+    yield from _damaged(folder, whole)
     yield from _fuzzed(whole)
     yield from _impossible_wavs()
     yield from _claims(whole)
-    yield from _not_finite(folder)
+    yield from _impossible_samples(folder)
     yield from _too_short(folder)
 
 
@@ -109,6 +110,23 @@ def _truncated(whole: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
             yield f"cut_to_{percent}_percent.{suffix}", content[: len(content) * percent // 100]
 
 
+def _damaged(folder: Path, whole: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """Headers are whole, what comes after them is not."""
+    generator = np.random.default_rng(4)
+    half = len(whole["flac"]) // 2
+    yield "a_bit_in_the_middle.flac", whole["flac"][:half] + b"\x5a" + whole["flac"][half + 1 :]
+    yield "zeros_in_the_middle.flac", whole["flac"][:half] + bytes(500) + whole["flac"][half + 500 :]
+    yield "bytes_left_out.flac", whole["flac"][:half] + whole["flac"][half + 500 :]
+    yield "frames_of_chance.mp3", whole["mp3"][:500] + generator.bytes(4000)
+    yield "rubbish.mp3", b"\xff\xfb\x90\x00" + generator.bytes(4000)
+    yield "only_tags.mp3", b"ID3\x04\x00\x00\x00\x00\x07\x76" + bytes(1014)
+    for codec in ("VORBIS", "OPUS"):  # of several pages, so that there is audio before the cut
+        content = _written(folder, _speech(10 * RATE), "OGG", codec)
+        first, second = content[: len(content) // 2], content[len(content) // 2 :]
+        yield f"pages_missing_{codec.lower()}.ogg", first
+        yield f"a_page_damaged_{codec.lower()}.ogg", first + b"damaged" + second[7:]
+
+
 def _fuzzed(whole: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     """Headers with bytes of chance, among them one that says what format it is."""
     generator = np.random.default_rng(2)
@@ -148,6 +166,8 @@ def _impossible_wavs() -> Iterator[tuple[str, bytes]]:
     yield "0_hertz.wav", _wav(rate=0)
     yield "4294967295_hertz.wav", _wav(rate=2**32 - 1)
     yield "2147483648_hertz.wav", _wav(rate=2**31)
+    yield "2147483647_hertz.wav", _wav(rate=2**31 - 1)
+    yield "1_hertz.wav", _wav(rate=1)
     for bits in (0, 40, 48, 65535):
         yield f"{bits}_bits.wav", _wav(bits=bits)
     for tag in (0, 0x50, 0x161, 0x2000, 0x674F):  # unknown, MPEG, WMA, AC-3, Vorbis
@@ -176,7 +196,7 @@ def _claims(whole: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     yield claiming("rf64", sizes, struct.pack("<QQQ", 2 * CLAIMED + 100, 2 * CLAIMED, CLAIMED))
 
 
-def _not_finite(folder: Path) -> Iterator[tuple[str, bytes]]:
+def _impossible_samples(folder: Path) -> Iterator[tuple[str, bytes]]:
     for container, codec in (
         ("WAV", "FLOAT"),
         ("WAV", "DOUBLE"),
@@ -184,18 +204,21 @@ def _not_finite(folder: Path) -> Iterator[tuple[str, bytes]]:
         ("AU", "DOUBLE"),
         ("CAF", "FLOAT"),
     ):
-        for value in (np.nan, np.inf, -np.inf):
+        for value in (np.nan, np.inf, -np.inf, 1e30, -32768):
             samples = _speech()
             samples[NUM_SAMPLES // 2] = value
             yield f"{value}_{codec.lower()}.{container.lower()}", _written(folder, samples, container, codec)
     stereo = np.stack([_speech(), np.full(NUM_SAMPLES, np.nan, dtype=np.float32)], axis=1)
     yield "nan_in_one_channel.wav", _written(folder, stereo, "WAV", "FLOAT")
+    stereo[:, :] = np.inf, -np.inf
+    yield "infinities.wav", _written(folder, stereo, "WAV", "FLOAT")
 
 
 def _too_short(folder: Path) -> Iterator[tuple[str, bytes]]:
     for suffix in ("wav", "flac", "aiff", "au"):
         container, codec = CONTAINERS[suffix]
         yield f"no_samples_at_all.{suffix}", _written(folder, _speech(0), container, codec)
+        yield f"one_sample.{suffix}", _written(folder, _speech(1), container, codec)
         yield f"less_than_a_frame.{suffix}", _written(folder, _speech(200), container, codec)
 
 

@@ -127,6 +127,9 @@ def make_bad(path: Path, kind: str) -> Path:
         samples = noise(1000)
         samples[500] = float(kind)
         soundfile.write(path, samples, 16_000, subtype="FLOAT")
+    elif kind in ("mistaken for int16", "other rate"):
+        scale, rate = (32768, 16_000) if kind == "mistaken for int16" else (1, 768_001)
+        soundfile.write(path, scale * noise(1000), rate, subtype="FLOAT")
     elif kind == "no length":
         soundfile.write(path, noise(1000), 16_000)
         content = bytearray(path.read_bytes())
@@ -157,7 +160,9 @@ def make_bad(path: Path, kind: str) -> Path:
         ("a.rf64", "cut short", "cut short: 79[0-9][0-9] of 16000 samples"),
         ("a.mp3", "cut short", "cut short: [0-9]+ of 16000 samples"),
         ("a.flac", "cut short", "damaged audio"),
-        ("a.ogg", "cut short", "the audio is empty"),
+        ("a.ogg", "cut short", "cut short: its last page is not whole"),
+        ("a.wav", "mistaken for int16", r"some samples are far beyond \[-1, 1\]: 1.64e\+04"),
+        ("a.wav", "other rate", "its header states 768001 Hz; rates of 1000 to 768000 Hz are taken"),
         ("a.flac", "no length", "states no length"),
     ],
 )
@@ -194,13 +199,13 @@ def test_a_header_cannot_ask_for_more_than_memory(tmp_path: Path) -> None:
         load_audio(tmp_path / "a.flac")
 
 
-@pytest.mark.parametrize("codec", ["GSM610", "G721_32"])
-def test_codecs_that_cannot_seek_are_read(tmp_path: Path, codec: str) -> None:
+@pytest.mark.parametrize("name, codec", [("a.wav", "GSM610"), ("a.wav", "G721_32"), ("a.aiff", "DWVW_16")])
+def test_codecs_that_cannot_seek_are_read(tmp_path: Path, name: str, codec: str) -> None:
     samples = tone(8000, 8000)
-    soundfile.write(tmp_path / "a.wav", 0.5 * samples, 8000, subtype=codec)
-    got, rate = read_audio(tmp_path / "a.wav")
+    soundfile.write(tmp_path / name, 0.5 * samples, 8000, subtype=codec)
+    got, rate = read_audio(tmp_path / name)
     assert rate == 8000 and np.corrcoef(got[:8000], samples)[0, 1] > 0.95
-    assert len(got) == audio_info(tmp_path / "a.wav").num_samples
+    assert len(got) == audio_info(tmp_path / name).num_samples
 
 
 @pytest.mark.parametrize("declared", [0xFFFFFFFF, 0x7FFFF000])
@@ -218,6 +223,8 @@ def test_a_wav_written_to_a_pipe_is_read(tmp_path: Path, declared: int) -> None:
         (np.zeros(0, dtype=np.float32), "empty"),
         (np.zeros((0, 2), dtype=np.float32), "empty"),
         (np.array([0, np.nan]), "NaN or infinite"),
+        (np.array([[np.inf, -np.inf]]), "NaN or infinite"),
+        (np.array([0, -101.0]), r"far beyond \[-1, 1\]: 101"),
         (np.array([0, 1], dtype=np.int32), "int16 or floats in .* got an array of int32"),
         (np.array(["a"]), "int16 or floats"),
         (np.zeros((2, 2, 2)), r"got shape=\(2, 2, 2\)"),

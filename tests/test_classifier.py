@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import SafetensorError
 
 from speechattn.baselines import BlstmConfig, MlpConfig, TdnnConfig
 from speechattn.classifier import ClassifierConfig, FrameClassifier
@@ -258,17 +258,31 @@ def test_an_id_asks_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_p
     assert one_line("owner/name").endswith("not on the Hugging Face Hub: no route to host")
 
 
-def test_a_failed_save_leaves_the_old_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_leaves_what_was_there(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def full_disk(*args: object, **kwargs: object) -> None:
+    def full_disk(path: Path, content: bytes) -> None:
+        with open(path, "wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError("no space left")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
-    with pytest.raises(OSError, match="no space left"):
-        classifier().save_pretrained(folder)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    for where in (folder, tmp_path / "new"):
+        with pytest.raises(OSError, match="no space left"):
+            classifier().save_pretrained(where)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert list((tmp_path / "new").iterdir()) == []
     shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the permissions of POSIX")
+def test_others_can_read_a_saved_model(tmp_path: Path) -> None:
+    umask = os.umask(0o022)
+    try:
+        classifier().save_pretrained(tmp_path / "model")
+    finally:
+        os.umask(umask)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == {0o644}
 
 
 # --------------------------------------------------------------------------------------------------- segments
@@ -414,16 +428,6 @@ def test_one_model_with_less_right_context(tmp_path):
     np.testing.assert_allclose(np.exp(pieces), narrow, atol=1e-4)
     with pytest.raises(ValueError, match="kind 'linear' has no attention"):
         FrameClassifier(ClassifierConfig(kind="linear")).limit_right(1)
-
-
-def test_weights_that_cannot_be_written_are_an_error_of_the_system(tmp_path, monkeypatch):
-    def fail(*_):
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
-
-    monkeypatch.setattr("safetensors.torch.save_file", fail)
-    with pytest.raises(OSError, match=r"model.safetensors cannot be written: I/O error: No space left"):
-        FrameClassifier(ClassifierConfig(kind="linear")).save_pretrained(tmp_path / "model")
-    assert list((tmp_path / "model").iterdir()) == []
 
 
 def test_phonotactics_lie_beside_the_model_they_belong_to(tmp_path):

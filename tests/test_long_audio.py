@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechattn import FrameClassifier, long_audio
+from speechattn import FrameClassifier, audio, long_audio
 from speechattn.audio import AudioError, audio_blocks, load_audio
 from speechattn.long_audio import recording_posteriors, recording_segments
 from speechattn.smoothing import phonotactics_of
@@ -35,6 +35,36 @@ def test_blocks_are_the_samples_of_the_whole(tmp_path, rate, seconds):
         assert len(np.concatenate(blocks)) == len(whole) and all(len(block) for block in blocks)
         np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
         assert seconds > 1 or len(blocks) > 2
+
+
+@pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
+def test_blocks_of_compressed_audio_are_those_of_the_whole(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    time = np.arange(4 * 22050) / 22050
+    samples = 0.3 * np.sin(2 * np.pi * (200 + 100 * time) * time)
+    samples += 0.02 * np.random.default_rng(0).standard_normal(len(time))
+    soundfile.write(path, samples, 22050)
+    whole = load_audio(path, sample_rate=22050)
+    assert len(whole) == len(samples)
+    for seconds in (0.5, 1.5):
+        blocks = list(audio_blocks(path, sample_rate=22050, seconds=seconds))
+        assert len(blocks) > 2 and np.array_equal(np.concatenate(blocks), whole)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_blocks_hold_fewer_samples_of_many_channels(tmp_path, monkeypatch, rate):
+    path = write(tmp_path / "a.wav", 2.0, rate, channels=7)
+    whole, read, mono = load_audio(path), [], audio._mono
+
+    def watched(samples, *rest):
+        read.append(samples.size)
+        return mono(samples, *rest)
+
+    monkeypatch.setattr(audio, "READ_AT_ONCE", 70_000)
+    monkeypatch.setattr(audio, "_mono", watched)
+    blocks = list(audio_blocks(path))
+    np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
+    assert max(read) == 70_000 and sum(read) == 2 * 7 * rate
 
 
 def test_what_is_wrong_in_the_middle_is_told(tmp_path):

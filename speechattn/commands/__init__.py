@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from jsonargparse import ArgumentParser
 
-__all__ = ["Parser", "fail"]
+__all__ = ["Parser", "fail", "say_error"]
 
 
 class Parser(ArgumentParser):
@@ -20,5 +20,10 @@ class Parser(ArgumentParser):
 
 def fail(message: object) -> NoReturn:
     """End with one line on stderr and exit code 2."""
-    sys.stderr.write(f"speechattn: error: {' '.join(str(message).split())}\n")
+    say_error(message)
     sys.exit(2)
+
+
+def say_error(message: object) -> None:
+    """One line on stderr, whatever the message; a file's name may have a line break in it."""
+    sys.stderr.write(f"speechattn: error: {' '.join(str(message).split())}\n")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jsonargparse import ArgumentParser
 
-from speechattn.commands import fail
+from speechattn.commands import fail, say_error
 from speechattn.commands.models import RIGHT_HELP
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _predict_files(arguments: Any, formats: list[str]) -> None:
             num_jobs=min(arguments.num_jobs or os.cpu_count() or 1, len(recordings)),
         )
     for failure in failures[:-1]:
-        sys.stderr.write(f"speechattn: error: {failure}\n")
+        say_error(failure)
     if failures:
         several = f" ({len(failures)} of {len(recordings)} files failed)" if len(recordings) > 1 else ""
         fail(failures[-1] + several)

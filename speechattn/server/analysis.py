@@ -12,14 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from speechattn.alignment import Segment
-from speechattn.audio import AudioError, audio_info
+from speechattn.audio import audio_info
 from speechattn.classifier import FrameClassifier
 from speechattn.prediction import FORMATS
 from speechattn.server.limits import Limits
 
 __all__ = ["Analysis", "TooLong", "analyse", "file_of", "page_data"]
 
-SAMPLE_RATES = (1000, 768_000)  # Hz; a header that states another one is damaged, and costly to resample
 MOST_SAMPLES = 1 << 26  # of all channels together, 256 MB when decoded
 
 
@@ -47,12 +46,9 @@ def analyse(model: FrameClassifier, path: Path, limits: Limits, *, smooth: bool 
 
     Raises:
         TooLong: When it is.
-        ValueError: As for `FrameClassifier.classify`, or for a sample rate that no recording has.
+        ValueError: As for `FrameClassifier.classify`.
     """
     info = audio_info(path)
-    low, high = SAMPLE_RATES
-    if not low <= info.sample_rate <= high:
-        raise AudioError(f"{path}: its header states {info.sample_rate} Hz; rates of {low} to {high} Hz are taken")
     seconds = info.num_samples / info.sample_rate
     if seconds > limits.duration_s:
         raise TooLong(

@@ -46,9 +46,9 @@ def test_every_control_is_reached_by_tab_in_order_and_shows_it(page: Page, spoke
         reached.append(name)
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline == "solid", f"{name} does not show that it has the focus"
-    expected = ["choose", "record", "live", "save-textgrid", "save-ctm", "save-json", "save-csv"]
-    assert reached[:11] == [*expected, "play", "zoom-out", "zoom-in", "smooth"]
-    assert reached[11:13] == ["phones", "summary"]
+    expected = ["choose", "record", "live", "save-textgrid", "save-ctm", "save-json", "save-csv", "save-audacity"]
+    assert reached[:12] == [*expected, "play", "zoom-out", "zoom-in", "smooth"]
+    assert reached[12:14] == ["phones", "summary"]
 
 
 def test_the_whole_way_by_keyboard(page: Page, spoken: Path):

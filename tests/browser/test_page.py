@@ -15,7 +15,7 @@ from starlette.routing import Mount
 
 from browser.actions import upload, wait_for_plays
 from speechattn.alignment import Segment
-from speechattn.alignment_files import read_csv, read_ctm, read_json, read_textgrid
+from speechattn.alignment_files import read_audacity, read_csv, read_ctm, read_json, read_textgrid
 from speechattn.classifier import FrameClassifier
 from speechattn.server.app import create_app
 
@@ -159,11 +159,17 @@ def test_a_click_plays_a_phone(page: Page, model: FrameClassifier, spoken: Path)
 def test_phones_are_saved(page: Page, model: FrameClassifier, spoken: Path, tmp_path: Path):
     upload(page, spoken)
     segments = model.classify(spoken, smooth=True)
-    readers = {"TextGrid": read_textgrid, "JSON": read_json, "CSV": read_csv, "CTM": read_ctm}
-    for name, read in readers.items():
+    kinds = {
+        "TextGrid": ("TextGrid", read_textgrid),
+        "CTM": ("ctm", read_ctm),
+        "JSON": ("json", read_json),
+        "CSV": ("csv", read_csv),
+        "Audacity": ("txt", read_audacity),
+    }
+    for name, (suffix, read) in kinds.items():
         with page.expect_download() as download:
             page.get_by_role("link", name=name).click()
-        assert download.value.suggested_filename == f"the cat sat.{name if name == 'TextGrid' else name.lower()}"
+        assert download.value.suggested_filename == f"the cat sat.{suffix}"
         path = tmp_path / download.value.suggested_filename
         download.value.save_as(path)
         found = read(path)

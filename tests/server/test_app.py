@@ -18,7 +18,7 @@ from speechattn.alignment_files import read_csv
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
-from speechattn.prediction import FORMATS, predict_files
+from speechattn.prediction import FORMATS, Wanted, predict_files
 from speechattn.server.app import STATIC, create_app
 from speechattn.server.uploads import clean_name
 
@@ -27,7 +27,7 @@ SMALL = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=1
 
 @pytest.mark.parametrize("smooth", [False, True])
 def test_files_are_those_that_predict_writes(server, tiny_model, recording, tmp_path, smooth):
-    predict_files(tiny_model, {"some speech": recording}, formats=list(FORMATS), output=tmp_path, smooth=smooth)
+    predict_files(tiny_model, {"some speech": recording}, Wanted(list(FORMATS), smooth=smooth), output=tmp_path)
     for name, (suffix, _) in FORMATS.items():
         answer = send(server, recording, format=name, smooth=str(int(smooth)))
         assert answer.status_code == 200
@@ -104,7 +104,7 @@ def test_a_model_that_cannot_smooth_or_stream_says_so(recording):
 @pytest.mark.parametrize(
     ("query", "error"),
     [
-        ({"format": "mp4"}, "format must be one of textgrid, ctm, json, csv, got 'mp4'"),
+        ({"format": "mp4"}, "format must be one of textgrid, ctm, json, csv, audacity, got 'mp4'"),
         ({"smooth": "yes"}, "smooth must be 0, or 1 of a model that can smooth, got 'yes'"),
     ],
 )
@@ -163,6 +163,11 @@ def test_the_page_and_all_that_it_needs_are_served(server):
     for path in STATIC.glob("*.js"):
         for name in re.findall(r'(?:from |new URL\()"(?:\./)?([a-z-]+\.js)"', path.read_text()):
             assert (STATIC / name).is_file()
+
+
+def test_the_page_offers_every_format():
+    links = re.findall(r'<a id="save-(\w+)"', (STATIC / "index.html").read_text(encoding="utf-8"))
+    assert links == list(FORMATS)
 
 
 def test_the_page_needs_no_other_host():

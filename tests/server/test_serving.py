@@ -16,6 +16,8 @@ import soundfile
 from refused import refused
 from served_app import send
 
+from speechattn.classifier import FrameClassifier
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -44,6 +46,21 @@ def test_it_prints_its_address_serves_and_ends_at_ctrl_c(tiny_model, recording, 
     assert list(tmp_path.glob("speechattn-*")) == []
 
 
+def test_without_a_model_it_serves_the_one_of_the_package():
+    command = [sys.executable, "-m", "speechattn", "serve", "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().split("/ ")[0]
+            facts = requests.get(f"{address}/api/model", timeout=10).json()
+        finally:
+            process.send_signal(signal.SIGINT)
+    model = FrameClassifier.from_pretrained("speechocean762-small")
+    assert facts["symbols"] == list(model.phones.symbols)
+    assert facts["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+
+
 def test_a_port_that_is_taken_is_one_line(capsys, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -53,7 +70,6 @@ def test_a_port_that_is_taken_is_one_line(capsys, tmp_path):
 
 def test_other_mistakes_are_one_line(capsys, tmp_path, monkeypatch):
     assert "no model at" in refused(capsys, "serve", "--model", tmp_path, "--port", 0)
-    assert "--model" in refused(capsys, "serve")
     assert "port must lie in 0..65535" in refused(capsys, "serve", "--model", tmp_path, "--port", 70000)
     assert "cannot listen on 203.0.113.1" in refused(capsys, "serve", "--model", tmp_path, "--host", "203.0.113.1")
     assert "jobs must be positive" in refused(capsys, "serve", "--model", tmp_path, "--num-jobs", 0)
