@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ FORMATS: dict[str, tuple[str, Callable[[Path, list[Segment]], None]]] = {
     "audacity": (".txt", write_audacity),
 }
 POSTERIORS = "npy"  # a format, too: (T, P) float32
+BAR = "{l_bar}{bar}| {n:.0f} of {total} s of audio [{elapsed}<{remaining}]"
 
 
 @dataclass(frozen=True)
@@ -97,29 +100,38 @@ def predict_files(
         One line for each file that could not be done, in order; the others are.
 
     Raises:
-        ValueError: Before any work, when the model cannot give what is wanted, or a picture or posteriors are wanted
-            without a folder.
+        ValueError: Before any work, when the model cannot give what is wanted, a picture or posteriors are wanted
+            without a folder, or `output` is a file.
     """
     wanted.check(model)
     if output is None and (wanted.plot or POSTERIORS in wanted.formats):
         raise ValueError("--plot and --format npy need --output: a folder for the files")
+    if output is not None and Path(output).exists() and not Path(output).is_dir():
+        raise ValueError(f"{output} is a file: the results need a folder")
+    stopped = Event()
+
+    def heard(seconds: float) -> None:
+        if stopped.is_set():
+            raise CancelledError
+        bar.update(seconds)
 
     def predict(name: str) -> list[Segment] | str:
         torch.set_num_threads(threads)  # OpenMP's are of each thread that asks
         try:
             if output is None:
                 segments = recording_segments(
-                    model, recordings[name], channel=wanted.channel, smooth=wanted.smooth, heard=bar.update
+                    model, recordings[name], channel=wanted.channel, smooth=wanted.smooth, heard=heard
                 )
                 return _renamed(model, segments, wanted)
-            _write(model, recordings[name], wanted, Path(output) / name, bar.update)
+            _write(model, recordings[name], wanted, Path(output) / name, heard)
             return []
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             return str(error)
 
     threads, failures = max(torch.get_num_threads() // num_jobs, 1), []
     seconds = sum(_duration(model, path) for path in recordings.values())
-    bar = tqdm(total=round(seconds), unit="s", leave=False, disable=None if output else True)
+    printing = output is None and sys.stdout.isatty()  # lines that a bar would be drawn over
+    bar = tqdm(total=round(seconds), bar_format=BAR, leave=False, disable=True if printing else None)
     with bar, ThreadPoolExecutor(num_jobs) as pool:
         try:
             for name, result in zip(recordings, pool.map(predict, recordings), strict=True):
@@ -128,6 +140,7 @@ def predict_files(
                 elif output is None:
                     _print(result, name if len(recordings) > 1 else None)
         except BaseException:
+            stopped.set()  # a recording of hours ends after its block
             pool.shutdown(cancel_futures=True)
             raise
     return failures
@@ -137,7 +150,7 @@ def _duration(model: FrameClassifier, path: Path) -> float:
     """Seconds of a file, 0 of one that cannot be read."""
     try:
         return model.duration(path)
-    except ValueError:
+    except (ValueError, OSError):
         return 0.0
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -176,6 +179,31 @@ def test_files_at_a_time_give_what_one_after_the_other_gives(model_folder, noise
     assert [segment.phone for segment in label_track] == [s.phone for s in model.classify(noises / "b/d.wav")]
 
 
+def test_a_file_that_the_system_refuses_does_not_stop_the_others(model_folder, noises, tmp_path, capsys):
+    (noises / f"{'n' * 248}.wav").write_bytes((noises / "a.wav").read_bytes())  # with .TextGrid it is too long
+    (noises / "bad.wav").unlink()
+    message = refused(capsys, "predict", noises, "--model", model_folder, "--output", tmp_path / "out", "--num-jobs", 1)
+    assert "File name too long" in message and "(1 of 5 files failed)" in message
+    grids = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert grids == {"a.TextGrid", "b/c.TextGrid", "b/d.TextGrid", "e.TextGrid"}
+
+
+def test_ctrl_c_does_not_wait_for_the_end_of_a_recording(model_folder, noises, monkeypatch):
+    def hours(model, path, *, heard, **options):
+        for number in range(1000):
+            time.sleep(0.01)
+            heard(60.0)
+            if number == 20:  # the main thread waits for us by now
+                os.kill(os.getpid(), signal.SIGINT)
+        return []
+
+    monkeypatch.setattr("speechattn.prediction.recording_segments", hours)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(FrameClassifier.from_pretrained(model_folder), find_recordings([noises / "a.wav"]))
+    assert time.monotonic() - began < 5
+
+
 def test_other_names_for_segments(model_folder, noises, capsys):
     model, path = FrameClassifier.from_pretrained(model_folder), noises / "e.wav"
     segments = model.classify(path)
@@ -205,6 +233,7 @@ def test_what_the_model_cannot_give_is_refused_before_any_work(noises, tmp_path,
     assert "cannot tell speech from silence" in refused(capsys, *common, "--speech")
     assert "symbols must be model or ipa, got 'sampa'" in refused(capsys, *common, "--symbols", "sampa")
     assert "--format npy need --output" in refused(capsys, *common, "--format", "npy")
+    assert "e.wav is a file: the results need a folder" in refused(capsys, *common, "--output", noises / "e.wav")
     assert "--num-jobs must be 1 or more" in refused(capsys, *common, "--num-jobs", "0")
     cuts = tmp_path / "cuts.jsonl"
     message = refused(
