@@ -16,7 +16,7 @@ from tqdm import tqdm
 from speechattn.alignment import Segment
 from speechattn.alignment_files import write_audacity, write_csv, write_ctm, write_json, write_textgrid
 from speechattn.classifier import FrameClassifier
-from speechattn.long_audio import Heard, recording_posteriors, recording_segments
+from speechattn.long_audio import Heard, recording_posteriors, recording_segments, recording_stretches
 from speechattn.plots import plot_prediction, save_figure
 from speechattn.relabelling import in_ipa, ipa_symbols, speech_and_silence
 from speechattn.stages import atomic_path
@@ -31,6 +31,7 @@ FORMATS: dict[str, tuple[str, Callable[[Path, list[Segment]], None]]] = {
     "audacity": (".txt", write_audacity),
 }
 POSTERIORS = "npy"  # a format, too: (T, P) float32
+LONGEST_PICTURE_S = 30.0  # of more there are several pictures
 BAR = "{l_bar}{bar}| {n:.0f} of {total} s of audio [{elapsed}<{remaining}]"
 
 
@@ -92,7 +93,8 @@ def predict_files(
         model: In eval mode.
         recordings: Name of the files to write -> audio file; see `find_recordings`.
         wanted: What of each.
-        output: Folder for <name>.TextGrid, .ctm, .json, .csv, .txt, .npy and .png; None: lines `start end phone
+        output: Folder for <name>.TextGrid, .ctm, .json, .csv, .txt, .npy and .png (.001.png, .002.png ... of a
+            recording of more than 30 s); None: lines `start end phone
             confidence` on standard output, under a line `# name` where there are several recordings.
         num_jobs: Recordings at a time; they share PyTorch's threads.
 
@@ -168,10 +170,14 @@ def _write(model: FrameClassifier, path: Path, wanted: Wanted, target: Path, hea
     else:
         posteriors = recording_posteriors(model, path, channel=channel, heard=heard)
         segments = model.segments(posteriors, model.duration(path), smooth=smooth)
-        if wanted.plot:
-            samples = model.samples(path, channel=channel)
-            picture = plot_prediction(samples, posteriors, segments, model.phones.symbols, model.frontend.geometry)
-            save_figure(picture, _with_suffix(target, ".png"))
+        start, symbols, geometry = 0, model.phones.symbols, model.frontend.geometry
+        several = segments[-1].end > LONGEST_PICTURE_S
+        stretches = recording_stretches(model, path, LONGEST_PICTURE_S, channel=channel) if wanted.plot else ()
+        for number, samples in enumerate(stretches, 1):
+            heard(0.0)  # a picture takes longer than its phones
+            picture = plot_prediction(samples, posteriors, segments, symbols, geometry, start=start)
+            save_figure(picture, _with_suffix(target, f".{number:03}.png" if several else ".png"))
+            start += len(samples)
         if POSTERIORS in wanted.formats:
             with atomic_path(_with_suffix(target, ".npy")) as temporary, open(temporary, "wb") as file:
                 np.save(file, posteriors)
