@@ -223,6 +223,13 @@ def test_a_file_on_standard_input(model_folder, noises):
     assert [line.split()[2] for line in run.stdout.decode().splitlines()] == [segment.phone for segment in segments]
 
 
+def test_a_folder_of_the_boxed_models_name_does_not_hide_it(noises, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "speechocean762-small").mkdir()  # of its results, say
+    main(["predict", str(noises / "e.wav")])
+    assert capsys.readouterr().out.startswith("0.0000 ")
+
+
 def test_what_the_model_cannot_give_is_refused_before_any_work(noises, tmp_path, capsys):
     model = FrameClassifier(
         ClassifierConfig(symbols=("x", "17"), phones="custom", encoder=EncoderConfig(dim=8, layers=1))
