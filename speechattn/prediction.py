@@ -96,7 +96,7 @@ def predict_files(
         output: Folder for <name>.TextGrid, .ctm, .json, .csv, .txt, .npy and .png (.001.png, .002.png ... of a
             recording of more than 30 s); None: lines `start end phone
             confidence` on standard output, under a line `# name` where there are several recordings.
-        num_jobs: Recordings at a time; they share PyTorch's threads.
+        num_jobs: Recordings at a time, 1 or more; they share PyTorch's threads.
 
     Returns:
         One line for each file that could not be done, in order; the others are.
@@ -130,6 +130,7 @@ def predict_files(
         except (ValueError, OSError) as error:
             return str(error)
 
+    num_jobs = max(min(num_jobs, len(recordings)), 1)
     threads, failures = max(torch.get_num_threads() // num_jobs, 1), []
     seconds = sum(_duration(model, path) for path in recordings.values())
     printing = output is None and sys.stdout.isatty()  # lines that a bar would be drawn over

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -23,6 +24,7 @@ from speechattn.corpora.shards import read_shards, write_shards
 from speechattn.cut_prediction import predict_cuts, predict_frames
 from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
+from speechattn.long_audio import recording_segments
 from speechattn.prediction import Wanted, predict_files
 from speechattn.recordings import find_recordings
 from speechattn.relabelling import in_ipa, speech_and_silence
@@ -108,6 +110,24 @@ def test_cuts_are_predicted_once_and_again_when_the_model_changes(model_folder, 
     grids[1].unlink()
     predict_cuts(str(model_folder), cuts, output)
     assert grids[0].stat().st_mtime_ns > made and grids[1].is_file()
+
+
+def test_cuts_are_predicted_several_at_a_time(model_folder, tmp_path, tone_corpus, monkeypatch):
+    threads = set()
+
+    def named(*arguments, **options):
+        threads.add(threading.current_thread().name)
+        time.sleep(0.02)  # so that another thread takes the next one
+        return recording_segments(*arguments, **options)
+
+    monkeypatch.setattr("speechattn.prediction.recording_segments", named)
+    cuts = ["--cuts", str(tone_corpus / "dev.jsonl.gz"), "--model", str(model_folder)]
+    for jobs in (1, 2):
+        main(["predict", *cuts, "--output", str(tmp_path / str(jobs)), "--num-jobs", str(jobs)])
+        assert len(threads) == jobs
+        threads.clear()
+    for path in (tmp_path / "1").glob("*.TextGrid"):
+        assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes()
 
 
 def test_frames_of_shards_are_predicted_once(model_folder, tmp_path, tone_corpus, capsys):
@@ -221,6 +241,8 @@ def test_a_file_on_standard_input(model_folder, noises):
     run = subprocess.run(command, input=(noises / "e.wav").read_bytes(), capture_output=True, check=True)
     segments = FrameClassifier.from_pretrained(model_folder).classify(noises / "e.wav")
     assert [line.split()[2] for line in run.stdout.decode().splitlines()] == [segment.phone for segment in segments]
+    run = subprocess.run(command, input=b"not audio", capture_output=True, check=False)
+    assert run.returncode == 2 and run.stderr.startswith(b"speechattn: error: standard input: not an audio file")
 
 
 def test_a_folder_of_the_boxed_models_name_does_not_hide_it(noises, tmp_path, monkeypatch, capsys):
