@@ -94,8 +94,8 @@ def predict_files(
         recordings: Name of the files to write -> audio file; see `find_recordings`.
         wanted: What of each.
         output: Folder for <name>.TextGrid, .ctm, .json, .csv, .txt, .npy and .png (.001.png, .002.png ... of a
-            recording of more than 30 s); None: lines `start end phone
-            confidence` on standard output, under a line `# name` where there are several recordings.
+            recording of more than 30 s); None: lines `start end phone confidence` on standard output, under a line
+            `# name` where there are several recordings.
         num_jobs: Recordings at a time, 1 or more; they share PyTorch's threads.
 
     Returns:
@@ -127,7 +127,9 @@ def predict_files(
                 return _renamed(model, segments, wanted)
             _write(model, recordings[name], wanted, Path(output) / name, heard)
             return []
-        except (ValueError, OSError) as error:
+        except (OSError, UnicodeError) as error:  # a full disk, a name that is not in UTF-8: does not say which file
+            return f"{recordings[name]}: {error}"
+        except ValueError as error:
             return str(error)
 
     num_jobs = max(min(num_jobs, len(recordings)), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def find_recordings(sources: Iterable[str | Path]) -> dict[str, Path]:
             raise ValueError("an empty name, as of a shell's variable that is not set: name a file or a folder")
         for name, path in _named(Path(source)):
             first = recordings.setdefault(name, path)
-            if first != path and first.resolve() != path.resolve():
+            if first != path and os.path.realpath(first) != os.path.realpath(path):
                 raise ValueError(f"{first} and {path} would both write {name}.*: predict them apart")
     return recordings
 

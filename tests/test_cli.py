@@ -91,10 +91,10 @@ def test_predict_prints_lines_and_draws(model_folder, tmp_path, capsys, monkeypa
 
 
 def test_predict_goes_on_after_a_bad_file(model_folder, tmp_path, capsys):
-    good, bad, output = noise(tmp_path / "good.wav"), tmp_path / "bad.wav", tmp_path / "out"
+    good, bad, output = noise(tmp_path / "good.wav"), tmp_path / "None-bad.wav", tmp_path / "out"
     bad.write_text("not audio")
     message = refused(capsys, "predict", bad, good, "--model", model_folder, "--format", "json", "--output", output)
-    assert "bad.wav" in message
+    assert f"{bad}: not an audio file" in message
     assert [file.name for file in output.iterdir()] == ["good.json"]
 
 

@@ -93,7 +93,8 @@ def _predict_files(arguments: Any, formats: list[str], num_jobs: int) -> None:
         if piped is not None and recordings.setdefault("stdin", piped) != piped:
             raise ValueError("a file called stdin and standard input would both write stdin.*: predict them apart")
         failures = predict_files(_model(arguments), recordings, wanted, output=arguments.output, num_jobs=num_jobs)
-        failures = [failure.replace(str(piped), "standard input") for failure in failures]
+        if piped is not None:
+            failures = [failure.replace(str(piped), "standard input") for failure in failures]
     for failure in failures[:-1]:
         sys.stderr.write(f"speechattn: error: {failure}\n")
     if failures:
