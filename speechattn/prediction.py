@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -127,10 +128,12 @@ def predict_files(
                 return _renamed(model, segments, wanted)
             _write(model, recordings[name], wanted, Path(output) / name, heard)
             return []
-        except (OSError, UnicodeError) as error:  # a full disk, a name that is not in UTF-8: does not say which file
-            return f"{recordings[name]}: {error}"
         except ValueError as error:
             return str(error)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # the next file could not be written, either
+                raise
+            return f"{recordings[name]}: its name is too long for the files that would be written"
 
     num_jobs = max(min(num_jobs, len(recordings)), 1)
     threads, failures = max(torch.get_num_threads() // num_jobs, 1), []
@@ -196,7 +199,7 @@ def _with_suffix(target: Path, suffix: str) -> Path:
 
 
 def _print(segments: list[Segment], name: str | None) -> None:
-    if name is not None:
-        print(f"# {name}")
+    if name is not None:  # it may have line breaks, or bytes that are no UTF-8
+        print(f"# {' '.join(name.splitlines()).encode(errors='replace').decode()}")
     for segment in segments:
         print(f"{segment.start:.4f} {segment.end:.4f} {segment.phone} {segment.confidence:.3f}")
