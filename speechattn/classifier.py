@@ -371,9 +371,9 @@ def model_files(name: str | Path) -> dict[str, Path]:
 
 
 def _boxed(name: str | Path) -> Path | None:
-    """The folder of a model that comes with the package, if it is one's name and not a folder's here."""
+    """The folder of a model that comes with the package, if it is one's name and not that of a model here."""
     boxed = Path(__file__).parent / "assets" / name
-    found = str(name) == boxed.name and (boxed / CONFIG_FILE).is_file() and not Path(name).exists()
+    found = str(name) == boxed.name and (boxed / CONFIG_FILE).is_file() and not (Path(name) / CONFIG_FILE).exists()
     return boxed if found else None
 
 

@@ -19,7 +19,12 @@ STAMP = "predict.done.json"
 
 
 def predict_cuts(
-    model_name: str, cuts: str | Path, output: str | Path, *, formats: Sequence[str] = ("textgrid",)
+    model_name: str,
+    cuts: str | Path,
+    output: str | Path,
+    *,
+    formats: Sequence[str] = ("textgrid",),
+    num_jobs: int = 1,
 ) -> None:
     """Predict the phones of every recording in a file of cuts; what has been done already is not done again.
 
@@ -29,6 +34,7 @@ def predict_cuts(
             out and listed.
         output: Folder for the files.
         formats: Which files to write, some of FORMATS.
+        num_jobs: See `predict_files`.
 
     Raises:
         ValueError: When model or cuts cannot be read, or a cut is not a whole recording; or of a model without a front
@@ -46,7 +52,7 @@ def predict_cuts(
         raise ValueError(f"{model_name} takes features, not audio: it predicts frames (--frames), not segments")
     recordings = by_cut(cuts, model.frontend.geometry)
     stamp.unlink(missing_ok=True)
-    failures = predict_files(model, recordings, Wanted(formats), output=output)
+    failures = predict_files(model, recordings, Wanted(formats), output=output, num_jobs=num_jobs)
     if failures:
         raise ValueError("; ".join(failures))
     outputs = [Path(output) / (stem + FORMATS[name][0]) for stem in recordings for name in formats]

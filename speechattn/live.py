@@ -152,8 +152,12 @@ def microphone(sample_rate: int, *, device: int | str | None = None) -> Iterator
         raise ImportError(f'the microphone needs sounddevice: pip install "speechattn[microphone]" ({error})') from None
     try:
         with sounddevice.InputStream(sample_rate, device=device, channels=1, dtype="int16") as stream:
+            told = False
             while True:
-                samples, _ = stream.read(round(PIECE_S * sample_rate))
+                samples, overflowed = stream.read(round(PIECE_S * sample_rate))
+                if overflowed and not told:
+                    log.warning("sound was lost, since computing takes too long: from here on, times are too early")
+                    told = True
                 yield samples[:, 0]
     except (sounddevice.PortAudioError, ValueError) as error:
         raise ValueError(f"no microphone: {error}; `python -m sounddevice` lists what there is") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from speechattn.audio import audio_blocks
 from speechattn.classifier import FrameClassifier
 from speechattn.live import LiveSegments
 
-__all__ = ["recording_posteriors", "recording_segments"]
+__all__ = ["recording_posteriors", "recording_segments", "recording_stretches"]
 
 BLOCK_S = 60.0
 
@@ -68,6 +69,33 @@ def recording_posteriors(
         pieces.append(stream.push(block))
         heard(seconds)
     return np.exp(np.concatenate([*pieces, stream.flush()]))
+
+
+def recording_stretches(
+    model: FrameClassifier, path: str | Path, longest_s: float, *, channel: int | None = None
+) -> Iterator[np.ndarray]:
+    """The samples of a file as the model hears them, (n,) float32, in stretches of one length, as few as there can be.
+
+    Args:
+        model: One that takes audio.
+        path: The file.
+        longest_s: No stretch lasts longer.
+        channel: See `FrameClassifier.classify`.
+
+    Raises:
+        ValueError: As for `FrameClassifier.classify`.
+    """
+    rate = model.frontend.geometry.sample_rate
+    duration = model.duration(path)
+    size = math.ceil(duration * rate / math.ceil(duration / longest_s))
+    waiting = np.empty(0, dtype=np.float32)
+    for block in audio_blocks(path, sample_rate=rate, channel=channel):
+        waiting = np.concatenate([waiting, block])
+        while len(waiting) >= size:
+            yield waiting[:size]
+            waiting = waiting[size:]
+    if len(waiting):
+        yield waiting
 
 
 def _in_blocks(model: FrameClassifier, duration: float) -> bool:

@@ -37,26 +37,35 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def plot_prediction(
-    samples: np.ndarray, posteriors: np.ndarray, segments: Sequence[Segment], symbols: Sequence[str], geometry: Geometry
+    samples: np.ndarray,
+    posteriors: np.ndarray,
+    segments: Sequence[Segment],
+    symbols: Sequence[str],
+    geometry: Geometry,
+    *,
+    start: int = 0,
 ) -> Figure:
     """Spectrogram with phone segments above, posteriors of the phones below, on one time axis.
 
     Args:
-        samples: (N,) float.
-        posteriors: (T, P) in [0, 1].
-        segments: What was decided.
+        samples: (N,) float, what is drawn of a recording.
+        posteriors: (T, P) in [0, 1], of the whole recording.
+        segments: What was decided, likewise.
         symbols: Name of each of the P phones.
         geometry: Where the frames lie.
+        start: Which sample of the recording `samples` begin with.
     """
     figure = _figure(max(6.0, 4.0 * len(samples) / geometry.sample_rate), 8.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 3])
-    _draw_labels(above, samples, segments, geometry)
+    _draw_labels(above, samples, segments, geometry, start)
+    owned = geometry.first_owned(np.arange(len(posteriors)))
+    drawn = np.flatnonzero((owned + geometry.hop > start) & (owned < start + len(samples)))
+    posteriors = posteriors[drawn]
     seen = np.unique(posteriors.argmax(axis=1)).tolist()  # a row for each phone that is decided for somewhere
-    owned = (geometry.first_centre - geometry.hop / 2) / geometry.sample_rate
-    end = owned + len(posteriors) * geometry.hop / geometry.sample_rate
+    times = owned[drawn[0]] / geometry.sample_rate, (owned[drawn[-1]] + geometry.hop) / geometry.sample_rate
     below.imshow(
         posteriors[:, seen].T, aspect="auto", interpolation="nearest", cmap="Blues", vmin=0, vmax=1,
-        extent=(owned, end, len(seen) - 0.5, -0.5),
+        extent=(*times, len(seen) - 0.5, -0.5),
     )  # fmt: skip
     below.set_yticks(range(len(seen)), [symbols[index] for index in seen], fontsize=7)
     below.set(xlabel="time, s", ylabel="posterior of the phone")
@@ -120,8 +129,12 @@ def plot_comparison(
     return figure
 
 
-def _draw_labels(axes: Any, samples: np.ndarray, segments: Sequence[Segment], geometry: Geometry) -> None:
-    _draw_spectrogram(axes, samples, geometry)
+def _draw_labels(
+    axes: Any, samples: np.ndarray, segments: Sequence[Segment], geometry: Geometry, start: int = 0
+) -> None:
+    _draw_spectrogram(axes, samples, geometry, start)
+    first, last = start / geometry.sample_rate, (start + len(samples)) / geometry.sample_rate
+    segments = [segment for segment in segments if segment.end > first and segment.start < last]
     dark = {"facecolor": "black", "alpha": 0.5, "pad": 1, "linewidth": 0}  # or names are lost on loud sounds
     for number, segment in enumerate(segments):
         axes.axvline(segment.start, color="white", linewidth=0.5)
@@ -129,12 +142,12 @@ def _draw_labels(axes: Any, samples: np.ndarray, segments: Sequence[Segment], ge
             axes.axvline(segment.end, color="white", linewidth=0.5)
         height = (0.97 - 0.05 * (number % 3)) * geometry.sample_rate / 2  # three rows, since some phones are short
         axes.text(
-            (segment.start + segment.end) / 2, height, segment.phone,
+            (max(segment.start, first) + min(segment.end, last)) / 2, height, segment.phone,
             ha="center", va="top", color="white", fontsize=8, bbox=dark, clip_on=True,
         )  # fmt: skip
 
 
-def _draw_spectrogram(axes: Any, samples: np.ndarray, geometry: Geometry) -> None:
+def _draw_spectrogram(axes: Any, samples: np.ndarray, geometry: Geometry, start: int = 0) -> None:
     import librosa
     from librosa import display  # type: ignore[attr-defined]
 
@@ -142,9 +155,11 @@ def _draw_spectrogram(axes: Any, samples: np.ndarray, geometry: Geometry) -> Non
     power = np.abs(librosa.stft(samples, n_fft=fft_length, win_length=geometry.window, hop_length=geometry.hop)) ** 2
     display.specshow(
         librosa.power_to_db(power, ref=np.max), sr=geometry.sample_rate, hop_length=geometry.hop,
+        x_coords=(start + geometry.hop * np.arange(power.shape[1])) / geometry.sample_rate,
         x_axis="time", y_axis="hz", cmap="magma", vmin=-80, ax=axes,
     )  # fmt: skip
-    axes.set(xlabel="time, s", ylabel="frequency, Hz", xlim=(0, len(samples) / geometry.sample_rate))
+    xlim = start / geometry.sample_rate, (start + len(samples)) / geometry.sample_rate
+    axes.set(xlabel="time, s", ylabel="frequency, Hz", xlim=xlim)
 
 
 def plot_attention(weights: np.ndarray, geometry: Geometry) -> Figure:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from tqdm import tqdm
 from speechattn.alignment import Segment
 from speechattn.alignment_files import write_audacity, write_csv, write_ctm, write_json, write_textgrid
 from speechattn.classifier import FrameClassifier
-from speechattn.long_audio import Heard, recording_posteriors, recording_segments
+from speechattn.long_audio import Heard, recording_posteriors, recording_segments, recording_stretches
 from speechattn.plots import plot_prediction, save_figure
 from speechattn.relabelling import in_ipa, ipa_symbols, speech_and_silence
 from speechattn.stages import atomic_path
@@ -30,6 +32,8 @@ FORMATS: dict[str, tuple[str, Callable[[Path, list[Segment]], None]]] = {
     "audacity": (".txt", write_audacity),
 }
 POSTERIORS = "npy"  # a format, too: (T, P) float32
+LONGEST_PICTURE_S = 30.0  # of more there are several pictures
+BAR = "{l_bar}{bar}| {n:.0f} of {total} s of audio [{elapsed}<{remaining}]"
 
 
 @dataclass(frozen=True)
@@ -90,30 +94,39 @@ def predict_files(
         model: In eval mode.
         recordings: Name of the files to write -> audio file; see `find_recordings`.
         wanted: What of each.
-        output: Folder for <name>.TextGrid, .ctm, .json, .csv, .txt, .npy and .png; None: lines `start end phone
-            confidence` on standard output, under a line `# name` where there are several recordings.
-        num_jobs: Recordings at a time; they share PyTorch's threads.
+        output: Folder for <name>.TextGrid, .ctm, .json, .csv, .txt, .npy and .png (.001.png, .002.png ... of a
+            recording of more than 30 s); None: lines `start end phone confidence` on standard output, under a line
+            `# name` where there are several recordings.
+        num_jobs: Recordings at a time, 1 or more; they share PyTorch's threads.
 
     Returns:
         One line for each file that could not be done, in order; the others are.
 
     Raises:
-        ValueError: Before any work, when the model cannot give what is wanted, or a picture or posteriors are wanted
-            without a folder.
+        ValueError: Before any work, when the model cannot give what is wanted, a picture or posteriors are wanted
+            without a folder, or `output` is a file.
     """
     wanted.check(model)
     if output is None and (wanted.plot or POSTERIORS in wanted.formats):
         raise ValueError("--plot and --format npy need --output: a folder for the files")
+    if output is not None and Path(output).exists() and not Path(output).is_dir():
+        raise ValueError(f"{output} is a file: the results need a folder")
+    stopped = Event()
+
+    def heard(seconds: float) -> None:
+        if stopped.is_set():
+            raise CancelledError
+        bar.update(seconds)
 
     def predict(name: str) -> list[Segment] | str:
         torch.set_num_threads(threads)  # OpenMP's are of each thread that asks
         try:
             if output is None:
                 segments = recording_segments(
-                    model, recordings[name], channel=wanted.channel, smooth=wanted.smooth, heard=bar.update
+                    model, recordings[name], channel=wanted.channel, smooth=wanted.smooth, heard=heard
                 )
                 return _renamed(model, segments, wanted)
-            _write(model, recordings[name], wanted, Path(output) / name, bar.update)
+            _write(model, recordings[name], wanted, Path(output) / name, heard)
             return []
         except ValueError as error:
             return str(error)
@@ -122,9 +135,11 @@ def predict_files(
                 raise
             return f"{recordings[name]}: its name is too long for the files that would be written"
 
+    num_jobs = max(min(num_jobs, len(recordings)), 1)
     threads, failures = max(torch.get_num_threads() // num_jobs, 1), []
     seconds = sum(_duration(model, path) for path in recordings.values())
-    bar = tqdm(total=round(seconds), unit="s", leave=False, disable=None if output else True)
+    printing = output is None and sys.stdout.isatty()  # lines that a bar would be drawn over
+    bar = tqdm(total=round(seconds), bar_format=BAR, leave=False, disable=True if printing else None)
     with bar, ThreadPoolExecutor(num_jobs) as pool:
         try:
             for name, result in zip(recordings, pool.map(predict, recordings), strict=True):
@@ -133,6 +148,7 @@ def predict_files(
                 elif output is None:
                     _print(result, name if len(recordings) > 1 else None)
         except BaseException:
+            stopped.set()  # a recording of hours ends after its block
             pool.shutdown(cancel_futures=True)
             raise
     return failures
@@ -142,7 +158,7 @@ def _duration(model: FrameClassifier, path: Path) -> float:
     """Seconds of a file, 0 of one that cannot be read."""
     try:
         return model.duration(path)
-    except ValueError:
+    except (ValueError, OSError):
         return 0.0
 
 
@@ -160,10 +176,14 @@ def _write(model: FrameClassifier, path: Path, wanted: Wanted, target: Path, hea
     else:
         posteriors = recording_posteriors(model, path, channel=channel, heard=heard)
         segments = model.segments(posteriors, model.duration(path), smooth=smooth)
-        if wanted.plot:
-            samples = model.samples(path, channel=channel)
-            picture = plot_prediction(samples, posteriors, segments, model.phones.symbols, model.frontend.geometry)
-            save_figure(picture, _with_suffix(target, ".png"))
+        start, symbols, geometry = 0, model.phones.symbols, model.frontend.geometry
+        several = segments[-1].end > LONGEST_PICTURE_S
+        stretches = recording_stretches(model, path, LONGEST_PICTURE_S, channel=channel) if wanted.plot else ()
+        for number, samples in enumerate(stretches, 1):
+            heard(0.0)  # a picture takes longer than its phones
+            picture = plot_prediction(samples, posteriors, segments, symbols, geometry, start=start)
+            save_figure(picture, _with_suffix(target, f".{number:03}.png" if several else ".png"))
+            start += len(samples)
         if POSTERIORS in wanted.formats:
             with atomic_path(_with_suffix(target, ".npy")) as temporary, open(temporary, "wb") as file:
                 np.save(file, posteriors)

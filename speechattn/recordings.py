@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,17 +25,19 @@ def find_recordings(sources: Iterable[str | Path]) -> dict[str, Path]:
             the suffix; and patterns (`*`, `?`, `[`, and `**` for folders) that the shell has not resolved.
 
     Returns:
-        Name -> file; a folder's in the order of their names. Whether a single file exists is not looked at.
+        Name -> file, each once; a folder's in the order of their names. Whether a single file exists is not looked at.
 
     Raises:
         ValueError: When two have the same name, since the results of one would overwrite the other's; or when a folder
-            holds no audio, or nothing matches a pattern.
+            holds no audio, no file matches a pattern, or a name is empty.
     """
     recordings: dict[str, Path] = {}
-    for source in map(Path, sources):
-        for name, path in _named(source):
+    for source in sources:
+        if not str(source):
+            raise ValueError("an empty name, as of a shell's variable that is not set: name a file or a folder")
+        for name, path in _named(Path(source)):
             first = recordings.setdefault(name, path)
-            if first != path:
+            if first != path and os.path.realpath(first) != os.path.realpath(path):
                 raise ValueError(f"{first} and {path} would both write {name}.*: predict them apart")
     return recordings
 
@@ -46,10 +49,10 @@ def _named(source: Path) -> list[tuple[str, Path]]:
             raise ValueError(f"{source}: a folder without audio ({' '.join(SUFFIXES)})")
         return [(path.relative_to(source).with_suffix("").as_posix(), path) for path in found]
     if not source.exists() and glob.has_magic(str(source)):
-        matches = sorted(Path(match) for match in glob.glob(str(source), recursive=True))
+        matches = sorted(path for match in glob.glob(str(source), recursive=True) if (path := Path(match)).is_file())
         if not matches:
             raise ValueError(f"{source}: no file matches")
-        return [(path.stem, path) for path in matches if path.is_file()]
+        return [(path.stem, path) for path in matches]
     return [(source.stem, source)]
 
 

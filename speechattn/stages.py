@@ -42,7 +42,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    workshop = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.", dir=path.parent))  # names have at most 255 bytes
     try:
         temporary = workshop / path.name
         yield temporary

@@ -77,7 +77,7 @@ def test_predict_writes_all_formats_of_any_audio(model_folder, tmp_path, rate, c
     assert sorted(file.name for file in output.iterdir()) == ["x.TextGrid", "x.csv", "x.ctm", "x.json"]
 
 
-def test_predict_prints_lines_and_draws(model_folder, tmp_path, capsys):
+def test_predict_prints_lines_and_draws(model_folder, tmp_path, capsys, monkeypatch):
     path = noise(tmp_path / "x.wav")
     main(["predict", str(path), "--model", str(model_folder)])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -85,13 +85,16 @@ def test_predict_prints_lines_and_draws(model_folder, tmp_path, capsys):
     assert all(len(row) == 4 and 0 <= float(row[3]) <= 1 for row in rows)
     main(["predict", str(path), "--model", str(model_folder), "--output", str(tmp_path / "out"), "--plot"])
     assert (tmp_path / "out/x.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr("speechattn.prediction.LONGEST_PICTURE_S", 0.6)
+    main(["predict", str(path), "--model", str(model_folder), "--output", str(tmp_path / "several"), "--plot"])
+    assert {file.name for file in (tmp_path / "several").iterdir()} == {"x.001.png", "x.002.png", "x.TextGrid"}
 
 
 def test_predict_goes_on_after_a_bad_file(model_folder, tmp_path, capsys):
-    good, bad, output = noise(tmp_path / "good.wav"), tmp_path / "bad.wav", tmp_path / "out"
+    good, bad, output = noise(tmp_path / "good.wav"), tmp_path / "None-bad.wav", tmp_path / "out"
     bad.write_text("not audio")
     message = refused(capsys, "predict", bad, good, "--model", model_folder, "--format", "json", "--output", output)
-    assert "bad.wav" in message
+    assert f"{bad}: not an audio file" in message
     assert [file.name for file in output.iterdir()] == ["good.json"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import signal
@@ -161,6 +162,26 @@ def test_ctrl_c_ends_a_microphone_with_the_phones_it_has_heard(model, monkeypatc
     print_live(model, microphone(16000))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert float(rows[-1][1]) == pytest.approx(0.7)  # seven pieces of a tenth of a second; the eighth never came
+
+
+def test_lost_sound_is_told_once(monkeypatch, caplog):
+    class InputStream:
+        def __init__(self, sample_rate, **options):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def read(self, count):
+            return np.zeros((count, 1), np.int16), True
+
+    fake = types.SimpleNamespace(InputStream=InputStream, PortAudioError=RuntimeError)
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    assert len(list(itertools.islice(microphone(16000), 3))) == 3
+    assert [record.message.split(",")[0] for record in caplog.records] == ["sound was lost"]
 
 
 def test_what_cannot_be_streamed_is_one_line(model_folder, tmp_path, capsys, monkeypatch):

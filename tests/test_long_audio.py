@@ -8,7 +8,7 @@ import soundfile
 
 from speechattn import FrameClassifier, audio, long_audio
 from speechattn.audio import AudioError, audio_blocks, load_audio
-from speechattn.long_audio import recording_posteriors, recording_segments
+from speechattn.long_audio import recording_posteriors, recording_segments, recording_stretches
 from speechattn.smoothing import phonotactics_of
 
 
@@ -90,6 +90,17 @@ def test_blocks_give_what_one_piece_gives(model, tmp_path, monkeypatch, rate):
     smooth = recording_segments(model, path, smooth=True)
     assert [segment[:3] for segment in smooth] == [segment[:3] for segment in model.classify(path, smooth=True)]
     assert found[-1].end == model.duration(path)
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds", "count"), [(16000, 2.0, 2), (16000, 2.01, 3), (44100, 2.5, 3), (8000, 0.5, 1)]
+)
+def test_stretches_are_the_samples_of_the_whole_in_equal_parts(model, tmp_path, rate, seconds, count):
+    path = write(tmp_path / "a.wav", seconds, rate)
+    stretches = list(recording_stretches(model, path, 1.0))
+    sizes = [len(samples) for samples in stretches]
+    assert len(sizes) == count and max(sizes) - min(sizes) <= count and max(sizes) <= 16000
+    np.testing.assert_allclose(np.concatenate(stretches), model.samples(path), atol=1e-6)
 
 
 def test_no_more_than_a_block_is_read_at_a_time(model, tmp_path, monkeypatch):

@@ -154,7 +154,7 @@ def test_files_of_any_name(model_folder: Path, tmp_path: Path, capsys):
     for name in good:
         shutil.copy(sound, folder / f"{name}.wav")
     (folder / "bad\nlines.wav").touch()
-    shutil.copy(sound, folder / f"{'x' * 245}.wav")  # .TextGrid is longer
+    shutil.copy(sound, folder / f"{'x' * 248}.wav")  # .TextGrid is longer
     common = ["predict", str(folder), "--model", str(model_folder)]
     for output in (["--output", str(tmp_path / "out"), "--format", ",".join(FORMATS)], []):
         with pytest.raises(SystemExit):

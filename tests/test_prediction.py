@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -20,6 +24,7 @@ from speechattn.corpora.shards import read_shards, write_shards
 from speechattn.cut_prediction import predict_cuts, predict_frames
 from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
+from speechattn.long_audio import recording_segments
 from speechattn.prediction import Wanted, predict_files
 from speechattn.recordings import find_recordings
 from speechattn.relabelling import in_ipa, speech_and_silence
@@ -107,6 +112,24 @@ def test_cuts_are_predicted_once_and_again_when_the_model_changes(model_folder, 
     assert grids[0].stat().st_mtime_ns > made and grids[1].is_file()
 
 
+def test_cuts_are_predicted_several_at_a_time(model_folder, tmp_path, tone_corpus, monkeypatch):
+    threads = set()
+
+    def named(*arguments, **options):
+        threads.add(threading.current_thread().name)
+        time.sleep(0.02)  # so that another thread takes the next one
+        return recording_segments(*arguments, **options)
+
+    monkeypatch.setattr("speechattn.prediction.recording_segments", named)
+    cuts = ["--cuts", str(tone_corpus / "dev.jsonl.gz"), "--model", str(model_folder)]
+    for jobs in (1, 2):
+        main(["predict", *cuts, "--output", str(tmp_path / str(jobs)), "--num-jobs", str(jobs)])
+        assert len(threads) == jobs
+        threads.clear()
+    for path in (tmp_path / "1").glob("*.TextGrid"):
+        assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes()
+
+
 def test_frames_of_shards_are_predicted_once(model_folder, tmp_path, tone_corpus, capsys):
     write_shards(tone_corpus / "dev.jsonl.gz", tmp_path / "dev", size=4)
     table = tmp_path / "frames.csv"
@@ -176,6 +199,31 @@ def test_files_at_a_time_give_what_one_after_the_other_gives(model_folder, noise
     assert [segment.phone for segment in label_track] == [s.phone for s in model.classify(noises / "b/d.wav")]
 
 
+def test_a_name_that_is_too_long_does_not_stop_the_others(model_folder, noises, tmp_path, capsys):
+    (noises / f"{'n' * 248}.wav").write_bytes((noises / "a.wav").read_bytes())  # with .TextGrid it is too long
+    (noises / "bad.wav").unlink()
+    message = refused(capsys, "predict", noises, "--model", model_folder, "--output", tmp_path / "out", "--num-jobs", 1)
+    assert f"{'n' * 248}.wav: its name is too long" in message and "(1 of 5 files failed)" in message
+    grids = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert grids == {"a.TextGrid", "b/c.TextGrid", "b/d.TextGrid", "e.TextGrid"}
+
+
+def test_ctrl_c_does_not_wait_for_the_end_of_a_recording(model_folder, noises, monkeypatch):
+    def hours(model, path, *, heard, **options):
+        for number in range(1000):
+            time.sleep(0.01)
+            heard(60.0)
+            if number == 20:  # the main thread waits for us by now
+                os.kill(os.getpid(), signal.SIGINT)
+        return []
+
+    monkeypatch.setattr("speechattn.prediction.recording_segments", hours)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(FrameClassifier.from_pretrained(model_folder), find_recordings([noises / "a.wav"]))
+    assert time.monotonic() - began < 5
+
+
 def test_other_names_for_segments(model_folder, noises, capsys):
     model, path = FrameClassifier.from_pretrained(model_folder), noises / "e.wav"
     segments = model.classify(path)
@@ -193,6 +241,15 @@ def test_a_file_on_standard_input(model_folder, noises):
     run = subprocess.run(command, input=(noises / "e.wav").read_bytes(), capture_output=True, check=True)
     segments = FrameClassifier.from_pretrained(model_folder).classify(noises / "e.wav")
     assert [line.split()[2] for line in run.stdout.decode().splitlines()] == [segment.phone for segment in segments]
+    run = subprocess.run(command, input=b"not audio", capture_output=True, check=False)
+    assert run.returncode == 2 and run.stderr.startswith(b"speechattn: error: standard input: not an audio file")
+
+
+def test_a_folder_of_the_boxed_models_name_does_not_hide_it(noises, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "speechocean762-small").mkdir()  # of its results, say
+    main(["predict", str(noises / "e.wav")])
+    assert capsys.readouterr().out.startswith("0.0000 ")
 
 
 def test_what_the_model_cannot_give_is_refused_before_any_work(noises, tmp_path, capsys):
@@ -205,6 +262,7 @@ def test_what_the_model_cannot_give_is_refused_before_any_work(noises, tmp_path,
     assert "cannot tell speech from silence" in refused(capsys, *common, "--speech")
     assert "symbols must be model or ipa, got 'sampa'" in refused(capsys, *common, "--symbols", "sampa")
     assert "--format npy need --output" in refused(capsys, *common, "--format", "npy")
+    assert "e.wav is a file: the results need a folder" in refused(capsys, *common, "--output", noises / "e.wav")
     assert "--num-jobs must be 1 or more" in refused(capsys, *common, "--num-jobs", "0")
     cuts = tmp_path / "cuts.jsonl"
     message = refused(

@@ -28,7 +28,13 @@ def test_patterns_are_resolved_and_files_are_taken_as_they_are(folder):
     odd = folder / "take[1].wav"
     odd.touch()
     assert find_recordings([odd]) == {"take[1]": odd}  # a file of that name goes before the pattern
+
+
+def test_a_file_that_is_named_in_several_ways_is_taken_once(folder, monkeypatch):
     assert find_recordings([folder / "a.wav", folder / "a.wav"]) == {"a": folder / "a.wav"}
+    monkeypatch.chdir(folder)
+    (folder / "dr1/again").symlink_to(folder / "dr1")  # what `**` follows round and round
+    assert set(find_recordings(["a.wav", folder / "a.wav", "dr1/**/*.wav"])) == {"a", "x"}
 
 
 def test_results_that_would_overwrite_each_other_and_empty_places_are_refused(folder):
@@ -41,3 +47,7 @@ def test_results_that_would_overwrite_each_other_and_empty_places_are_refused(fo
         find_recordings([folder / "empty"])
     with pytest.raises(ValueError, match="no file matches"):
         find_recordings([f"{folder}/*.ogg"])
+    with pytest.raises(ValueError, match="no file matches"):
+        find_recordings([f"{folder}/dr*"])  # folders
+    with pytest.raises(ValueError, match="an empty name"):
+        find_recordings([""])  # not the folder that one is in

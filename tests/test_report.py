@@ -127,6 +127,17 @@ def test_pictures_show_the_numbers_they_are_given(model):
     above, below = plot_prediction(samples, posteriors, segments, model.phones.symbols, model.frontend.geometry).axes
     assert [text.get_text() for text in above.texts] == [segment.phone for segment in segments]
     assert below.images[0].get_array().shape[1] == len(posteriors)
+    # A part: samples 3200 to 4799, frames that own some of them, segments that lie in it.
+    above, below = plot_prediction(
+        samples[3200:4800], posteriors, segments, model.phones.symbols, model.frontend.geometry, start=3200
+    ).axes
+    assert above.get_xlim() == below.get_xlim() == (0.2, 0.3)
+    assert [text.get_text() for text in above.texts] == [s.phone for s in segments if s.end > 0.2 and s.start < 0.3]
+    assert all(0.2 < text.get_position()[0] < 0.3 for text in above.texts)
+    frames = [t for t in range(len(posteriors)) if 160 * t + 280 > 3200 and 160 * t + 120 < 4800]
+    shown = np.unique(posteriors[frames].argmax(axis=1))
+    np.testing.assert_array_equal(below.images[0].get_array(), posteriors[np.ix_(frames, shown)].T)
+    assert below.images[0].get_extent()[:2] == pytest.approx([frames[0] * 0.01 + 0.0075, frames[-1] * 0.01 + 0.0175])
 
 
 def test_further_pictures_show_the_numbers_they_are_given():

@@ -31,6 +31,14 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert target.read_text() == "old" and names(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.parametrize("letter", ["a", "é", "語"])
+def test_any_name_that_a_file_may_have(tmp_path: Path, letter: str) -> None:
+    target = tmp_path / (letter * (251 // len(letter.encode())) + ".txt")
+    with atomic_path(target) as temporary:
+        temporary.write_text("whole")
+    assert target.read_text() == "whole"
+
+
 def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     target.mkdir()

@@ -61,6 +61,9 @@ def predict(arguments: Any) -> None:
         raise ValueError("predict takes audio files or --cuts FILE, one of the two")
     if arguments.frames and (not arguments.cuts or arguments.output is not None or given):
         raise ValueError("predict --frames needs --cuts, and takes no other option but --model")
+    if arguments.num_jobs is not None and arguments.num_jobs < 1:
+        raise ValueError(f"--num-jobs must be 1 or more, got {arguments.num_jobs}")
+    num_jobs = arguments.num_jobs or os.cpu_count() or 1
     if arguments.frames:
         predict_frames(arguments.model, arguments.cuts, arguments.frames)
     elif arguments.cuts and (arguments.output is None or given):
@@ -68,12 +71,12 @@ def predict(arguments: Any) -> None:
             f"predict --cuts needs --output, and takes none of {' '.join(f'--{name}' for name in _OF_FILES)}"
         )
     elif arguments.cuts:
-        predict_cuts(arguments.model, arguments.cuts, arguments.output, formats=formats)
+        predict_cuts(arguments.model, arguments.cuts, arguments.output, formats=formats, num_jobs=num_jobs)
     else:
-        _predict_files(arguments, formats)
+        _predict_files(arguments, formats, num_jobs)
 
 
-def _predict_files(arguments: Any, formats: list[str]) -> None:
+def _predict_files(arguments: Any, formats: list[str], num_jobs: int) -> None:
     from speechattn.prediction import Wanted, predict_files
     from speechattn.recordings import find_recordings
 
@@ -85,19 +88,13 @@ def _predict_files(arguments: Any, formats: list[str]) -> None:
         symbols=arguments.symbols,
         speech_only=arguments.speech,
     )
-    if arguments.num_jobs is not None and arguments.num_jobs < 1:
-        raise ValueError(f"--num-jobs must be 1 or more, got {arguments.num_jobs}")
     recordings = find_recordings(path for path in arguments.audio if path != "-")
     with _standard_input("-" in arguments.audio) as piped:
         if piped is not None and recordings.setdefault("stdin", piped) != piped:
             raise ValueError("a file called stdin and standard input would both write stdin.*: predict them apart")
-        failures = predict_files(
-            _model(arguments),
-            recordings,
-            wanted,
-            output=arguments.output,
-            num_jobs=min(arguments.num_jobs or os.cpu_count() or 1, len(recordings)),
-        )
+        failures = predict_files(_model(arguments), recordings, wanted, output=arguments.output, num_jobs=num_jobs)
+        if piped is not None:
+            failures = [failure.replace(str(piped), "standard input") for failure in failures]
     for failure in failures[:-1]:
         say_error(failure)
     if failures:

@@ -76,7 +76,7 @@ class Guard:
             return f"this server is not known as {host!r}: start it with --allow-host, or use its address"
         if origin is None or scope.get("method") in READING:
             return None  # no browser leaves it out where it matters
-        if urlsplit(origin).netloc.lower() != host.lower():
+        if origin.lower().partition("://")[2] != host.lower():
             return (
                 f"a page of {origin} may not use this server: a proxy must pass on the Host that the browser asked for"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 __all__ = ["Limits"]
@@ -23,7 +24,7 @@ class Limits:
         live_idle_s: How long a live session may send nothing.
 
     Raises:
-        ValueError: When one is not positive; `waiting` may be 0.
+        ValueError: When one is not positive and finite; `waiting` may be 0.
     """
 
     upload_mb: float = 100.0
@@ -39,5 +40,5 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not (value > 0 or (field.name == "waiting" and value == 0)):
-                raise ValueError(f"limits.{field.name} must be positive, got {field.name}={value}")
+            if not (0 < value < math.inf or (field.name == "waiting" and value == 0)):
+                raise ValueError(f"limits.{field.name} must be positive and finite, got {field.name}={value}")

@@ -57,6 +57,7 @@ def test_only_its_own_names_lead_to_the_server(tiny_model, host, allowed):
         ("http://evil.example", "localhost", 403),
         ("http://localhost:9000", "localhost:8000", 403),
         ("http://localhost.evil.example", "localhost", 403),
+        ("http://[", "localhost", 403),  # no URL
         ("null", "localhost", 403),  # a sandboxed frame, a file
         ("", "localhost", 403),
     ],

@@ -181,9 +181,11 @@ def test_garbage_on_the_line(server, recording):
 def test_limits_must_make_sense():
     assert Limits(waiting=0).waiting == 0
     for name in ("upload_mb", "jobs", "live_s", "job_timeout_s"):
-        with pytest.raises(ValueError, match=f"limits.{name} must be positive, got {name}=0"):
+        with pytest.raises(ValueError, match=f"limits.{name} must be positive and finite, got {name}=0"):
             Limits(**{name: 0})
     with pytest.raises(ValueError, match="limits.waiting must be positive"):
         Limits(waiting=-1)
     with pytest.raises(ValueError, match="duration_s=nan"):
         Limits(duration_s=float("nan"))
+    with pytest.raises(ValueError, match="upload_mb=inf"):  # JSON could not tell the page of it
+        Limits(upload_mb=float("inf"))
