@@ -26,6 +26,7 @@ __all__ = ["LiveSegments", "microphone", "pcm", "print_live"]
 
 log = logging.getLogger("speechattn")
 
+FILES_BEGIN = (b"RIFF", b"fLaC", b"OggS", b"FORM", b"ID3", b"NIST_1A")
 PIECE_S = 0.1  # what is read from a microphone or pipe at a time
 
 
@@ -126,10 +127,15 @@ def pcm(file: BufferedIOBase, sample_rate: int) -> Iterator[np.ndarray]:
     Args:
         file: Of 16-bit little-endian samples of one channel; a byte too many at the end is dropped.
         sample_rate: Theirs, in Hz.
+
+    Raises:
+        ValueError: When it begins as an audio file does, whose header would be taken for samples.
     """
-    odd = b""
+    odd, begun = b"", False
     while piece := file.read1(2 * round(PIECE_S * sample_rate)):  # what is there, instead of waiting for all
-        piece = odd + piece
+        if not begun and piece.startswith(FILES_BEGIN):
+            raise ValueError("standard input is an audio file, not raw samples: `speechattn predict -` takes those")
+        piece, begun = odd + piece, True
         whole = len(piece) // 2 * 2
         odd = piece[whole:]
         yield np.frombuffer(piece[:whole], dtype="<i2")

@@ -114,6 +114,14 @@ def test_pcm_is_read_as_it_comes_whatever_the_pieces():
     assert np.array_equal(np.concatenate(list(pcm(io.BytesIO(whole), 16000))), samples)
 
 
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "AIFF"])
+def test_an_audio_file_is_not_taken_for_samples(format):
+    file = io.BytesIO()
+    soundfile.write(file, noise(1600), 16000, format=format)
+    with pytest.raises(ValueError, match=r"an audio file, not raw samples: `speechattn predict -`"):
+        list(pcm(io.BytesIO(file.getvalue()), 16000))
+
+
 def test_lines_are_the_phones_with_their_latency(model, capsys):
     samples = (32767 * noise(16000).clip(-1, 1)).astype(np.int16)
     latencies = print_live(model, [samples[:9000], samples[9000:]])
