@@ -27,14 +27,15 @@ from speechattn.live import LiveSegments
 
 START_S, PEER_S, HOUR_S, MANY, EACH_S = 10, 60, 3600, 60, 30
 PIECES = (160, 800, 1600, 16000)  # samples: 10 ms to 1 s
-# The command in a process of its own, which tells the most memory that it held, in kB, on standard error.
+# The command in a process of its own, which tells the most memory that it held, in kB, on standard error; Linux says
+# it of the process alone, while getrusage may say that of the one that started it.
 COMMAND = """
-import resource, sys
+import re, sys
 from speechattn.cli import main
 try:
     main(sys.argv[1:])
 finally:
-    sys.stderr.write(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}\\n")
+    sys.stderr.write("peak " + re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1] + "\\n")
 """
 
 

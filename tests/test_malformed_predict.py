@@ -23,13 +23,14 @@ from speechattn.recordings import SUFFIXES, find_recordings
 MOST_MB = 1500
 ALL_FORMATS = [*FORMATS, POSTERIORS]
 ALL_SUFFIXES = [*(suffix for suffix, _ in FORMATS.values()), ".npy"]
+# Prints its own peak of memory: that of getrusage may be of the process that started it.
 RUN = """
-import resource, sys
+import re, sys
 from speechattn.cli import main
 try:
     main(sys.argv[1:])
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(int(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]) / 1024)
 """
 
 
