@@ -6,6 +6,7 @@ result comes as soon as the frames to its right that it depends on are there.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,8 +16,7 @@ from torch.nn import functional as F
 
 from speechattn.attention import TruncatedSelfAttention, attend
 from speechattn.encoder import Encoder
-from speechattn.encoder_block import EncoderBlock
-from speechattn.frontend.stream import Stage
+from speechattn.encoder_block import ConvolutionModule, EncoderBlock
 
 if TYPE_CHECKING:
     from speechattn.baselines import Blstm, Linear, Mlp, Tdnn
@@ -43,47 +43,52 @@ class AttentionStream:
                 "attention with unlimited right context cannot stream: right=None needs the whole utterance"
             )
         self.attention, self.right = attention, attention.right
-        self._first = 0  # time of the first key kept
+        self._rows: Tensor | None = None  # (3, H, S, E): queries, keys and values of the frames from `_first` on
+        self._first = 0  # time of the first frame that later ones may see
         self._given = 0  # frames whose result has been given out
-        self._keys: Tensor | None = None
-        self._values: Tensor | None = None
-        self._queries: Tensor | None = None
 
     def push(self, x: Tensor, *, last: bool = False) -> Tensor:
         """New frames (n, D) -> the outputs that became final, (m, D); with `last` all that are left."""
         attention = self.attention
-        seen = 0 if self._keys is None else self._first + self._keys.shape[2]
-        total = seen + len(x)
-        times = torch.arange(seen, total, device=x.device)
-        query, key, value = attention.project(x[None], times)
-        if self._keys is not None and self._values is not None and self._queries is not None:
-            query, key, value = (
-                torch.cat(pair, dim=2) for pair in ((self._queries, query), (self._keys, key), (self._values, value))
-            )
+        rows = self._project(x)
+        self._rows = rows = rows if self._rows is None else torch.cat([self._rows, rows], dim=2)
+        total = self._first + rows.shape[2]
         final = total if last else max(total - self.right, self._given)
-        rows = [
-            self._attend(query, key, value, first, min(first + MOST_QUERIES, final), total)
+        results = [
+            self._attend(first, min(first + MOST_QUERIES, final), total)
             for first in range(self._given, final, MOST_QUERIES)
         ]
+        self._given = final
         # What later frames can see stays.
-        kept = self._first if attention.left is None else max(final - attention.left, self._first)
-        self._queries = query[:, :, final - self._given :]
-        self._keys, self._values = key[:, :, kept - self._first :], value[:, :, kept - self._first :]
-        self._first, self._given = kept, final
-        return attention.output(torch.cat([x[:0], *rows]))
+        if attention.left is not None and final - attention.left > self._first:
+            self._rows = rows[:, :, final - attention.left - self._first :]
+            self._first = final - attention.left
+        return attention.output(results[0] if len(results) == 1 else torch.cat([x[:0], *results]))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, first: int, end: int, total: int) -> Tensor:
+    def _project(self, x: Tensor) -> Tensor:
+        """`TruncatedSelfAttention.project` of one sequence; queries and keys learn of time in one call."""
+        attention, seen = self.attention, self._first + (0 if self._rows is None else self._rows.shape[2])
+        times = torch.arange(seen, seen + len(x), device=x.device)
+        shape = (len(x), 3, attention.heads, x.shape[1] // attention.heads)
+        projected = attention.query_key_value(x).view(shape).permute(1, 2, 0, 3)
+        return torch.cat([attention.position.encode(projected[:2], times), projected[2:]])
+
+    def _attend(self, first: int, end: int, total: int) -> Tensor:
         """Results of frames [first, end), (frames, H * E), by the keys that any of them sees."""
-        left, right = self.attention.left, self.right
+        left, rows = self.attention.left, cast(Tensor, self._rows)
         start = self._first if left is None else max(first - left, self._first)
-        stop = min(end + right, total)
-        queries = query[:, :, first - self._given : end - self._given]
-        keys, values = (x[:, :, start - self._first : stop - self._first] for x in (key, value))
-        device = query.device
-        offset = torch.arange(start, stop, device=device) - torch.arange(first, end, device=device)[:, None]
-        real = torch.ones(1, stop - start, dtype=torch.bool, device=device)
-        y = attend(queries, keys, values, offset, self.attention.weighting, real)
+        stop = min(end + self.right, total)
+        queries = rows[:1, :, first - self._first : end - self._first]
+        keys, values = rows[1:, None, :, start - self._first : stop - self._first]
+        offset = _offsets(start - first, stop - first, end - first, rows.device)
+        y = attend(queries, keys, values, offset, self.attention.weighting)
         return y[0].transpose(0, 1).flatten(1)
+
+
+@lru_cache(maxsize=32)  # pieces of one size need the same few again and again
+def _offsets(start: int, stop: int, num_queries: int, device: torch.device) -> Tensor:
+    """(queries, keys): times of keys from `start` to `stop`, less those of queries from 0."""
+    return torch.arange(start, stop, device=device) - torch.arange(num_queries, device=device)[:, None]
 
 
 class EncoderStream:
@@ -129,14 +134,9 @@ class _BlockStream:
     def __init__(self, block: EncoderBlock) -> None:
         self.block = block
         self._attention = AttentionStream(block.attention)
+        self._convolution = None if block.convolution is None else ConvolutionStream(block.convolution)
         self._pending: Tensor | None = None  # rows that attention has taken and not yet given
-        self._convolution: Stage | None = None
-        if block.convolution is not None:
-            reach = block.convolution.depthwise.kernel_size[0] // 2
-            # Without any row yet there is nothing that a convolution would take.
-            convolve = block.convolution
-            self._convolution = Stage(lambda x, n: convolve(x, n) if x.shape[1] else x, reach, reach)
-            self._unconvolved: Tensor | None = None
+        self._unconvolved: Tensor | None = None  # likewise the convolution
 
     def push(self, x: Tensor, *, last: bool) -> Tensor:
         y = self._attention.push(self.block.attention_norm(x), last=last)
@@ -147,6 +147,31 @@ class _BlockStream:
             x = x if self._unconvolved is None else torch.cat([self._unconvolved, x])
             self._unconvolved, x = x[len(y) :], x[: len(y)] + y
         return x + self.block.feed_forward(x)
+
+
+class ConvolutionStream:
+    """`ConvolutionModule` over one sequence that grows; what comes before the convolution is kept, not repeated.
+
+    Args:
+        convolution: The module.
+    """
+
+    def __init__(self, convolution: ConvolutionModule) -> None:
+        self.convolution, self.bias = convolution, cast(Tensor, convolution.depthwise.bias)
+        self.taps = convolution.depthwise.weight[:, 0].T.contiguous()  # (K, D)
+        self._rows = self.taps.new_zeros(len(self.taps) // 2, self.taps.shape[1])  # those that later frames need
+
+    def push(self, x: Tensor, *, last: bool = False) -> Tensor:
+        """New frames (n, D) -> the outputs that became final, (m, D); with `last` all that are left."""
+        end = self._rows.new_zeros(len(self.taps) // 2 if last else 0, x.shape[1])
+        rows = torch.cat([self._rows, self.convolution.gated(x), end])
+        final = max(len(rows) - len(self.taps) + 1, 0)
+        # A few rows are summed tap by tap several times as fast as `conv1d` does it.
+        y = torch.addcmul(self.bias, rows[:final], self.taps[0])
+        for tap in range(1, len(self.taps)):
+            y.addcmul_(rows[tap : tap + final], self.taps[tap])
+        self._rows = rows[final:]
+        return self.convolution.mixed(y)
 
 
 class BaselineStream:

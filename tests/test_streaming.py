@@ -210,7 +210,7 @@ def test_memory_of_a_stream_stays_bounded() -> None:
     for _ in range(50):
         stream.push(torch.randn(1600))
     for block in stream._body._blocks:
-        assert block._attention._keys.shape[2] <= 6 + 2 + 1 and block._attention._queries.shape[2] <= 3
+        assert block._attention._rows.shape[2] <= 6 + 2 + 1
         assert len(block._pending) <= 3 and len(block._unconvolved) <= 3
     stream = small_model("tdnn").stream()
     for _ in range(50):

@@ -62,7 +62,9 @@ def dense(query: Tensor, key: Tensor, value: Tensor, real: Tensor, weighting: We
     return attend(query, key, value, _offsets(query.shape[2], query.device), weighting, real)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, offset: Tensor, weighting: Weighting, real: Tensor) -> Tensor:
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, offset: Tensor, weighting: Weighting, real: Tensor | None = None
+) -> Tensor:
     """Attention of some frames to some frames, by way of all their scores.
 
     Args:
@@ -71,12 +73,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, offset: Tensor, weighting:
         value: (B, H, S, F).
         offset: (T, S) int64, each key's time less the query's.
         weighting: Which frames are seen, and how they are weighed.
-        real: (B, S) bool, which keys are real frames.
+        real: (B, S) bool, which keys are real frames; None when all are.
 
     Returns:
         (B, H, T, F).
     """
-    visible = weighting.sees(offset) & real[:, None, None, :]
+    visible = weighting.sees(offset)
+    if real is not None:
+        visible = visible & real[:, None, None, :]
     additive = None if weighting.additive is None else weighting.additive[:, None, None, :]
     scores = score(query, key.transpose(-1, -2), additive, weighting.position.bias(offset))
     scores = scores.masked_fill(~visible, hidden_score(scores.dtype))

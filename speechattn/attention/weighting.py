@@ -38,12 +38,10 @@ class Weighting:
 
     def sees(self, offset: Tensor) -> Tensor:
         """Whether a key is in sight, bool, by its time less the query's."""
-        visible = torch.ones_like(offset, dtype=torch.bool)
-        if self.left is not None:
-            visible &= offset >= -self.left
-        if self.right is not None:
-            visible &= offset <= self.right
-        return visible
+        if self.left is None:
+            return torch.ones_like(offset, dtype=torch.bool) if self.right is None else offset <= self.right
+        within = offset >= -self.left
+        return within if self.right is None else within & (offset <= self.right)
 
 
 def score(query: Tensor, key: Tensor, additive: Tensor | None, bias: Tensor | None) -> Tensor:

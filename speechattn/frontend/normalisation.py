@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from speechattn.frontend.masks import frame_mask, is_padded, take_frames, zero_padding
 
-__all__ = ["FeatureStatistics", "online_cmvn", "scale_of", "sliding_cmvn", "sliding_reach", "utterance_cmvn"]
+__all__ = [
+    "FeatureStatistics",
+    "OnlineCmvnStream",
+    "online_cmvn",
+    "scale_of",
+    "sliding_cmvn",
+    "sliding_reach",
+    "utterance_cmvn",
+]
 
 VARIANCE_FLOOR = 1e-3  # speech has 0.5 and more; with less, the rounding errors of two-frame utterances would show
 SLIDING_VARIANCE_FLOOR = 1e-10  # Kaldi's, in SlidingWindowCmn
@@ -155,17 +163,66 @@ def online_cmvn(
     own = (torch.arange(1, num_frames + 1, device=features.device) + before).clamp(1, window)[:, None]
     added = (window - own).clamp(max=global_frames)
 
-    def window_mean(values: Tensor, usual: float) -> Tensor:
+    def over_window(values: Tensor) -> Tensor:
         sums = values.cumsum(dim=1)
-        sums = sums - nn.functional.pad(sums, (0, 0, window, 0))[:, :num_frames]
-        return (sums + usual * added) / (own + added)
+        return sums - nn.functional.pad(sums, (0, 0, window, 0))[:, :num_frames]
 
-    mean = window_mean(exact, 0.0)
-    normalised = exact - mean
-    if variance:
-        spread = window_mean(exact.square(), 1.0) - mean.square()
-        normalised = normalised * scale_of(spread)
+    squares = over_window(exact.square()) if variance else None
+    normalised = _normalised_by(exact, over_window(exact), squares, own, added)
     return zero_padding(normalised, frame_lengths).to(features.dtype)
+
+
+def _normalised_by(exact: Tensor, sums: Tensor, squares: Tensor | None, own: Tensor, added: Tensor) -> Tensor:
+    """Frames normalised by `own` frames, of which these are the sums, and `added` ones of mean 0 and variance 1."""
+    mean = sums / (own + added)
+    normalised = exact - mean
+    if squares is not None:
+        normalised = normalised * scale_of((squares + added) / (own + added) - mean.square())
+    return normalised
+
+
+class OnlineCmvnStream:
+    """`online_cmvn` of one utterance that grows, at the cost of its new frames alone.
+
+    Args:
+        window: As for `online_cmvn`.
+        global_frames: As for `online_cmvn`.
+        variance: As for `online_cmvn`.
+    """
+
+    def __init__(self, window: int, global_frames: int, variance: bool) -> None:
+        self.window, self.global_frames, self.variance = window, global_frames, variance
+        # (S, D or 2D) float64: sums over all frames up to each of the latest, in the rows before `_end`.
+        self._sums: Tensor | None = None
+        self._end = window
+        self._seen = 0
+
+    def push(self, features: Tensor) -> Tensor:
+        """New frames (n, D), normalised by the training data's statistics -> (n, D), normalised."""
+        num_frames, dim = features.shape
+        exact = features.double()
+        moments = torch.cat([exact, exact.square()], dim=1) if self.variance else exact
+        known = self._with_room_for(moments)
+        new = known[self._end : self._end + num_frames]
+        torch.add(moments.cumsum(dim=0), known[self._end - 1], out=new)
+        moments = new - known[self._end - self.window : self._end - self.window + num_frames]
+        self._end += num_frames
+        times = torch.arange(self._seen + 1, self._seen + num_frames + 1, device=features.device)
+        own = times.clamp(max=self.window)[:, None]
+        added = (self.window - own).clamp(max=self.global_frames)
+        self._seen += num_frames
+        squares = moments[:, dim:] if self.variance else None
+        return _normalised_by(exact, moments[:, :dim], squares, own, added).to(features.dtype)
+
+    def _with_room_for(self, moments: Tensor) -> Tensor:
+        """The sums known so far, and room for as many rows behind them; rarely copied."""
+        if self._sums is None:
+            self._sums = moments.new_zeros(self.window, moments.shape[1])
+        if self._end + len(moments) > len(self._sums):
+            room = moments.new_empty(max(len(moments), 4 * self.window), moments.shape[1])
+            self._sums = torch.cat([self._sums[self._end - self.window : self._end], room])
+            self._end = self.window
+        return self._sums
 
 
 def sliding_reach(window: int, min_window: int, center: bool) -> tuple[int, int]:

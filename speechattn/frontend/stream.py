@@ -1,7 +1,8 @@
 """The same features from samples that come in pieces.
 
 Nothing is computed by other formulas than offline: each stage runs the offline function over a piece that holds
-the new rows and as many old ones as they depend on, and gives out the rows that no later input can change.
+the new rows and as many old ones as they depend on, and gives out the rows that no later input can change. Only
+`online` normalisation, whose window is long, carries its sums along instead.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from speechattn.frontend.inputs import as_tensor, full_precision
+from speechattn.frontend.normalisation import OnlineCmvnStream
 
 if TYPE_CHECKING:
     from speechattn.frontend.features import Frontend, Statistics
@@ -48,14 +50,14 @@ class FeatureStream:
         def normalise(features: Tensor, frame_lengths: Tensor) -> Tensor:
             return frontend.normalised(features, frame_lengths, statistics)
 
-        self._stages = [Stage(frontend.with_deltas, config.delta_reach, config.delta_reach)]
+        self._stages: list[Stage | OnlineStage] = [Stage(frontend.with_deltas, config.delta_reach, config.delta_reach)]
         window, least = config.cmn_window, config.min_cmn_window
         if config.normalisation == "sliding" and config.center_cmn:  # the first windows are shifted to begin at 0
             self._stages.append(Stage(normalise, window, window - window // 2 - 1, least=window))
         elif config.normalisation == "sliding":
             self._stages.append(Stage(normalise, max(window, least), least=least))
         elif config.normalisation == "online":
-            self._stages.append(Stage(normalise, window - 1))
+            self._stages.append(OnlineStage(frontend))
         elif config.normalisation != "none":
             self._stages.append(Stage(normalise))
 
@@ -140,6 +142,19 @@ class Stage:
         unused = max(final - self.left, 0)
         self.rows, self.given = rows[unused:], final - unused
         return results
+
+
+class OnlineStage:
+    """`online` normalisation of a front end as a `Stage`."""
+
+    def __init__(self, frontend: Frontend) -> None:
+        config = frontend.config
+        self.frontend = frontend
+        self._cmvn = OnlineCmvnStream(config.cmn_window, config.global_frames, config.normalise_variance)
+
+    def push(self, rows: Tensor, *, last: bool) -> Tensor:
+        """New frames (n, D) -> the same, normalised; none waits."""
+        return self._cmvn.push((rows - self.frontend.mean) * self.frontend.scale)
 
 
 def _length(rows: Tensor) -> Tensor:
