@@ -233,7 +233,10 @@ class Encoder(nn.Module):
         x, step_lengths = self._embedded(features, frame_lengths)
         for block in self.blocks:
             x = block(x, step_lengths)
-        return self.frames(x)[:, : features.shape[1]]
+        x, num_frames = self.frames(x), features.shape[1]
+        if torch.compiler.is_compiling():  # a graph with a slice would be for whole steps alone, or for all others
+            return x.index_select(1, torch.arange(num_frames, device=x.device))
+        return x[:, :num_frames]
 
     def attention_weights(self, features: Tensor, frame_lengths: Tensor, layer: int) -> Tensor:
         """What every step listens to in one layer: (B, T, input_dim) and (B,) frames -> (B, H, S, S), S steps."""
@@ -286,10 +289,11 @@ class Encoder(nn.Module):
 
 
 def sinusoidal_positions(times: Tensor, dim: int) -> Tensor:
-    """Sinusoidal positional encoding of times (T,) int, (T, D) float32 (Vaswani et al. 2017, sec. 3.5).
+    """Sinusoidal positional encoding of times (T,) int, (T, D) float64 (Vaswani et al. 2017, sec. 3.5).
 
     Column 2i holds sin(t / 10000^(2i/D)), column 2i + 1 the cosine.
     """
-    rate = torch.exp(-math.log(10000.0) / dim * torch.arange(0, dim, 2, device=times.device))
-    angle = times[:, None] * rate
+    # A constant, since runtimes do not agree on the last digits of powers; and those count where times are long.
+    rates = [10000.0 ** (-column / dim) for column in range(0, dim, 2)]
+    angle = times[:, None] * torch.tensor(rates, dtype=torch.float64, device=times.device)
     return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :dim]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,27 +12,18 @@ import torch
 from speechattn.classifier import FrameClassifier
 from speechattn.streaming_export import StreamingStep
 
-__all__ = [
-    "Agreement",
-    "Run",
-    "compare_stream",
-    "compare_whole",
-    "double_precision",
-    "open_file",
-    "speech_like",
-    "streamed",
-]
+__all__ = ["Agreement", "Run", "compare_stream", "compare_whole", "open_file", "speech_like", "streamed"]
 
 DURATIONS_S = (0.1, 1.0, 37.0)
 Run = Callable[..., list[np.ndarray]]  # inputs of a graph, in turn -> its outputs, in turn
 
 
 class Agreement(NamedTuple):
-    """How far two sets of logits, or log-posteriors, differ."""
+    """How far the posteriors of an exported file are from PyTorch's, in frames, or in utterances with pooling."""
 
-    difference: float  # the greatest
-    decided: int  # frames, or utterances with pooling
-    alike: int  # of these, with the same likeliest class
+    posteriors: float  # greatest difference
+    logarithms: float  # likewise, of log-posteriors
+    alike: float  # share with the same likeliest class
 
 
 def open_file(path: Path) -> Run:
@@ -57,7 +47,7 @@ def open_file(path: Path) -> Run:
 
 
 def compare_whole(model: FrameClassifier, run: Run) -> Agreement:
-    """Compare the logits of single recordings, and of three that are padded to one length.
+    """Compare single recordings, and three that are padded to one length.
 
     Args:
         model: In eval mode, float32.
@@ -67,7 +57,7 @@ def compare_whole(model: FrameClassifier, run: Run) -> Agreement:
         ValueError: When shapes or frame lengths differ.
     """
 
-    def pairs() -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for inputs, lengths in _batches(model):
             for rows in (1, len(inputs)):
                 logits, frame_lengths = run(inputs[:rows], lengths[:rows])
@@ -80,24 +70,13 @@ def compare_whole(model: FrameClassifier, run: Run) -> Agreement:
                     )
                 for result, reference, count in zip(logits, expected[0], frame_lengths, strict=True):
                     frames = slice(count if result.ndim == 2 else None)
-                    yield np.atleast_2d(result[frames]), np.atleast_2d(reference[frames])
+                    yield _log_posteriors(model, result[frames]), _log_posteriors(model, reference[frames])
 
     return _agreement(pairs())
 
 
-def double_precision(model: FrameClassifier) -> Run:
-    """PyTorch in float64, to compare with like an exported file: what differs then is the rounding of float32."""
-    exact = copy.deepcopy(model).double()
-
-    def run(*inputs: np.ndarray) -> list[np.ndarray]:
-        with torch.inference_mode():
-            return [output.numpy() for output in exact(*map(torch.from_numpy, inputs))]
-
-    return run
-
-
 def compare_stream(model: FrameClassifier, step: StreamingStep, run: Run) -> Agreement:
-    """Compare the log-posteriors of a stream, chunk by chunk, with those of the whole recording at once.
+    """Compare a stream, chunk by chunk, with the whole recording at once.
 
     Args:
         model: In eval mode, float32.
@@ -105,9 +84,11 @@ def compare_stream(model: FrameClassifier, step: StreamingStep, run: Run) -> Agr
         run: The exported file.
     """
 
-    def pairs() -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for inputs, _ in _batches(model):
-            yield streamed(step, run, inputs[0]), np.log(model.posteriors(inputs[0]))
+            with torch.inference_mode():
+                logits, _ = model(torch.from_numpy(inputs[:1]))
+            yield streamed(step, run, inputs[0]), _log_posteriors(model, logits[0].numpy())
 
     return _agreement(pairs())
 
@@ -126,23 +107,25 @@ def streamed(step: StreamingStep, run: Run, samples: np.ndarray) -> np.ndarray:
 
 
 def speech_like(num_samples: int, sample_rate: int, seed: int) -> np.ndarray:
-    """Voice with a pitch and a formant that glide, louder and softer, with noise.
+    """Voice with a pitch and a formant that glide, and noise, both louder and softer with every syllable.
+
+    A steady sound would not do: normalised by its own variance it is rounding errors.
 
     Returns:
-        (N,) float32, the same for the same seed.
+        (N,) float32 in [-1, 1], the same for the same seed.
     """
     noise = np.random.default_rng(seed).standard_normal(num_samples)
     time = np.arange(num_samples) / sample_rate
     pitch = 120 + 40 * np.sin(7 * time + seed)
     phase = 2 * np.pi * np.cumsum(pitch) / sample_rate
-    formant = 900 + 600 * np.sin(11 * time + 2 * seed)
+    formant = 900 + 600 * np.sin(24 * time + 2 * seed)
     harmonics = range(1, min(30, int(sample_rate / 2 / 160)))
     voice = sum(np.cos(k * phase) / (1 + ((k * pitch - formant) / 400) ** 2) for k in harmonics)
-    loudness, breath = 1.05 + np.sin(9 * time), 1.2 + np.sin(5 * time + seed)
-    return (0.05 * loudness * voice + 0.01 * breath * noise).astype(np.float32)
+    loudness, breath = np.exp(1.5 * np.sin(37 * time)), 1.2 + np.sin(29 * time + seed)
+    return (0.015 * loudness * voice + 0.005 * breath * noise).astype(np.float32)
 
 
-def _batches(model: FrameClassifier) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+def _batches(model: FrameClassifier) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For every duration waveforms (3, N), or ready features (3, T, D), and their lengths (3,)."""
     geometry = model.frontend.geometry
     for duration in DURATIONS_S:
@@ -156,10 +139,16 @@ def _batches(model: FrameClassifier) -> Iterable[tuple[np.ndarray, np.ndarray]]:
         yield inputs, np.array([size, size * 7 // 8, size * 2 // 3])
 
 
+def _log_posteriors(model: FrameClassifier, logits: np.ndarray) -> np.ndarray:
+    """(T, P) or, with pooling, (P,) -> (T, P) or (1, P)."""
+    return (torch.from_numpy(np.atleast_2d(logits)) / model.config.temperature).log_softmax(dim=1).numpy()
+
+
 def _agreement(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Agreement:
-    difference, decided, alike = 0.0, 0, 0
-    for result, expected in pairs:
-        difference = max(difference, float(np.abs(result - expected).max(initial=0.0)))
-        decided += len(expected)
-        alike += int((result.argmax(axis=1) == expected.argmax(axis=1)).sum())
-    return Agreement(difference, decided, alike)
+    """Of log-posteriors, (T, P) each, and what they should be."""
+    result, expected = map(np.concatenate, zip(*pairs, strict=True))
+    return Agreement(
+        posteriors=float(np.abs(np.exp(result) - np.exp(expected)).max()),
+        logarithms=float(np.abs(result - expected).max()),
+        alike=float((result.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+    )

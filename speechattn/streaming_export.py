@@ -46,7 +46,9 @@ class StreamingStep(nn.Module):
     """
 
     inputs: dict[str, dict[int, str]] = {"samples": {}, "length": {}, "state": {}, "clock": {}}  # no dynamic axes
-    outputs = ("log_posteriors", "first_frame", "num_frames", "next_state", "next_clock")
+    outputs: dict[str, dict[int, str]] = {
+        "log_posteriors": {}, "first_frame": {}, "num_frames": {}, "next_state": {}, "next_clock": {}
+    }  # fmt: skip
 
     def __init__(self, model: FrameClassifier) -> None:
         super().__init__()

@@ -165,13 +165,12 @@ def test_no_frames_in_no_frames_out() -> None:
 @pytest.mark.parametrize("num_frames, dim", [(1, 2), (50, 8), (50, 7), (3, 1), (1500, 16)])
 def test_positions_equal_the_formula(num_frames: int, dim: int) -> None:
     positions = sinusoidal_positions(torch.arange(num_frames), dim)
-    assert positions.shape == (num_frames, dim) and positions.dtype == torch.float32
+    assert positions.shape == (num_frames, dim) and positions.dtype == torch.float64
     for t in range(num_frames):
         for d in range(dim):
             angle = t / 10000 ** (2 * (d // 2) / dim)
             expected = math.sin(angle) if d % 2 == 0 else math.cos(angle)
-            # float32 holds an angle of t radians to t * 6e-8.
-            assert abs(float(positions[t, d]) - expected) < 1e-5 + 2e-7 * t
+            assert abs(float(positions[t, d]) - expected) < 1e-12
 
 
 @pytest.mark.parametrize("position", ["none", "sinusoidal", "learned", "relative", "rotary"])
@@ -184,7 +183,7 @@ def test_what_positions_add_to_the_input(position: str) -> None:
         for t in range(13):
             expected = body.input.weight @ features[row, t] + body.input.bias
             if position == "sinusoidal":
-                expected = expected + sinusoidal_positions(torch.arange(13), SMALL.dim)[t]
+                expected = expected + sinusoidal_positions(torch.arange(13), SMALL.dim)[t].float()
             elif position == "learned":
                 expected = expected + body.positions.weight[t % 5]
             torch.testing.assert_close(entered[0][row, t], expected, rtol=1e-5, atol=1e-5)

@@ -103,7 +103,7 @@ def test_encoder_in_any_pieces_equals_offline(
     with torch.no_grad():
         results = in_pieces(EncoderStream(encoder), features, sizes)
         expected = encoder(features[None], torch.tensor([num_frames]))[0]
-    torch.testing.assert_close(torch.cat(results), expected, rtol=1e-6, atol=1e-6)  # sinusoids are float32
+    torch.testing.assert_close(torch.cat(results), expected, rtol=1e-9, atol=1e-9)
     seen = np.cumsum([0, *sizes]).clip(max=num_frames)
     given_out = np.cumsum([len(result) for result in results])[:-1]
     steps_to_come = (encoder.right_context - input_context + 1) // stack - 1

@@ -197,7 +197,7 @@ def serve(arguments: Any) -> None:
 
 def add_export(parser: ArgumentParser) -> None:
     """Options of `export`."""
-    parser.add_argument("model", type=str, help="a model's folder, or its id on the Hugging Face Hub")
+    parser.add_argument("model", type=str, help=f"a model's folder, its id on the Hugging Face Hub, or {BOXED}")
     parser.add_argument("--output", type=str, required=True, help="file to write: .onnx, or .pt2 for torch.export")
     parser.add_argument("--int8", action="store_true", help="weights in 8 bits; .onnx only")
     parser.add_argument("--streaming", action="store_true", help="a step of a stream, state in and out; .onnx only")

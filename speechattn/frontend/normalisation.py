@@ -59,7 +59,8 @@ def utterance_cmvn(features: Tensor, frame_lengths: Tensor, *, variance: bool, d
     count = frame_lengths[:, None, None]
     if is_padded(frame_lengths, features.shape[1]):
         features = features.masked_fill(~mask, 0.0)
-    mean = features.sum(dim=1, keepdim=True) / count.clamp(min=1)
+    # In float64, since not every runtime of exported graphs adds up thousands of frames as carefully as PyTorch.
+    mean = (features.sum(dim=1, keepdim=True, dtype=torch.float64) / count.clamp(min=1)).to(features.dtype)
     features = torch.addcmul(features, mask.to(features.dtype), mean, value=-1)  # padding stays 0, in a single pass
     if not variance:
         return features
