@@ -28,7 +28,7 @@ from speechattn.streaming_export import StreamingStep
 __all__ = ["FORMAT_VERSION", "TOLERANCE", "export_file", "graph_of", "metadata", "quantise", "write_graph"]
 
 FORMAT_VERSION = 1  # of names, shapes and metadata, for clients to check
-TOLERANCE = 1e-4  # of float32 posteriors; logarithms of a steep model's are not that sure, in PyTorch neither
+TOLERANCE = 1e-4  # of float32 posteriors; a steep model's log-posteriors are not that exact in PyTorch either
 METADATA_FILE = "metadata.json"  # in .pt2 files; ONNX files have properties
 
 Graph = WaveformModel | FeatureModel | StreamingStep
@@ -42,7 +42,7 @@ def export_file(
     Args:
         model_name: What `FrameClassifier.from_pretrained` takes.
         output: The file: .onnx, or .pt2 for torch.export. It appears whole or not at all.
-        int8: Keep the weights of linear maps in 8 bits; with .onnx only.
+        int8: Keep the weights of linear maps and LSTMs in 8 bits; with .onnx only.
         streaming: A step of a stream, its state being input and output; with .onnx only.
         check: Compare the file with PyTorch, and print how far they differ.
 
@@ -127,6 +127,8 @@ def write_graph(graph: Graph, path: Path, properties: dict[str, str]) -> None:
     with _quiet():
         inputs = dict(zip(graph.inputs, graph.example(), strict=True))  # by name, as they then are in the .pt2 file
         program = torch.export.export(graph.requires_grad_(False), (), inputs, dynamic_shapes=dynamic)
+        for node in program.graph.nodes:  # where in the code it was made: a megabyte, and paths of this machine
+            node.meta.pop("stack_trace", None)
         if path.suffix == ".pt2":
             torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(properties)})
             return
@@ -143,6 +145,8 @@ def write_graph(graph: Graph, path: Path, properties: dict[str, str]) -> None:
             assert value.shape is not None
             for axis, name in axes.items():
                 value.shape[axis] = name
+        for operation in onnx_program.model.graph:
+            operation.metadata_props.clear()  # likewise
         onnx_program.model.metadata_props.update(properties)
         onnx_program.save(path)
 

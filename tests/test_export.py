@@ -21,10 +21,8 @@ from speechattn import export
 from speechattn.baselines import BlstmConfig, MlpConfig, TdnnConfig
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.cli import main
-from speechattn.commands.use import BOXED
 from speechattn.encoder import EncoderConfig
-from speechattn.export import Graph
-from speechattn.export_check import Agreement, Run, compare_stream, compare_whole, open_file, speech_like, streamed
+from speechattn.export_check import Agreement, compare_stream, compare_whole, open_file, speech_like, streamed
 from speechattn.frontend import MfccConfig
 from speechattn.streaming_export import StreamingStep
 
@@ -205,6 +203,12 @@ def test_metadata_say_what_a_client_needs(encoder: FrameClassifier, whole: Path,
     assert export.metadata(model, export.graph_of(model, ".onnx", streaming=False))["lookahead_ms"] == "null"
 
 
+def test_a_file_does_not_tell_where_it_was_made(whole: Path, stream: Path, tmp_path: Path) -> None:
+    program = written(model_of(kind="linear", frontend=None, feature_dim=5), tmp_path / "model.pt2")
+    for path in (whole, stream, program):
+        assert bytes(Path(export.__file__).parent) not in path.read_bytes()
+
+
 def test_8_bits_decide_alike_and_leave_the_front_end_as_it_is(
     encoder: FrameClassifier, whole: Path, tmp_path: Path
 ) -> None:
@@ -243,54 +247,6 @@ def test_a_stream_in_onnx_gives_what_pytorch_gives(encoder: FrameClassifier, str
         "log_posteriors": [10, 39], "first_frame": [], "num_frames": [], "next_state": [step.state_size],
         "next_clock": [2],
     }  # fmt: skip
-
-
-# ----------------------------------------------------------------------------------------------- the boxed model
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["whole", "stream"])
-def boxed(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[FrameClassifier, Graph, Run]:
-    """The model that comes with the package, what is exported of it, and what the file computes."""
-    model = FrameClassifier.from_pretrained(BOXED)
-    graph = export.graph_of(model, ".onnx", streaming=request.param)
-    path = tmp_path_factory.mktemp("boxed") / "model.onnx"
-    export.write_graph(graph, path, export.metadata(model, graph))
-    return model, graph, open_file(path)
-
-
-@pytest.mark.slow
-def test_the_boxed_model_gives_log_posteriors_within_a_ten_thousandth(
-    boxed: tuple[FrameClassifier, Graph, Run],
-) -> None:
-    model, graph, run = boxed
-    stream = isinstance(graph, StreamingStep)
-    agreement = compare_stream(model, graph, run) if stream else compare_whole(model, run)
-    assert agreement.logarithms < 1e-4 and agreement.posteriors < 2e-5 and agreement.alike > 0.9995
-
-
-@pytest.mark.slow
-def test_the_boxed_model_does_so_on_speech(boxed: tuple[FrameClassifier, Graph, Run], speech: list[np.ndarray]) -> None:
-    model, graph, run = boxed
-    for samples in speech:
-        expected = np.log(model.posteriors(samples))
-        if isinstance(graph, StreamingStep):
-            result = streamed(graph, run, samples)
-        else:
-            logits, _ = run(samples[None], np.array([len(samples)]))
-            result = (torch.from_numpy(logits[0]) / model.config.temperature).log_softmax(dim=1).numpy()
-        np.testing.assert_allclose(result, expected, atol=1e-4, rtol=0)
-
-
-@pytest.mark.slow
-def test_the_command_takes_the_boxed_model_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["export", BOXED, "--output", str(tmp_path / "a.onnx"), "--int8", "--streaming", "--check"])
-    line = capsys.readouterr().out
-    posteriors, logarithms, in_8_bits = (float(number) for number in re.findall(r"within (\S+e-\d\d)", line))
-    assert posteriors < 2e-5 and logarithms < 1e-4 < in_8_bits < 0.2
-    assert float(re.search(r"([\d.]+)% decided alike", line)[1]) > 97
-    assert (tmp_path / "a.onnx").stat().st_size < 5e6
 
 
 # -------------------------------------------------------------------------------------------- without this package
