@@ -150,8 +150,8 @@ def runs_of_frames(classes: np.ndarray, confidences: np.ndarray) -> tuple[np.nda
         classes: (T,) int, 0 or more; T may be 0.
         confidences: (T,) float.
     """
-    firsts = np.flatnonzero(np.diff(classes, prepend=-1))
-    if len(firsts) == 0:
-        return firsts, np.empty(0)
-    counts = np.diff(firsts, append=len(classes))
-    return firsts, np.add.reduceat(np.asarray(confidences, dtype=np.float64), firsts) / counts
+    if len(classes) == 0:
+        return np.empty(0, dtype=np.int64), np.empty(0)
+    bounds = np.concatenate([[0], np.flatnonzero(classes[1:] != classes[:-1]) + 1, [len(classes)]])
+    firsts = bounds[:-1]
+    return firsts, np.add.reduceat(np.asarray(confidences, dtype=np.float64), firsts) / (bounds[1:] - firsts)

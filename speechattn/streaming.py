@@ -43,7 +43,8 @@ class AttentionStream:
             raise ValueError(
                 "attention with unlimited right context cannot stream: right=None needs the whole utterance"
             )
-        self.attention, self.right = attention, attention.right
+        self.attention, self.weighting = attention, attention.weighting
+        self.left, self.right = attention.left, attention.right
         self._rows: Tensor | None = None  # (3, H, S, E): queries, keys and values of the frames from `_first` on
         self._first = 0  # time of the first frame that later ones may see
         self._given = 0  # frames whose result has been given out
@@ -61,9 +62,9 @@ class AttentionStream:
         ]
         self._given = final
         # What later frames can see stays.
-        if attention.left is not None and final - attention.left > self._first:
-            self._rows = rows[:, :, final - attention.left - self._first :]
-            self._first = final - attention.left
+        if self.left is not None and final - self.left > self._first:
+            self._rows = rows[:, :, final - self.left - self._first :]
+            self._first = final - self.left
         return attention.output(results[0] if len(results) == 1 else torch.cat([x[:0], *results]))
 
     def _project(self, x: Tensor) -> Tensor:
@@ -76,13 +77,13 @@ class AttentionStream:
 
     def _attend(self, first: int, end: int, total: int) -> Tensor:
         """Results of frames [first, end), (frames, H * E), by the keys that any of them sees."""
-        left, rows = self.attention.left, cast(Tensor, self._rows)
-        start = self._first if left is None else max(first - left, self._first)
+        rows = cast(Tensor, self._rows)
+        start = self._first if self.left is None else max(first - self.left, self._first)
         stop = min(end + self.right, total)
         queries = rows[:1, :, first - self._first : end - self._first]
         keys, values = rows[1:, None, :, start - self._first : stop - self._first]
         offset = _offsets(start - first, stop - first, end - first, rows.device)
-        y = attend(queries, keys, values, offset, self.attention.weighting)
+        y = attend(queries, keys, values, offset, self.weighting)
         return y[0].transpose(0, 1).flatten(1)
 
 
@@ -159,18 +160,19 @@ class ConvolutionStream:
 
     def __init__(self, convolution: ConvolutionModule) -> None:
         self.convolution, self.bias = convolution, cast(Tensor, convolution.depthwise.bias)
-        self.taps = convolution.depthwise.weight[:, 0].T.contiguous()  # (K, D)
-        self._rows = self.taps.new_zeros(len(self.taps) // 2, self.taps.shape[1])  # those that later frames need
+        self.taps = list(convolution.depthwise.weight[:, 0].T.contiguous())  # (D,) each
+        self._rows = self.bias.new_zeros(len(self.taps) // 2, len(self.bias))  # those that later frames need
 
     def push(self, x: Tensor, *, last: bool = False) -> Tensor:
         """New frames (n, D) -> the outputs that became final, (m, D); with `last` all that are left."""
-        end = self._rows.new_zeros(len(self.taps) // 2 if last else 0, x.shape[1])
-        rows = torch.cat([self._rows, self.convolution.gated(x), end])
+        rows = torch.cat([self._rows, self.convolution.gated(x)])
+        if last:
+            rows = F.pad(rows, (0, 0, 0, len(self.taps) // 2))
         final = max(len(rows) - len(self.taps) + 1, 0)
         # A few rows are summed tap by tap several times as fast as `conv1d` does it.
         y = torch.addcmul(self.bias, rows[:final], self.taps[0])
-        for tap in range(1, len(self.taps)):
-            y.addcmul_(rows[tap : tap + final], self.taps[tap])
+        for number, tap in enumerate(self.taps[1:], 1):
+            y.addcmul_(rows[number : number + final], tap)
         self._rows = rows[final:]
         return self.convolution.mixed(y)
 

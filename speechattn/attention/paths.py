@@ -86,7 +86,7 @@ def attend(
     scores = scores.masked_fill(~visible, hidden_score(scores.dtype))
     count = None if weighting.normaliser == "softmax" else visible.sum(dim=-1, keepdim=True)
     weights = normalise(scores, weighting.normaliser, count)
-    return F.dropout(weights, weighting.dropout) @ value
+    return (F.dropout(weights, weighting.dropout) if weighting.dropout else weights) @ value
 
 
 def band_mask(num_frames: int, left: int | None, right: int | None, device: torch.device | None = None) -> Tensor:
