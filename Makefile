@@ -42,7 +42,7 @@ test-all: $(VENV)/installed-dev
 	$(BIN)/pytest -q $(PARALLEL) -m "not browser"
 
 test-browser: $(VENV)/installed-dev chromium
-	$(BIN)/pytest -q -m browser tests/browser
+	$(BIN)/pytest -q -m browser --reruns 2 tests/browser
 
 chromium:
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || \

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 def upload(page: Page, path: Path) -> None:
     """Choose a file, and wait until its phones are there."""
+    expect(page.get_by_role("button", name="Choose a file")).to_be_enabled()  # once it knows the server's limits
     page.locator("#file").set_input_files(path)
     expect(page.get_by_role("heading", name=path.name)).to_be_visible()
     expect(page.get_by_role("option").first).to_be_attached()
