@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 # The same examples in every run, no time limit for one (machines are shared), nothing written to disk.
 settings.register_profile("speechattn", derandomize=True, deadline=None, database=None, max_examples=25)
 settings.load_profile("speechattn")
+
+# Shells start what goes on in the background with Ctrl-C ignored, and every process started from there inherits it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 UTTERANCES = ("dr2-faem0/sx42", "dr7-madd0/si1295", "dr8-fbcg1/si1612")  # three speakers
 

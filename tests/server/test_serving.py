@@ -23,26 +23,30 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_it_prints_its_address_serves_and_ends_at_ctrl_c(tiny_model, recording, tmp_path):
     tiny_model.save_pretrained(tmp_path / "model")
-    soundfile.write(tmp_path / "slow.flac", np.zeros(44_101 * 99), 44_101)  # a rate that takes long to resample
+    # A rate that takes long to resample, many times as long as the request below waits.
+    soundfile.write(tmp_path / "slow.flac", np.zeros(44_101 * 599, dtype=np.int16), 44_101)
     command = [sys.executable, "-m", "speechattn", "serve", "--model", str(tmp_path / "model"), "--port", "0"]
-    options = ["--max-duration", "99", "--allow-host", "a.example", "--allow-host", "b.example"]
+    options = ["--max-duration", "599", "--allow-host", "a.example", "--allow-host", "b.example"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None and process.stderr is not None
-        line = process.stdout.readline()
-        assert line.startswith("http://127.0.0.1:") and line.endswith("/ (Ctrl-C ends it)\n")
-        address = line.split("/ ")[0]
-        for host, status in (("a.example", 200), ("b.example", 200), ("c.example", 403)):
-            assert requests.get(address, headers={"Host": host}, timeout=10).status_code == status
-        assert send(address, recording).status_code == 200
-        with pytest.raises(requests.exceptions.ReadTimeout):  # it is at work
-            requests.post(f"{address}/api/phones", data=(tmp_path / "slow.flac").read_bytes(), timeout=2)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
-        assert process.stdout.read() == ""
-        assert process.stderr.read() == "speechattn: audio at 44101 Hz is resampled to 16000 Hz\n"
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("http://127.0.0.1:") and line.endswith("/ (Ctrl-C ends it)\n")
+            address = line.split("/ ")[0]
+            for host, status in (("a.example", 200), ("b.example", 200), ("c.example", 403)):
+                assert requests.get(address, headers={"Host": host}, timeout=10).status_code == status
+            assert send(address, recording).status_code == 200
+            with pytest.raises(requests.exceptions.ReadTimeout):  # it is at work
+                requests.post(f"{address}/api/phones", data=(tmp_path / "slow.flac").read_bytes(), timeout=2)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 130
+            assert process.stdout.read() == ""
+            assert process.stderr.read() == "speechattn: audio at 44101 Hz is resampled to 16000 Hz\n"
+        finally:
+            process.kill()  # where it did not end
     assert list(tmp_path.glob("speechattn-*")) == []
 
 
