@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from speechattn.aligner import Alignment, Utterance, align_each
 from speechattn.alignment import Interval
+from speechattn.assets import asset_lines
 from speechattn.audio import audio_info
 from speechattn.corpora.cut_alignment import save_word_sources
 from speechattn.corpora.download import RemoteFile, download_archive, fetch, unpacked
@@ -49,10 +50,11 @@ LICENCE_OF_LABELS = {
 SPN_RULES = ("ignore", "keep")
 SPLIT_RULES = ("published", "speaker")
 CPC_SUBSET = "train-clean-100"
+MINI_SUBSET = "train-clean-5"
 DEFAULT_SUBSETS = {
     "cpc": (CPC_SUBSET,),
     "mfa": (CPC_SUBSET, "dev-clean", "test-clean"),
-    "align": (CPC_SUBSET, "dev-clean", "test-clean"),
+    "align": (MINI_SUBSET, "test-clean"),
 }
 SPEAKER_SHARES = {"dev": 0.08, "test": 0.2}  # of the utterances, as in the published CPC split
 SEED = 0
@@ -65,11 +67,12 @@ class LibriSpeechOptions:
 
     Args:
         subsets: Separated by commas: train-clean-100, train-clean-360, train-other-500, dev-clean, dev-other,
-            test-clean, test-other, and of mini LibriSpeech train-clean-5, dev-clean-2. Default: train-clean-100,
-            dev-clean and test-clean; for cpc train-clean-100. Without a test set, dev is split into dev and test, by
+            test-clean, test-other, and of mini LibriSpeech train-clean-5, dev-clean-2. Default: train-clean-5 and
+            test-clean; for mfa train-clean-100, dev-clean and test-clean; for cpc train-clean-100. Without a dev
+            subset, four speakers of train-clean-5 are dev. Without a test subset, dev is split into dev and test, by
             speaker.
-        labels: mfa: TextGrids of the Montreal Forced Aligner; cpc: the 41 numbered classes of the CPC papers, for
-            train-clean-100; align: forced alignment of the transcripts here.
+        labels: align: forced alignment of the transcripts here; mfa: TextGrids of the Montreal Forced Aligner; cpc: the
+            41 numbered classes of the CPC papers, for train-clean-100.
         spn: ignore or keep: whether speech without a pronunciation is left unlabelled, or labelled SPN. The classes of
             cpc have no names: all are kept.
         split: For cpc: published, whose test utterances are by speakers that are also trained on, or speaker, which
@@ -80,7 +83,7 @@ class LibriSpeechOptions:
     """
 
     subsets: str | list[str] = ""
-    labels: str = "mfa"
+    labels: str = "align"
     spn: str = "ignore"
     split: str = "published"
 
@@ -209,6 +212,10 @@ def _splits(utterances: Sequence[_Utterance], options: LibriSpeechOptions, corpu
     if options.labels == "cpc":
         return _cpc_splits(utterances, options.split, corpus_dir)
     split_of = {utterance.id: utterance.subset.split("-")[0] for utterance in utterances}
+    if "dev" not in split_of.values():
+        speakers = {line.split()[0] for line in asset_lines("train_clean_5_dev_speakers.txt")}
+        dev = [utterance for utterance in utterances if utterance.subset == MINI_SUBSET and utterance.speaker in speakers]
+        split_of |= {utterance.id: "dev" for utterance in dev}
     if "test" not in split_of.values():
         dev = [utterance for utterance in utterances if split_of[utterance.id] == "dev"]
         drawn = share_out([utterance.speaker for utterance in dev], {"test": 0.5}, SEED)
