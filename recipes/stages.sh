@@ -56,14 +56,16 @@ evaluate() {
   done
 }
 
+# Download the corpus $1 into the folder $2 and prepare its cuts in the folder $3; by default the recipe's own.
 download_and_prepare() {
-  if runs 1 download; then
-    speechattn download "$corpus" --corpus-dir "$corpus_dir" ${mirror:+--mirror "$mirror"} "${corpus_options[@]}"
+  local name=${1:-$corpus} folder=${2:-$corpus_dir} output=${3:-$exp_dir/data}
+  if runs 1 "download $name"; then
+    speechattn download "$name" --corpus-dir "$folder" ${mirror:+--mirror "$mirror"} "${corpus_options[@]}"
   fi
-  if runs 2 prepare; then
-    speechattn prepare "$corpus" --corpus-dir "$corpus_dir" --output "$exp_dir/data" "${corpus_options[@]}"
+  if runs 2 "prepare $name"; then
+    speechattn prepare "$name" --corpus-dir "$folder" --output "$output" "${corpus_options[@]}"
     # Stops here, with what is wrong, on a missing split, shared speakers, or a class that swallows the others.
-    speechattn inspect "$exp_dir"/data/{train,dev,test}.jsonl.gz --strict "${inspect_options[@]}"
+    speechattn inspect "$output"/{train,dev,test}.jsonl.gz --strict "${inspect_options[@]}"
   fi
 }
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import random
 import signal
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -14,25 +14,30 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from speechattn.alignment import Interval
 from speechattn.augmentation import cut_seed
 from speechattn.chunks import Chunking, chunk_cut, num_chunks
 from speechattn.corpora.manifest import phone_intervals
 from speechattn.corpora.shards import Shards
-from speechattn.cuts import cut_features, cut_label, cut_labels, cut_waveform
+from speechattn.cuts import cut_features, cut_label, cut_labels, cut_length, cut_waveform
 from speechattn.geometry import Geometry
 from speechattn.phones import IGNORED, PhoneSet
 from speechattn.processes import SIGNALS, start_forkserver
-from speechattn.wave_augmentation import WaveAugmentConfig, augment_waveform
+from speechattn.shard_batches import ShardBatches
+from speechattn.wave_augmentation import (
+    Plan,
+    WaveAugmentConfig,
+    augment_waveform,
+    plan_augmentation,
+    speech_bounds,
+)
 
 __all__ = ["Batch", "Batches"]
 
 log = logging.getLogger("speechattn")
-MAX_BUCKETS = 8
-BUCKET_CUTS = 50  # mean number in a bucket, at least
-SHARD_BUFFER = 1000  # cuts from shards that wait, with their audio, for company of their length
+ALIKE_S = 0.32  # lengths that differ by less are shuffled
 
 
 @dataclass
@@ -78,12 +83,14 @@ class Batches:
         cuts: Lhotse cuts with phone alignments, or with a label each; each at least one frame long; or `Shards`.
         phones: The inventory of the labels.
         geometry: Where the frames lie.
-        batch_seconds: Cap of longest x count, padding included. Only a single utterance may exceed it.
+        batch_seconds: Maximum padded duration of a batch: longest utterance times batch size. Only a single utterance
+            may exceed it.
         shuffle: Whether to draw another order in every epoch.
         seed: Of the order and of the utterances' seeds.
         chunking: How long utterances are cut, for cuts with phones; None: they are left whole.
-        wave_augment: What becomes of each utterance, drawn anew in every epoch; its labels follow. The cap counts it
-            as it was before. None: nothing. The pieces of a long utterance keep the silence at their ends.
+        wave_augment: Augmentation of the waveforms, drawn anew in every epoch; the labels follow. None for none. The
+            pieces of a long utterance keep the silence at their ends and get no pauses. Utterances are batched by
+            their new lengths; those of shards by their old ones, which a pause may exceed.
         per_utterance: Whether to take one label for each utterance, see `cut_label`, instead of one for each frame.
         ready_features: Whether to take the cuts' features, as they are, instead of their recordings.
         num_workers: Data-loading processes, 0 to load in this one.
@@ -118,20 +125,13 @@ class Batches:
         self.source: Any
         order: dict[str, Any]
         if isinstance(cuts, Shards):
-            self.source = _ShardBatches(cuts, utterances, batch_seconds, shuffle, seed, chunking, rank, world_size)
+            self.source = ShardBatches(
+                cuts, utterances.__getitem__, geometry, batch_seconds, shuffle, seed, chunking, rank, world_size
+            )
             order = {"dataset": self.source}
         else:
-            if chunking is not None:
-                cuts = _chunked(cuts, chunking)
-            num_buckets = min(MAX_BUCKETS, len(cuts) // BUCKET_CUTS)
-            sampler = _sampler(
-                cuts,
-                {"num_buckets": num_buckets} if num_buckets > 1 else {},
-                max_duration=batch_seconds,
-                shuffle=shuffle,
-                seed=seed,
-            )
-            self.source = _Turns(sampler, rank, world_size)
+            cuts = list(cuts) if chunking is None else _chunked(cuts, chunking)
+            self.source = _Turns(cuts, utterances, batch_seconds, shuffle, seed, rank, world_size)
             order = {"dataset": utterances, "sampler": self.source}
         if num_workers:
             start_forkserver()
@@ -152,7 +152,7 @@ class Batches:
             skip: Batches to leave out at its beginning. Those of shards are read all the same.
         """
         self.source.set_epoch(number)
-        if isinstance(self.source, _ShardBatches):
+        if isinstance(self.source, ShardBatches):
             yield from islice(self.loader, skip, None)
         else:
             self.source.skip = skip
@@ -170,150 +170,68 @@ class Batches:
         )
 
 
-def _chunked(cuts: Any, chunking: Chunking) -> Any:
+def _chunked(cuts: Any, chunking: Chunking) -> list[Any]:
     """All the cuts, long ones in pieces."""
-    from lhotse import CutSet
-
     pieces = [chunk_cut(cut, chunking) for cut in cuts]
     if long := [len(chunks) for chunks in pieces if len(chunks) > 1]:
         seconds = chunking.size / chunking.geometry.sample_rate
         log.info("%d utterances of more than %g s are cut into %d pieces", len(long), seconds, sum(long))
-    return CutSet.from_cuts(chunk for chunks in pieces for chunk in chunks)
+    return [chunk for chunks in pieces for chunk in chunks]
 
 
 class _Turns:
-    """A sampler's batches that are this process's turn, each with the number of the epoch, which a worker cannot know.
+    """A sampler of cuts in memory: this process's turns among the batches of an epoch.
 
-    `skip` of them are left out at the beginning.
+    Utterances are sorted by the length that augmentation will leave, and as many as fit make a batch. Each batch comes
+    with the epoch's number, which a worker cannot know. The first `skip` of this process's batches are left out.
     """
-
-    def __init__(self, batches: _Capped, rank: int, world_size: int) -> None:
-        self.batches = batches
-        self.rank = rank
-        self.world_size = world_size
-        self.skip = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, before iterating."""
-        self.batches.set_epoch(epoch)
-
-    def __iter__(self) -> Iterator[tuple[int, Any]]:
-        for cuts in islice(self.batches, self.skip * self.world_size + self.rank, None, self.world_size):
-            yield self.batches.epoch, cuts
-
-
-class _ShardBatches(IterableDataset):
-    """The batches of an epoch of shards, made where the shards are read: audio in waiting never changes process."""
 
     def __init__(
         self,
-        shards: Shards,
+        cuts: Sequence[Any],
         utterances: _Utterances,
         batch_seconds: float,
         shuffle: bool,
         seed: int,
-        chunking: Chunking | None,
         rank: int,
         world_size: int,
     ) -> None:
-        self.shards = shards
+        self.cuts = cuts
         self.utterances = utterances
         self.batch_seconds = batch_seconds
         self.shuffle = shuffle
         self.seed = seed
-        self.chunking = chunking
         self.rank = rank
         self.world_size = world_size
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # for workers that have started, too
-        self._named: set[str] = set()  # cuts that were left out
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that iterating gives."""
-        return int(self._epoch)
+        self.epoch = self.skip = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, before iterating."""
-        self._epoch.fill_(epoch)
+        self.epoch = epoch
 
-    def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        number, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        num_parts = self.world_size * num_workers
-        cuts = self.shards.share(
-            part=number * self.world_size + self.rank,  # processes first, so that their shares are as equal as can be
-            num_parts=num_parts,
-            seed=f"{self.seed} {self.epoch}" if self.shuffle else None,
-        )
-        many = len(self.shards) >= BUCKET_CUTS * MAX_BUCKETS * num_parts
-        sampler = _sampler(
-            self._pieces(cuts),
-            {"duration_bins": list(self.shards.duration_bounds), "buffer_size": SHARD_BUFFER} if many else {},
-            max_duration=self.batch_seconds,
-            shuffle=self.shuffle,
-            seed=self.seed,
-        )
-        sampler.set_epoch(self.epoch)
-        for batch in sampler:
-            yield self.utterances[sampler.epoch, batch]
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        batches = self._batches()
+        for batch in islice(batches, self.skip * self.world_size + self.rank, None, self.world_size):
+            yield self.epoch, batch
 
-    def _pieces(self, cuts: Iterator[Any]) -> Iterator[Any]:
-        for cut in cuts:
-            if self.utterances.geometry.num_frames(cut.num_samples):
-                yield from [cut] if self.chunking is None else chunk_cut(cut, self.chunking)
-            elif self.epoch == 0 and cut.id not in self._named:  # in which all are read, and dev more than once
-                self._named.add(cut.id)
-                log.warning("%s: cut below one frame left out: %s", self.shards.location, cut.id)
-
-
-class _Capped:
-    """The batches of a Lhotse sampler, those beyond the cap in parts.
-
-    Lhotse closes a batch when another utterance as long as its longest would not fit: the last one may be longer than
-    all before.
-    """
-
-    def __init__(self, sampler: Any, max_duration: float) -> None:
-        self.sampler = sampler
-        self.max_duration = max_duration
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that iterating gives."""
-        return self.sampler.epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, before iterating."""
-        self.sampler.set_epoch(epoch)
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        for cuts in self.sampler:
-            yield from self._parts(list(cuts))
-
-    def _parts(self, cuts: list[Any]) -> Iterable[list[Any]]:
-        """Halves, and halves of these, until all fit: batches of about equal size make steps of about equal noise."""
-        if len(cuts) == 1 or len(cuts) * max(cut.duration for cut in cuts) <= self.max_duration:
-            return [cuts]
-        half = len(cuts) // 2
-        return [*self._parts(cuts[:half]), *self._parts(cuts[half:])]
-
-
-def _sampler(cuts: Any, buckets: dict[str, Any], *, max_duration: float, shuffle: bool, seed: int) -> _Capped:
-    """Lhotse's sampler, which stratifies by length where there are buckets to do so."""
-    from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
-
-    kind, options = (
-        (DynamicBucketingSampler, buckets)
-        if buckets
-        else (
-            DynamicCutSampler,
-            {"shuffle_buffer_size": SHARD_BUFFER},
-        )
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="You are using Dynamic")  # with cuts in memory: as we mean to
-        sampler = kind(cuts, **options, max_duration=max_duration, shuffle=shuffle, seed=seed, rank=0, world_size=1)
-    return _Capped(sampler, max_duration)
+    def _batches(self) -> list[list[Any]]:
+        order = random.Random(f"{self.seed} {self.epoch}")
+        seconds = [self.utterances.seconds(self.epoch, cut) for cut in self.cuts]
+        numbers = list(range(len(self.cuts)))
+        if self.shuffle:
+            order.shuffle(numbers)
+        numbers.sort(key=lambda number: seconds[number] // ALIKE_S)
+        batches: list[list[Any]] = []
+        longest = 0.0
+        for number in numbers:
+            longest = max(longest, seconds[number])
+            if not batches or (len(batches[-1]) + 1) * longest > self.batch_seconds:
+                batches.append([])
+                longest = seconds[number]
+            batches[-1].append(self.cuts[number])
+        if self.shuffle:
+            order.shuffle(batches)
+        return batches
 
 
 class _Utterances(Dataset):
@@ -334,6 +252,16 @@ class _Utterances(Dataset):
         self.wave_augment = wave_augment
         self.per_utterance = per_utterance
         self.ready_features = ready_features
+        self._speech: dict[str, tuple[int, int] | None] = {}  # cut id -> where its speech starts and ends
+
+    def seconds(self, epoch: int, cut: Any) -> float:
+        """Length of a cut after augmentation, without reading its audio."""
+        if self.ready_features or self.wave_augment == WaveAugmentConfig():
+            return cut.duration
+        if cut.id not in self._speech:
+            self._speech[cut.id] = self._bounds(self._intervals(cut))
+        plan = self._plan(cut, self._speech[cut.id], cut_seed(self.seed, epoch, cut.id))
+        return plan.num_samples / self.geometry.sample_rate
 
     def __getitem__(self, batch: tuple[int, Any]) -> Batch:
         epoch, cuts = batch
@@ -355,19 +283,35 @@ class _Utterances(Dataset):
     def _utterance(self, cut: Any, seed: int) -> tuple[np.ndarray, np.ndarray | int]:
         if self.ready_features:
             return cut_features(cut), self._labels(cut)
-        intervals = [] if self.per_utterance else phone_intervals(cut, self.geometry.sample_rate)
+        intervals = self._intervals(cut)
         waveform, intervals = augment_waveform(
-            cut_waveform(cut),
-            intervals,
-            # What a piece is not scored on is no silence, though it has no phones.
-            self.wave_augment if num_chunks(cut) == 1 else replace(self.wave_augment, edge_silence_s=None),
-            seed=seed,
-            # A symbol that is unknown is refused with the labels, which name the cut.
-            silences={i.symbol for i in intervals if self.phones.folding.get(i.symbol) in self.phones.silences},
+            cut_waveform(cut), intervals, self._config(cut), self._plan(cut, self._bounds(intervals), seed),
+            seed=seed, silences=self._silences(intervals), pause_symbol=self.phones.pause,
             sample_rate=self.geometry.sample_rate,
-            shortest=self.geometry.window,
-        )
+        )  # fmt: skip
         return waveform, self._labels(cut, intervals, len(waveform))
+
+    def _intervals(self, cut: Any) -> list[Interval]:
+        return [] if self.per_utterance else phone_intervals(cut, self.geometry.sample_rate)
+
+    def _silences(self, intervals: Sequence[Interval]) -> set[str]:
+        # An unknown symbol is refused with the labels, which name the cut.
+        return {i.symbol for i in intervals if self.phones.folding.get(i.symbol) in self.phones.silences}
+
+    def _bounds(self, intervals: Sequence[Interval]) -> tuple[int, int] | None:
+        return speech_bounds(intervals, self._silences(intervals))
+
+    def _config(self, cut: Any) -> WaveAugmentConfig:
+        """A piece of a long utterance keeps its ends: it has no labels there, but that is no silence."""
+        if num_chunks(cut) == 1:
+            return self.wave_augment
+        return replace(self.wave_augment, edge_silence_s=None, pause_share=0.0)
+
+    def _plan(self, cut: Any, speech: tuple[int, int] | None, seed: int) -> Plan:
+        return plan_augmentation(
+            cut_length(cut), speech, self._config(cut),
+            seed=seed, sample_rate=self.geometry.sample_rate, shortest=self.geometry.window,
+        )  # fmt: skip
 
     def _labels(
         self, cut: Any, intervals: Sequence[Interval] | None = None, num_samples: int | None = None

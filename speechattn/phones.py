@@ -133,6 +133,11 @@ class PhoneSet:
         """Number of classes."""
         return len(self.symbols)
 
+    @property
+    def pause(self) -> str | None:
+        """The symbol for a long pause: the silence that is called `SIL`, `sil` or `h#`; None when there is none."""
+        return next((symbol for symbol in ("SIL", "sil", "h#") if symbol in self.silences), None)
+
     def fold(self, symbol: str) -> str | None:
         """The symbol of this set that a corpus's symbol falls into; None where it is ignored.
 

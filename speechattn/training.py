@@ -122,7 +122,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
         return output
     processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun; on a CPU Accelerate heeds it only when told
     accelerator = Accelerator(
-        cpu=processes > 1 and not torch.cuda.is_available(), mixed_precision=config.optim.mixed_precision
+        cpu=processes > 1 and not torch.cuda.is_available(), mixed_precision=_precision(config.optim.mixed_precision)
     )
     if config.optim.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise ValueError("optim.mixed_precision fp16 needs a GPU; a CPU can do bf16")
@@ -208,6 +208,16 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     return output
 
 
+def _precision(wanted: str) -> str:
+    """What `auto` means on this hardware. A CPU without bfloat16 units computes it more slowly than float32."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch cannot tell
+    return "bf16" if any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "no"
+
+
 def _clear(output: Path, *, resumed: bool) -> None:
     """Make room for a training; one that goes on keeps its states."""
     for stale in (output / STAMP, *(output / name for name in MODEL_FILES)):
@@ -263,6 +273,8 @@ def _data(
 ) -> tuple[Batches, Batches, Phonotactics | None]:
     """What to learn from, what to score on, and how the labels to learn follow each other; refused unless all fits."""
     phones, geometry, per_utterance = model.phones, model.frontend.geometry, model.pooling is not None
+    if config.wave_augment.adds_silence and phones.pause is None:
+        raise ValueError("wave_augment.pause_share and noise_share need a phone called SIL, sil or h#")
     ready_features = model.feature_dim is not None
     if ready_features and config.wave_augment != WaveAugmentConfig():
         raise ValueError("wave_augment needs a front end: a model of ready features hears no waveforms")

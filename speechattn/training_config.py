@@ -59,7 +59,8 @@ class OptimConfig:
             for none. Not with pooling.
         average: Decay per step of the exponential moving average of the weights, which is what is scored
             and kept; 0 for none.
-        mixed_precision: `no`, `bf16` or `fp16`; front end and loss stay in float32.
+        mixed_precision: `no`, `bf16`, `fp16`, or `auto`: bf16 where the hardware computes in it, no elsewhere. Front
+            end and loss stay in float32.
         save_minutes: How often the state of the training is saved, for it to go on from; 0: after every step.
 
     Raises:
@@ -90,8 +91,8 @@ class OptimConfig:
                 raise ValueError(f"optim.{name} must not be negative, got {getattr(self, name)}")
         if self.optimizer not in ("adamw", "muon"):
             raise ValueError(f"optim.optimizer must be adamw or muon, got {self.optimizer!r}")
-        if self.mixed_precision not in ("no", "bf16", "fp16"):
-            raise ValueError(f"optim.mixed_precision must be no, bf16 or fp16, got {self.mixed_precision!r}")
+        if self.mixed_precision not in ("no", "bf16", "fp16", "auto"):
+            raise ValueError(f"optim.mixed_precision must be no, bf16, fp16 or auto, got {self.mixed_precision!r}")
         for name in ("warmup", "label_smoothing", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"optim.{name} must lie in [0, 1), got {getattr(self, name)}")
@@ -125,3 +126,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.optim.context_weight and self.model.pooling != "none":
             raise ValueError("optim.context_weight needs a phone for every frame: with model.pooling there is none")
+        if self.wave_augment.adds_silence and self.model.pooling != "none":
+            raise ValueError(
+                "wave_augment.pause_share and noise_share need a phone for every frame: model.pooling has none"
+            )

@@ -21,7 +21,8 @@ from speechattn.wave_augmentation import (
     at_speed,
     augment_waveform,
     cropped,
-    edges_to_crop,
+    plan_augmentation,
+    speech_bounds,
 )
 
 GEOMETRY = Geometry()
@@ -29,8 +30,14 @@ PHONES = PhoneSet.load("arpabet41")
 EVERYTHING = WaveAugmentConfig(speeds=(0.9, 1.0, 1.1), edge_silence_s=0.02, snr_db=(10.0, 30.0), gain_db=6.0)
 
 
-def augmented(waveform, intervals, config, seed=0):
-    return augment_waveform(waveform, intervals, config, seed=seed, silences={"SIL"}, sample_rate=16000)
+def augmented(waveform, intervals, config, seed=0, shortest=1):
+    bounds = speech_bounds(intervals, {"SIL"})
+    plan = plan_augmentation(len(waveform), bounds, config, seed=seed, sample_rate=16000, shortest=shortest)
+    made, phones = augment_waveform(
+        waveform, intervals, config, plan, seed=seed, silences={"SIL"}, pause_symbol="SIL", sample_rate=16000
+    )
+    assert len(made) == plan.num_samples and made.dtype == np.float32
+    return made, phones
 
 
 @pytest.mark.parametrize("speed", [0.9, 1.1, 1.25])
@@ -70,17 +77,19 @@ def test_cropping_keeps_every_sample_under_its_phone(lengths, data):
 
 def test_only_silence_at_the_ends_goes_and_never_more_than_was_there():
     intervals = [Interval(0, 50, "SIL"), Interval(50, 70, "AA"), Interval(70, 90, "SIL"), Interval(90, 100, "S")]
-    assert edges_to_crop(intervals, {"SIL"}, 160, np.array([10.0, 20.0])) == (40, 120)
-    assert edges_to_crop(intervals, {"SIL"}, 160, np.array([0.0, 0.0])) == (50, 100)
-    assert edges_to_crop(intervals, {"SIL"}, 160, np.array([99.0, 99.0])) == (0, 160)
-    assert edges_to_crop(intervals[:1], {"SIL"}, 50, np.array([0.0, 0.0])) == (0, 50)
+    assert speech_bounds(intervals, {"SIL"}) == (50, 100) and speech_bounds(intervals[:1], {"SIL"}) is None
+    for seed in range(50):
+        plan = plan_augmentation(
+            160, (50, 100), WaveAugmentConfig(edge_silence_s=100 / 16000), seed=seed, sample_rate=16000
+        )
+        assert 0 <= plan.start <= 50 and 100 <= plan.end <= 160 and plan.num_samples == plan.end - plan.start
     waveform = np.zeros(160, dtype=np.float32)
     config = WaveAugmentConfig(edge_silence_s=0.0)
     assert augmented(waveform, intervals, config)[1][0] == Interval(0, 20, "AA")
-    whole = augment_waveform(
-        waveform, intervals, config, seed=0, silences={"SIL"}, sample_rate=16000, shortest=60
-    )  # cropping would leave 50
-    assert len(whole[0]) == 160 and whole[1] == intervals
+    whole, phones = augmented(waveform, intervals, config, shortest=60)  # cropping would leave 50
+    assert len(whole) == 160 and phones == intervals
+    silent, phones = augmented(waveform, [Interval(0, 160, "SIL")], config)
+    assert len(silent) == 160
 
 
 @pytest.mark.parametrize(
@@ -88,10 +97,8 @@ def test_only_silence_at_the_ends_goes_and_never_more_than_was_there():
 )
 def test_a_speed_that_would_leave_too_little_is_not_taken(length, speed, expected):
     intervals = [Interval(0, length, "AA")]
-    played, moved = augment_waveform(
-        np.ones(length, dtype=np.float32), intervals, WaveAugmentConfig(speeds=(speed,)),
-        seed=0, silences=set(), sample_rate=16000, shortest=400,
-    )  # fmt: skip
+    waveform, config = np.ones(length, dtype=np.float32), WaveAugmentConfig(speeds=(speed,))
+    played, moved = augmented(waveform, intervals, config, shortest=400)
     assert len(played) == expected and moved == [Interval(0, expected, "AA")]
 
 
@@ -126,6 +133,70 @@ def test_the_seed_decides_and_nothing_happens_unless_asked_for(speech):
     assert np.array_equal(first[0], again[0]) and first[1] == again[1]
     assert len(first[0]) != len(other[0]) and first[0].dtype == np.float32
     assert first[1][-1].end <= len(first[0]) + 1
+
+
+PAUSES = WaveAugmentConfig(pause_share=1.0, pause_s=(0.5, 2.0))
+
+
+@given(st.integers(0, 2**32), st.lists(st.tuples(st.sampled_from("SAB"), st.integers(1, 4000)), max_size=8))
+def test_a_pause_moves_what_follows_it_and_changes_nothing_else(seed, parts):
+    bounds = np.cumsum([0, *(length for _, length in parts)]).tolist()
+    intervals = [
+        Interval(start, end, "SIL" if symbol == "S" else symbol)
+        for (symbol, _), start, end in zip(parts, bounds, bounds[1:], strict=False)
+    ]
+    waveform = np.random.default_rng(0).standard_normal(bounds[-1] + 700).astype(np.float32)
+    made, phones = augmented(waveform, intervals, PAUSES, seed)
+    pause = len(made) - len(waveform)
+    assert 8000 <= pause <= 32000
+    place = next((n for n, (a, b) in enumerate(zip(waveform, made, strict=False)) if a != b), len(waveform))
+    assert np.array_equal(made[place + pause :], waveform[place:])
+    inside = [i for i in intervals if i.start < place < i.end]
+    assert not inside or inside[0].symbol == "SIL"  # speech is not torn apart
+    before = {n: i.symbol for i in intervals for n in (i.start, i.end - 1)}
+    after = {n: i.symbol for i in phones for n in range(i.start, i.end)}
+    for sample, symbol in before.items():
+        assert after[sample if sample < place else sample + pause] == symbol
+    assert all(after[n] == "SIL" for n in range(place, place + pause))
+
+
+def test_noise_alone_is_as_long_as_the_utterance_and_all_silence(speech):
+    intervals = [Interval(0, 4000, "SIL"), Interval(4000, 20000, "AA"), Interval(20000, len(speech[0]), "SIL")]
+    config = WaveAugmentConfig(noise_share=0.5)
+    replaced = 0
+    for seed in range(40):
+        made, phones = augmented(speech[0], intervals, config, seed)
+        assert len(made) == len(speech[0])
+        if not np.array_equal(made, speech[0]):
+            assert phones == [Interval(0, len(made), "SIL")]
+            assert np.square(made).mean() < 0.1 * np.square(speech[0]).mean()
+            replaced += 1
+        else:
+            assert phones == intervals
+    assert 10 <= replaced <= 30
+
+
+def test_a_share_is_a_share(speech):
+    config = WaveAugmentConfig(pause_share=0.3, pause_s=(1.0, 10.0))
+    plans = [plan_augmentation(16000, None, config, seed=seed, sample_rate=16000) for seed in range(500)]
+    pauses = [plan.pause for plan in plans if plan.pause]
+    assert 0.23 < len(pauses) / len(plans) < 0.37
+    assert min(pauses) >= 16000 and max(pauses) <= 160000
+    assert np.median(pauses) == pytest.approx(16000 * np.sqrt(10), rel=0.25)
+
+
+def test_batches_are_capped_by_the_length_after_augmentation(tone_corpus):
+    """And lengths that are alike share a batch."""
+    config = WaveAugmentConfig(speeds=(0.9, 1.1), pause_share=0.3, pause_s=(0.5, 3.0))
+    batches = Batches(
+        long_enough(tone_corpus / "train.jsonl.gz", GEOMETRY), PHONES, GEOMETRY,
+        batch_seconds=6.0, shuffle=True, wave_augment=config,
+    )  # fmt: skip
+    for epoch in range(3):
+        made = list(batches.epoch(epoch))
+        assert all(len(b.ids) == 1 or b.waveforms.numel() <= 6 * 16000 for b in made)
+        assert sum(map(len, (b.ids for b in made))) == batches.num_cuts
+        assert sum(int(b.lengths.sum()) for b in made) > 0.85 * sum(b.waveforms.numel() for b in made)
 
 
 def test_batches_draw_anew_in_every_epoch_and_for_every_utterance(tone_corpus):
@@ -171,6 +242,10 @@ def test_augmented_batches_keep_labels_on_their_tones(tone_corpus):
         ("snr_db", (20.0, 10.0)),
         ("snr_db", (1.0,)),
         ("gain_db", -1.0),
+        ("pause_share", 1.5),
+        ("noise_share", -0.1),
+        ("pause_s", (3.0, 2.0)),
+        ("pause_s", (0.0, 2.0)),
     ],
 )
 def test_settings_out_of_range_are_named(field, value):

@@ -214,7 +214,9 @@ def _splits(utterances: Sequence[_Utterance], options: LibriSpeechOptions, corpu
     split_of = {utterance.id: utterance.subset.split("-")[0] for utterance in utterances}
     if "dev" not in split_of.values():
         speakers = {line.split()[0] for line in asset_lines("train_clean_5_dev_speakers.txt")}
-        dev = [utterance for utterance in utterances if utterance.subset == MINI_SUBSET and utterance.speaker in speakers]
+        dev = [
+            utterance for utterance in utterances if utterance.subset == MINI_SUBSET and utterance.speaker in speakers
+        ]
         split_of |= {utterance.id: "dev" for utterance in dev}
     if "test" not in split_of.values():
         dev = [utterance for utterance in utterances if split_of[utterance.id] == "dev"]

@@ -1,0 +1,107 @@
+"""Noise without speech: coloured noise, mains hum, and the background of a recording.
+
+All of it is stationary: what fans, rooms and cables add to a recording, and what is left of it in a pause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from speechattn.alignment import Interval
+
+__all__ = ["any_noise", "background", "coloured_noise", "hum"]
+
+LEVELS_DBFS = (-90.0, -35.0)  # of `any_noise`
+WINDOW = 512  # samples, for spectra of backgrounds
+QUIETEST_SHARE = 0.1  # of a waveform, where no silence is known
+HARMONICS = 12
+
+
+def coloured_noise(num_samples: int, slope: float, random: np.random.Generator) -> np.ndarray:
+    """Gaussian noise whose power falls with frequency as f ** -slope: 0 is white, 1 pink, 2 brown.
+
+    Args:
+        num_samples: N.
+        slope: 0 or more. Below a hundredth of the band the spectrum is flat: what lies there is hardly audible and
+            would take all the power.
+        random: Draws the noise.
+
+    Returns:
+        (N,) float32 of mean square 1.
+    """
+    spectrum = np.fft.rfft(random.standard_normal(num_samples, dtype=np.float32))
+    spectrum *= np.maximum(np.arange(len(spectrum)), len(spectrum) / 100) ** (-slope / 2)
+    return _of_power_one(np.fft.irfft(spectrum, num_samples))
+
+
+def hum(num_samples: int, sample_rate: int, random: np.random.Generator) -> np.ndarray:
+    """Mains hum: 50 or 60 Hz and harmonics of random, falling amplitudes, in pink noise 20 dB below.
+
+    Returns:
+        (num_samples,) float32 of mean square 1.
+    """
+    numbers = np.arange(1, HARMONICS + 1)
+    frequencies = random.choice([50.0, 60.0]) * numbers
+    amplitudes = random.exponential(1.0, HARMONICS) / numbers
+    phases = random.uniform(0, 2 * np.pi, HARMONICS)
+    times = np.arange(num_samples) / sample_rate
+    wave = np.zeros(num_samples)
+    for frequency, amplitude, phase in zip(frequencies, amplitudes, phases, strict=True):
+        wave += amplitude * np.sin(2 * np.pi * frequency * times + phase)
+    return _of_power_one(_of_power_one(wave) + 0.1 * coloured_noise(num_samples, 1.0, random))
+
+
+def any_noise(num_samples: int, sample_rate: int, random: np.random.Generator) -> np.ndarray:
+    """Coloured noise, or one time in four hum, at a level drawn from -90 to -35 dBFS; (num_samples,) float32."""
+    level = 10 ** (random.uniform(*LEVELS_DBFS) / 20)
+    if random.random() < 0.25:
+        return np.float32(level) * hum(num_samples, sample_rate, random)
+    return np.float32(level) * coloured_noise(num_samples, random.uniform(0, 2), random)
+
+
+def background(
+    waveform: np.ndarray, silences: Sequence[Interval], num_samples: int, random: np.random.Generator
+) -> np.ndarray:
+    """Gaussian noise with the spectrum and the level of a recording's silences, as long as is asked for.
+
+    The spectrum is the median over windows of 512 samples, so that a breath or the edge of a word counts little. Where
+    no silence is as long as four windows, it is that of the quietest tenth of all windows.
+
+    Args:
+        waveform: (N,) float32.
+        silences: Where the recording holds no speech, in samples.
+        num_samples: M.
+        random: Draws the noise.
+
+    Returns:
+        (M,) float32.
+    """
+    stretches = [waveform[interval.start : interval.end] for interval in silences]
+    windows = [_windows(stretch) for stretch in stretches if len(stretch) >= WINDOW]
+    if sum(map(len, windows)) >= 4:
+        quiet = np.concatenate(windows)
+    else:
+        everything = _windows(np.pad(waveform, (0, max(0, WINDOW - len(waveform)))))
+        energies = np.square(everything).sum(axis=1)
+        quiet = everything[np.argsort(energies)[: max(1, round(QUIETEST_SHARE * len(everything)))]]
+    taper = np.hanning(WINDOW)
+    powers = np.abs(np.fft.rfft(quiet * taper)) ** 2 / np.square(taper).sum()
+    # A bin's power is distributed exponentially: its median lies below its mean by ln 2.
+    density = np.median(powers, axis=0) / np.log(2)
+    spectrum = np.fft.rfft(random.standard_normal(num_samples, dtype=np.float32))
+    bins = np.linspace(0, len(density) - 1, len(spectrum))
+    spectrum *= np.sqrt(np.interp(bins, np.arange(len(density)), density))
+    return np.fft.irfft(spectrum, num_samples).astype(np.float32)
+
+
+def _windows(waveform: np.ndarray) -> np.ndarray:
+    """(N,) -> (K, 512), overlapping by half."""
+    return np.lib.stride_tricks.sliding_window_view(waveform, WINDOW)[:: WINDOW // 2]
+
+
+def _of_power_one(noise: np.ndarray) -> np.ndarray:
+    """float32 of mean square 1; silence stays silence."""
+    power = np.square(noise, dtype=np.float64).mean() if len(noise) else 0.0
+    return (noise / np.sqrt(power) if power else noise).astype(np.float32)
