@@ -22,6 +22,7 @@ from speechattn.augmentation import SpecAugment
 from speechattn.classifier import FrameClassifier
 from speechattn.context_task import WithNeighbours, neighbour_labels
 from speechattn.data import Batch
+from speechattn.muon import Muon
 from speechattn.phones import IGNORED
 from speechattn.training_config import OptimConfig, TrainConfig
 
@@ -198,10 +199,7 @@ def optimizer_of(task: nn.Module, body: nn.Module, config: OptimConfig) -> torch
     adamw = torch.optim.AdamW(groups, lr=config.learning_rate)
     if not matrices:
         return adamw
-    muon = torch.optim.Muon(
-        matrices, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
-    return _Both(muon, adamw)
+    return _Both(Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay), adamw)
 
 
 def _matrices(body: nn.Module) -> Iterator[nn.Parameter]:

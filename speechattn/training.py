@@ -34,6 +34,7 @@ from speechattn.metrics import frame_figures, utterance_figures
 from speechattn.optimisation import Learner, grouped, in_step
 from speechattn.phones import IGNORED
 from speechattn.plots import plot_curves, save_figure
+from speechattn.precision import resolve_mixed_precision
 from speechattn.realignment import refuse_realigned
 from speechattn.smoothing import Phonotactics, phonotactics_of
 from speechattn.stages import is_done, mark_done, stage_record
@@ -122,7 +123,8 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
         return output
     processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun; on a CPU Accelerate heeds it only when told
     accelerator = Accelerator(
-        cpu=processes > 1 and not torch.cuda.is_available(), mixed_precision=_precision(config.optim.mixed_precision)
+        cpu=processes > 1 and not torch.cuda.is_available(),
+        mixed_precision=resolve_mixed_precision(config.optim.mixed_precision),
     )
     if config.optim.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise ValueError("optim.mixed_precision fp16 needs a GPU; a CPU can do bf16")
@@ -206,16 +208,6 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
             raise
     accelerator.wait_for_everyone()
     return output
-
-
-def _precision(wanted: str) -> str:
-    """What `auto` means on this hardware. A CPU without bfloat16 units computes it more slowly than float32."""
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch cannot tell
-    return "bf16" if any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "no"
 
 
 def _clear(output: Path, *, resumed: bool) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from speechattn import muon
 from speechattn.augmentation import SpecAugmentConfig
 from speechattn.baselines import BlstmConfig
 from speechattn.classifier import ClassifierConfig, FrameClassifier
@@ -222,6 +223,35 @@ def test_a_first_step_of_muon_by_hand_and_of_adamw_for_the_rest():
         tolerance = 2e-3 if name in by_muon else 1e-5
         torch.testing.assert_close(parameter.detach(), expected, rtol=0, atol=tolerance, msg=name)
     assert len(by_muon) == 8  # input, two of attention, two of the convolution, two of the feed-forward module, unstack
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (5, 40), (48, 7), (1, 9)])
+def test_muon_steps_as_pytorch_s_does_in_bfloat16(shape, monkeypatch):
+    monkeypatch.setattr(muon, "computes_in_bfloat16", lambda device: True)
+    own, theirs = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
+    optimizers = (
+        muon.Muon([own], lr=0.02, weight_decay=0.1),
+        torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    )
+    for seed in range(4):
+        gradient = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        own.grad, theirs.grad = gradient.clone(), gradient.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert not torch.equal(own, torch.ones(shape))
+    torch.testing.assert_close(own, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("in_bfloat16", [True, False])
+def test_muon_s_steps_are_nearly_orthogonal_in_either_precision(in_bfloat16, monkeypatch):
+    monkeypatch.setattr(muon, "computes_in_bfloat16", lambda device: in_bfloat16)
+    matrix = torch.randn(48, 200, generator=torch.Generator().manual_seed(0))
+    made = muon.orthogonalised(matrix)
+    assert made.dtype == (torch.bfloat16 if in_bfloat16 else torch.float32)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    spectrum = (left.T @ made.float() @ right.T).diagonal()  # its singular values, if it kept the vectors
+    assert spectrum.min() > 0.6 and spectrum.max() < 1.3
+    assert torch.linalg.svdvals(made.float()).sort().values == pytest.approx(spectrum.sort().values, abs=0.05)
 
 
 def test_muon_takes_the_matrices_of_an_lstm_and_none_where_there_is_none():

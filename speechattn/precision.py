@@ -1,0 +1,27 @@
+"""Which devices compute in bfloat16, and what `mixed_precision: auto` means on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+__all__ = ["computes_in_bfloat16", "resolve_mixed_precision"]
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether the device has units for bfloat16; a CPU without them computes it more slowly than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch cannot tell
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def resolve_mixed_precision(wanted: str) -> str:
+    """`no`, `bf16` or `fp16`: what is wanted, and of `auto` what this machine's GPU, or else its CPU, can do."""
+    if wanted != "auto":
+        return wanted
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return "bf16" if computes_in_bfloat16(device) else "no"
