@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cuts", type=Path, required=True, help="cuts with phones")
     parser.add_argument("--output", type=Path, required=True, help="folder for export_figures.json")
-    parser.add_argument("--model", type=str, default="speechocean762-small", help="default: speechocean762-small")
+    parser.add_argument("--model", type=str, default="english-small", help="default: english-small")
     parser.add_argument("--num-cuts", type=int, default=60, help="default: 60")
     parser.add_argument("--repeats", type=int, default=5, help="of each timing; the least counts (default: 5)")
     args = parser.parse_args()

@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--audio", type=Path, nargs="+", required=True, help="recordings of speech")
     parser.add_argument("--output", type=Path, required=True, help="folder for prediction_speed.json")
-    parser.add_argument("--model", type=str, default="speechocean762-small", help="default: speechocean762-small")
+    parser.add_argument("--model", type=str, default="english-small", help="default: english-small")
     parser.add_argument("--threads", type=int, default=2, help="number of threads (default: 2)")
     parser.add_argument("--repeats", type=int, default=3, help="of each (default: 3)")
     args = parser.parse_args()

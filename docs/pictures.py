@@ -189,7 +189,7 @@ if __name__ == "__main__":
     save_figure(attention_mask(), here / "attention_mask.png")
     save_figure(frames(), here / "frames.png")
     if len(sys.argv) > 1:
-        folder, boxed = Path(sys.argv[1]), FrameClassifier.from_pretrained("speechocean762-small")
+        folder, boxed = Path(sys.argv[1]), FrameClassifier.from_pretrained("english-small")
         save_figure(tour_comparison(folder), comparison := here / "tour_comparison.png")
         Image.open(comparison).convert("RGB").quantize(128).save(comparison, optimize=True)  # a third of the size
         save_figure(tour_phones(folder), here / "tour_phones.png")

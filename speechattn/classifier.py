@@ -33,6 +33,10 @@ __all__ = ["ClassifierConfig", "FrameClassifier", "model_files"]
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 PHONOTACTICS_FILE = "phonotactics.json"  # of models that know theirs
+RETIRED = {  # models that used to come with the package -> where they went
+    "speechocean762-small": "english-small takes its place, and `bash recipes/speechocean762/run.sh --conf "
+    "recipes/speechocean762/conf/long.yaml` trains it anew"
+}
 MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, PHONOTACTICS_FILE)
 
 
@@ -335,7 +339,7 @@ class FrameClassifier(nn.Module):
 
         Args:
             name: A folder that `save_pretrained` wrote, the name of a model that comes with the package, such as
-                `speechocean762-small`, or the id of one on the Hugging Face Hub, `owner/name`.
+                `english-small`, or the id of one on the Hugging Face Hub, `owner/name`.
 
         Raises:
             ValueError: When there is no such model, or its files are not a model's.
@@ -381,6 +385,8 @@ def _model_folder(name: str | Path) -> Path:
     folder = _boxed(name) or Path(name)
     if (folder / CONFIG_FILE).is_file():
         return folder
+    if str(name) in RETIRED:
+        raise ValueError(f"{name} does not come with speechattn any more: {RETIRED[str(name)]}")
     if folder.exists() or str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
         raise ValueError(f"no model at {name}: a folder with {CONFIG_FILE} and {WEIGHTS_FILE} is needed")
     from speechattn.hub import fetch

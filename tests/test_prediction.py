@@ -247,7 +247,7 @@ def test_a_file_on_standard_input(model_folder, noises):
 
 def test_a_folder_of_the_boxed_models_name_does_not_hide_it(noises, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "speechocean762-small").mkdir()  # of its results, say
+    (tmp_path / "english-small").mkdir()  # of its results, say
     main(["predict", str(noises / "e.wav")])
     assert capsys.readouterr().out.startswith("0.0000 ")
 

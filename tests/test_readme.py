@@ -19,7 +19,7 @@ EXAMPLES = {
     for page, text in PAGES.items()
     if "```python" in text
 }
-MODELS = ("speechocean762-small", "exp/model", "exp/quickstart/model")  # that examples load; a folder here goes first
+MODELS = ("english-small", "exp/model", "exp/quickstart/model")  # that examples load; a folder here goes first
 
 
 @pytest.fixture

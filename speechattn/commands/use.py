@@ -20,7 +20,7 @@ from speechattn.commands.models import RIGHT_HELP
 if TYPE_CHECKING:
     from speechattn.classifier import FrameClassifier
 
-BOXED = "speechocean762-small"
+BOXED = "english-small"
 MODEL_HELP = "a model's folder, or its id on the Hugging Face Hub; default: the one that comes with speechattn"
 
 

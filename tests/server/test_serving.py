@@ -60,7 +60,7 @@ def test_without_a_model_it_serves_the_one_of_the_package():
             facts = requests.get(f"{address}/api/model", timeout=10).json()
         finally:
             process.send_signal(signal.SIGINT)
-    model = FrameClassifier.from_pretrained("speechocean762-small")
+    model = FrameClassifier.from_pretrained("english-small")
     assert facts["symbols"] == list(model.phones.symbols)
     assert facts["parameters"] == sum(parameter.numel() for parameter in model.parameters())
 
