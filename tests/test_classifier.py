@@ -185,6 +185,17 @@ def one_line(name: str | Path) -> str:
     return message
 
 
+def test_a_model_that_no_longer_comes_with_the_package_says_where_it_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "english-small takes its place" in one_line("speechocean762-small")
+    (tmp_path / "speechocean762-small").mkdir()  # of results, say
+    assert "recipes/speechocean762/conf/long.yaml" in one_line("speechocean762-small")
+    FrameClassifier(dataclasses.replace(SMALL, kind="mlp")).save_pretrained(tmp_path / "speechocean762-small")
+    assert FrameClassifier.from_pretrained("speechocean762-small").config.kind == "mlp"
+
+
 def change_config(folder: Path, change: dict) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | change))

@@ -54,7 +54,7 @@ MINI_SUBSET = "train-clean-5"
 DEFAULT_SUBSETS = {
     "cpc": (CPC_SUBSET,),
     "mfa": (CPC_SUBSET, "dev-clean", "test-clean"),
-    "align": (MINI_SUBSET, "test-clean"),
+    "align": (CPC_SUBSET, "dev-clean", "test-clean"),
 }
 SPEAKER_SHARES = {"dev": 0.08, "test": 0.2}  # of the utterances, as in the published CPC split
 SEED = 0
@@ -67,12 +67,11 @@ class LibriSpeechOptions:
 
     Args:
         subsets: Separated by commas: train-clean-100, train-clean-360, train-other-500, dev-clean, dev-other,
-            test-clean, test-other, and of mini LibriSpeech train-clean-5, dev-clean-2. Default: train-clean-5 and
-            test-clean; for mfa train-clean-100, dev-clean and test-clean; for cpc train-clean-100. Without a dev
-            subset, four speakers of train-clean-5 are dev. Without a test subset, dev is split into dev and test, by
-            speaker.
-        labels: align: forced alignment of the transcripts here; mfa: TextGrids of the Montreal Forced Aligner; cpc: the
-            41 numbered classes of the CPC papers, for train-clean-100.
+            test-clean, test-other, and of mini LibriSpeech train-clean-5, dev-clean-2. Default: train-clean-100,
+            dev-clean and test-clean; for cpc train-clean-100. Without a dev subset, four speakers of train-clean-5 are
+            dev. Without a test subset, the dev speakers are split into dev and test.
+        labels: mfa: TextGrids of the Montreal Forced Aligner; cpc: the 41 numbered classes of the CPC papers, for
+            train-clean-100; align: forced alignment of the transcripts here.
         spn: ignore or keep: whether speech without a pronunciation is left unlabelled, or labelled SPN. The classes of
             cpc have no names: all are kept.
         split: For cpc: published, whose test utterances are by speakers that are also trained on, or speaker, which
@@ -83,7 +82,7 @@ class LibriSpeechOptions:
     """
 
     subsets: str | list[str] = ""
-    labels: str = "align"
+    labels: str = "mfa"
     spn: str = "ignore"
     split: str = "published"
 
@@ -218,6 +217,8 @@ def _splits(utterances: Sequence[_Utterance], options: LibriSpeechOptions, corpu
             utterance for utterance in utterances if utterance.subset == MINI_SUBSET and utterance.speaker in speakers
         ]
         split_of |= {utterance.id: "dev" for utterance in dev}
+    if "dev" not in split_of.values():
+        raise ValueError(f"subsets {', '.join(options.subsets)} leave dev empty: add dev-clean, say")
     if "test" not in split_of.values():
         dev = [utterance for utterance in utterances if split_of[utterance.id] == "dev"]
         drawn = share_out([utterance.speaker for utterance in dev], {"test": 0.5}, SEED)

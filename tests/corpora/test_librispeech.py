@@ -422,6 +422,22 @@ def test_half_of_dev_is_test_where_there_is_none(tmp_path):
     assert Counter(module._splits(utterances, options, tmp_path).values()) == {"dev": 50, "test": 50}
 
 
+def test_without_a_dev_subset_four_speakers_of_train_clean_5_are_dev(tmp_path):
+    """And of nothing else: a larger subset has other speakers than they."""
+    names = [f"{speaker}-1-{number}" for speaker in (460, 1088, 4680, 7312, 19, 32) for number in range(3)]
+    utterances = [module._Utterance(name, tmp_path, "words", "train-clean-5") for name in names]
+    utterances += [module._Utterance("61-1-0", tmp_path, "words", "test-clean")]
+    options = LibriSpeechOptions(subsets="train-clean-5,test-clean", labels="align")
+    split_of = module._splits(utterances, options, tmp_path)
+    assert Counter(split_of.values()) == {"dev": 12, "train": 6, "test": 1}
+    assert {name.split("-")[0] for name, split in split_of.items() if split == "train"} == {"19", "32"}
+    with_dev = [*utterances, module._Utterance("84-1-0", tmp_path, "words", "dev-clean")]
+    assert Counter(module._splits(with_dev, options, tmp_path).values()) == {"train": 18, "dev": 1, "test": 1}
+    larger = [utterance._replace(subset="train-clean-100") for utterance in utterances[:-1]]
+    with pytest.raises(ValueError, match="leave dev empty: add dev-clean"):
+        module._splits(larger, options, tmp_path)
+
+
 def test_a_subset_and_its_part_are_not_taken_together(librispeech, tmp_path):
     options = LibriSpeechOptions(subsets="train-clean-5,train-clean-100,dev-clean,test-clean", labels="align")
     download_librispeech(tmp_path / "corpus", str(librispeech.mirror), options=options)

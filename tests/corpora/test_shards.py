@@ -20,7 +20,7 @@ from lhotse import CutSet
 from served_folder import served
 from tiny_configuration import write_tiny
 
-from speechattn import data
+from speechattn import shard_batches
 from speechattn.alignment import Interval
 from speechattn.cli import main
 from speechattn.corpora import shards as module
@@ -160,12 +160,14 @@ def test_order_is_a_function_of_seed_and_epoch(sharded):
 
 def test_many_cuts_are_stratified_by_length(tone_corpus, sharded, monkeypatch):
     expected = contents(make_batches(tone_corpus / "train.jsonl.gz", shuffle=False))
-    sampler, asked = data._sampler, []
+    sampler, asked = shard_batches._sampler, []
     monkeypatch.setattr(
-        data, "_sampler", lambda cuts, buckets, **order: asked.append(buckets) or sampler(cuts, buckets, **order)
+        shard_batches,
+        "_sampler",
+        lambda cuts, buckets, **order: asked.append(buckets) or sampler(cuts, buckets, **order),
     )
     for many in (8, 0):  # 24 cuts are few, then many
-        monkeypatch.setattr(data, "MAX_BUCKETS", many)
+        monkeypatch.setattr(shard_batches, "MAX_BUCKETS", many)
         assert contents(make_batches(sharded / "train", shuffle=True)) == expected
     assert not asked[0] and len(asked[1]["duration_bins"]) == 7
 
@@ -200,7 +202,7 @@ def test_a_shard_is_fetched_when_its_turn_comes(address, asked, monkeypatch):
         next(cuts)
         assert len(asked) == 1 + 2 * (1 + number // 5)
 
-    monkeypatch.setattr(data, "SHARD_BUFFER", 2)
+    monkeypatch.setattr(shard_batches, "SHARD_BUFFER", 2)
     asked.clear()
     batches = make_batches(f"{address}/train", shuffle=True).epoch(0)
     next(batches)
@@ -208,7 +210,7 @@ def test_a_shard_is_fetched_when_its_turn_comes(address, asked, monkeypatch):
 
 
 def test_the_audio_in_waiting_does_not_grow_with_the_number_of_shards(tone_corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "SHARD_BUFFER", 2)
+    monkeypatch.setattr(shard_batches, "SHARD_BUFFER", 2)
     alive, most = set(), {}
 
     class Counted:
@@ -225,7 +227,7 @@ def test_the_audio_in_waiting_does_not_grow_with_the_number_of_shards(tone_corpu
     for size in (1, 12):
         write_shards(tone_corpus / "train.jsonl.gz", tmp_path / str(size), size=size)
         shards = read_shards(tmp_path / str(size))
-        sampler = data._sampler((Counted(cut) for cut in shards), {}, max_duration=4.0, shuffle=True, seed=0)
+        sampler = shard_batches._sampler((Counted(cut) for cut in shards), {}, max_duration=4.0, shuffle=True, seed=0)
         most[size] = 0
         for batch in sampler:
             most[size] = max(most[size], len(alive))
