@@ -24,7 +24,7 @@ from speechattn.corpora.shards import Shards
 from speechattn.cuts import cut_features, cut_label, cut_labels, cut_length, cut_waveform
 from speechattn.geometry import Geometry
 from speechattn.phones import IGNORED, PhoneSet
-from speechattn.processes import SIGNALS, start_forkserver
+from speechattn.processes import SIGNALS, end_with_parent, start_forkserver
 from speechattn.shard_batches import ShardBatches
 from speechattn.wave_augmentation import (
     Plan,
@@ -322,6 +322,7 @@ class _Utterances(Dataset):
 
 
 def _begin_work(worker: int) -> None:
+    end_with_parent()
     torch.set_num_threads(1)
     for number in SIGNALS:  # blocked already, unless the forkserver is somebody else's
         signal.signal(number, signal.SIG_IGN)

@@ -14,7 +14,7 @@ from functools import partial
 from multiprocessing import active_children, get_context, parent_process
 from typing import Any
 
-__all__ = ["SIGNALS", "process_map", "start_forkserver"]
+__all__ = ["SIGNALS", "end_with_parent", "process_map", "start_forkserver"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # which ask to end
 
@@ -45,13 +45,21 @@ def process_map(num_jobs: int, *, chunksize: int = 1, start: Callable[[], object
 
 
 def _begin(start: Callable[[], object] | None) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     if start is not None:
         start()
 
 
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone: a killed parent cannot tell its workers to stop.
+
+    PyTorch's data workers cannot tell by themselves: their parent's number is the fork server's, which lives on as long
+    as they do.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
 def _end_with_parent() -> None:
-    """A killed parent cannot tell its workers to stop: they would wait for work for ever."""
     parent = parent_process()
     assert parent is not None
     parent.join()

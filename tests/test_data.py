@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from multiprocessing import active_children
 
+import psutil
 import pytest
 import soundfile
 import torch
@@ -99,6 +103,40 @@ def test_a_worker_is_deaf_to_a_signal_to_all_and_ends_with_its_loader(tone_corpu
     assert seen + ids(epoch) == ids(batches.epoch()) == ids(make_batches(path, shuffle=False).epoch())
     del batches, epoch
     worker.join()
+
+
+KILLED_WHILE_LOADING = """
+import os, signal, sys
+from multiprocessing import active_children
+from speechattn.cuts import long_enough
+from speechattn.data import Batches
+from speechattn.geometry import Geometry
+from speechattn.phones import PhoneSet
+
+if __name__ == "__main__":
+    cuts = long_enough(sys.argv[1], Geometry())
+    batches = Batches(
+        cuts, PhoneSet.load("arpabet41"), Geometry(), batch_seconds=4.0, shuffle=False, num_workers=1
+    )
+    next(batches.epoch())
+    print(*(process.pid for process in active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_no_worker_outlives_a_killed_training(tone_corpus, tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED_WHILE_LOADING)
+    command = [sys.executable, str(script), str(tone_corpus / "train.jsonl.gz")]
+    with open(tmp_path / "out", "w") as out:  # not a pipe, which a worker left behind would hold open
+        run = subprocess.run(command, stdout=out, check=False)
+    workers = [int(number) for number in (tmp_path / "out").read_text().split()]
+    assert run.returncode == -signal.SIGKILL and workers
+    for _ in range(100):
+        if not any(map(psutil.pid_exists, workers)):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"workers {workers} live on")
 
 
 def test_a_last_utterance_that_is_longer_than_all_before_does_not_exceed_the_cap(tone_corpus):
