@@ -1,6 +1,6 @@
 """Noise without speech: coloured noise, mains hum, and the background of a recording.
 
-All of it is stationary: what fans, rooms and cables add to a recording, and what is left of it in a pause.
+What fans, rooms and cables add to a recording, and what is left of it in a pause.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import numpy as np
 
 from speechattn.alignment import Interval
 
-__all__ = ["any_noise", "background", "coloured_noise", "hum"]
+__all__ = ["any_noise", "background", "coloured_noise", "hum", "looped"]
 
 LEVELS_DBFS = (-90.0, -35.0)  # of `any_noise`
 WINDOW = 512  # samples, for spectra of backgrounds
 QUIETEST_SHARE = 0.1  # of a waveform, where no silence is known
 HARMONICS = 12
+MARGIN, FADE, SHORTEST_LOOP = 320, 320, 1600  # samples: left out at each end, cross-faded, at least used of a silence
 
 
 def coloured_noise(num_samples: int, slope: float, random: np.random.Generator) -> np.ndarray:
@@ -94,6 +95,31 @@ def background(
     bins = np.linspace(0, len(density) - 1, len(spectrum))
     spectrum *= np.sqrt(np.interp(bins, np.arange(len(density)), density))
     return np.fft.irfft(spectrum, num_samples).astype(np.float32)
+
+
+def looped(
+    waveform: np.ndarray, silences: Sequence[Interval], num_samples: int, random: np.random.Generator
+) -> np.ndarray | None:
+    """One of a recording's silences, breaths and all, repeated with cross-fades.
+
+    Args:
+        waveform: (N,) float32.
+        silences: Where the recording holds no speech, in samples.
+        num_samples: M.
+        random: Draws the silence.
+
+    Returns:
+        (M,) float32; None when no silence has 100 ms beside margins of 20 ms.
+    """
+    inner = [(i.start + MARGIN, min(i.end, len(waveform)) - MARGIN) for i in silences]
+    usable = [(start, end) for start, end in inner if end - start >= SHORTEST_LOOP]
+    if not usable:
+        return None
+    start, end = usable[random.integers(len(usable))]
+    ramp = np.sin(np.pi / 2 * (np.arange(FADE, dtype=np.float32) + 0.5) / FADE)  # equal power
+    period = waveform[start : end - FADE].copy()
+    period[:FADE] = period[:FADE] * ramp + waveform[end - FADE : end] * ramp[::-1]
+    return np.resize(period, num_samples)
 
 
 def _windows(waveform: np.ndarray) -> np.ndarray:

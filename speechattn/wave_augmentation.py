@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from speechattn.alignment import Interval
-from speechattn.noise import any_noise, background, coloured_noise
+from speechattn.noise import any_noise, background, coloured_noise, looped
 from speechattn.torch_pair import import_torchaudio
 
 __all__ = [
@@ -196,7 +196,8 @@ def _silence(
     if kind < 0.4:
         return any_noise(num_samples, sample_rate, random)
     quiet = [interval for interval in intervals if interval.symbol in silences]
-    return background(waveform, quiet, num_samples, random)
+    loop = looped(waveform, quiet, num_samples, random) if kind < 0.7 else None
+    return background(waveform, quiet, num_samples, random) if loop is None else loop
 
 
 def _inserted(

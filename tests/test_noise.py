@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from speechattn.alignment import Interval
-from speechattn.noise import any_noise, background, coloured_noise, hum
+from speechattn.noise import any_noise, background, coloured_noise, hum, looped
 
 
 def decibels(waveform):
@@ -70,3 +70,20 @@ def test_without_a_silence_the_quietest_windows_stand_for_it(length):
     assert made.shape == (1600,) and np.isfinite(made).all()
     if length > 2000:
         assert decibels(made) < -60
+
+
+def test_a_loop_repeats_one_silence_at_its_level():
+    generator = np.random.default_rng(0)
+    waveform = generator.standard_normal(32000, dtype=np.float32)
+    waveform[4000:10000] *= 0.01
+    silences = [Interval(0, 1000, "SIL"), Interval(4000, 10000, "SIL")]
+    made = looped(waveform, silences, 30000, generator)
+    assert made.shape == (30000,) and made.dtype == np.float32
+    period = 6000 - 2 * 320 - 320
+    assert np.array_equal(made[period : 2 * period], made[:period])
+    assert np.array_equal(made[320:period], waveform[4000 + 320 + 320 : 10000 - 320 - 320])
+    assert decibels(made[:320]) == pytest.approx(-40, abs=1)
+    assert looped(waveform, silences[:1], 30000, generator) is None
+    assert looped(waveform, [], 30000, generator) is None
+    assert looped(waveform[:5000], silences, 30000, generator) is None  # the silence goes on past the end
+    assert looped(waveform, silences, 100, generator).shape == (100,)

@@ -169,7 +169,6 @@ def test_noise_alone_is_as_long_as_the_utterance_and_all_silence(speech):
         assert len(made) == len(speech[0])
         if not np.array_equal(made, speech[0]):
             assert phones == [Interval(0, len(made), "SIL")]
-            assert np.square(made).mean() < 0.1 * np.square(speech[0]).mean()
             replaced += 1
         else:
             assert phones == intervals
