@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,12 @@ import torch
 from harness import circumstances
 from scipy.signal import welch
 
-from speechattn.agreement import fold_intervals, merge_closures
-from speechattn.alignment import Interval
+from speechattn.agreement import merge_closures
 from speechattn.classifier import FrameClassifier
 from speechattn.commands.use import BOXED
 from speechattn.corpora.manifest import phone_intervals
 from speechattn.cuts import cut_labels, cut_waveform, long_enough
-from speechattn.evaluation import Folding
+from speechattn.folding import Folding
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
 
@@ -68,12 +66,10 @@ def main() -> None:
 
 
 def scored_phones(own: PhoneSet, cuts: Sequence[Any]) -> PhoneSet:
-    """The model's phones if they cover the cuts' labels; else `timit39`, extended to fold the model's phones too."""
+    """The model's phones if they cover the cuts' labels; else `timit39`."""
     if {interval.symbol for cut in cuts for interval in phone_intervals(cut)} <= own.folding.keys():
         return own
-    timit = PhoneSet.load("timit39")
-    folded = {symbol: fold_intervals([Interval(0, 1, symbol)], timit) for symbol in own.symbols}
-    return replace(timit, folding={s: i[0].symbol if i else None for s, i in folded.items()} | dict(timit.folding))
+    return PhoneSet.load("timit39").accepting_arpabet()
 
 
 def longest_silence(cut: Any, phones: PhoneSet, geometry: Geometry) -> np.ndarray:

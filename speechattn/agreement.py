@@ -70,7 +70,8 @@ def merge_closures(intervals: Sequence[Interval]) -> list[Interval]:
 def fold_intervals(intervals: Sequence[Interval], phones: PhoneSet) -> list[Interval]:
     """Intervals with the symbols of one inventory; those that it ignores are left out, and so is what has no label.
 
-    A TIMIT set also takes ARPAbet in upper case, with or without stress, and the names that others have for silence.
+    A TIMIT set also takes ARPAbet, see `PhoneSet.accepting_arpabet`. An empty mark that the inventory does not know
+    counts as no label.
 
     Args:
         intervals: In any order.
@@ -79,17 +80,10 @@ def fold_intervals(intervals: Sequence[Interval], phones: PhoneSet) -> list[Inte
     Raises:
         ValueError: When the inventory does not know a symbol.
     """
-    folded = [(interval, _fold(interval.symbol, phones)) for interval in intervals]
+    phones = phones.accepting_arpabet()
+    marks = [interval for interval in intervals if interval.symbol or "" in phones.folding]
+    folded = [(interval, phones.fold(interval.symbol)) for interval in marks]
     return [interval._replace(symbol=symbol) for interval, symbol in folded if symbol]
-
-
-def _fold(symbol: str, phones: PhoneSet) -> str | None:
-    if symbol not in phones.folding and phones.name.startswith("timit"):
-        arpabet = PhoneSet.load("arpabet41")
-        if symbol in arpabet.folding:
-            folded = str(arpabet.folding[symbol])
-            return None if folded == "SPN" else phones.fold(folded.lower())
-    return None if symbol == "" and symbol not in phones.folding else phones.fold(symbol)
 
 
 def frame_confusion(

@@ -9,7 +9,8 @@ import numpy as np
 
 from speechattn.bootstrap import SpeakerCounts, paired_difference
 from speechattn.classifier import FrameClassifier
-from speechattn.evaluation import Folding, evaluation_batches, utterances
+from speechattn.evaluation import evaluation_batches, utterances
+from speechattn.folding import Folding
 from speechattn.metrics import percent
 from speechattn.phones import IGNORED, PhoneSet
 from speechattn.stages import save_json
@@ -18,7 +19,12 @@ __all__ = ["compare", "compare_and_print", "format_comparison"]
 
 
 def compare(
-    model_a: FrameClassifier, model_b: FrameClassifier, cuts: str | Path, *, phones: PhoneSet | None = None
+    model_a: FrameClassifier,
+    model_b: FrameClassifier,
+    cuts: str | Path,
+    *,
+    phones: PhoneSet | None = None,
+    closures_as_stops: bool = False,
 ) -> dict[str, Any]:
     """Frame accuracies of two models on the same frames, and their difference, by paired bootstrap over speakers.
 
@@ -27,6 +33,7 @@ def compare(
         model_b: Likewise; its frames must lie where those of A lie.
         cuts: As for `evaluate`.
         phones: The phones to score on, see `evaluate`; None: the models' own, which must then be the same.
+        closures_as_stops: See `evaluate`.
 
     Returns:
         `num_utterances`, `num_speakers` (None where a cut does not name its speaker), `num_frames`; `only_a_right` and
@@ -37,13 +44,14 @@ def compare(
         ValueError: When the models cannot be compared, or as for `evaluate`.
     """
     _refuse_unlike(model_a, model_b)
-    phones = phones or _common_phones(model_a, model_b)
+    phones = _common_phones(model_a, model_b) if phones is None else phones.accepting_arpabet()
     models = [model_a, model_b]
     foldings = [Folding(model.phones, phones) for model in models]
     speech = np.array([symbol not in phones.silences for symbol in phones.symbols])
     speakers = SpeakerCounts(6)  # right by A, right by B, all; the same without silence
     num_utterances, alone = 0, np.zeros(2, dtype=np.int64)
-    for cut, labels, logits, _ in utterances(models, evaluation_batches(model_a, cuts, phones), cuts):
+    batches = evaluation_batches(model_a, cuts, phones, closures_as_stops=closures_as_stops)
+    for cut, labels, logits, _ in utterances(models, batches, cuts):
         scored = labels != IGNORED
         a, b = ((folding.decide(score) == labels)[scored] for folding, score in zip(foldings, logits, strict=True))
         voiced = speech[labels[scored]]
@@ -106,6 +114,7 @@ def compare_and_print(
     cuts: str | Path,
     *,
     phones: str | None = None,
+    closures_as_stops: bool = False,
     json_file: str | Path | None = None,
 ) -> None:
     """Compare two models on a file of cuts and print what comes of it.
@@ -115,6 +124,7 @@ def compare_and_print(
         name_b: Likewise.
         cuts: The cuts.
         phones: Name of the set to score on; None: the models' own.
+        closures_as_stops: See `evaluate`.
         json_file: Where the figures go as well, with the two models' names as `model_a` and `model_b`.
 
     Raises:
@@ -122,7 +132,8 @@ def compare_and_print(
     """
     scored = None if phones is None else PhoneSet.load(phones)
     model_a, model_b = (FrameClassifier.from_pretrained(name) for name in (name_a, name_b))
-    figures = {"model_a": name_a, "model_b": name_b, **compare(model_a, model_b, cuts, phones=scored)}
+    compared = compare(model_a, model_b, cuts, phones=scored, closures_as_stops=closures_as_stops)
+    figures = {"model_a": name_a, "model_b": name_b, **compared}
     if json_file is not None:
         save_json(json_file, figures)
     print(format_comparison(figures))

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from speechattn.agreement import merge_closures
 from speechattn.alignment import Interval, frame_labels
-from speechattn.corpora.manifest import phone_intervals, read_cuts
+from speechattn.corpora.manifest import alignment_items, phone_intervals, read_cuts
 from speechattn.corpora.shards import Shards, is_sharded, read_shards
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
 
 __all__ = [
     "check_labels",
+    "closures_merged",
     "cut_features",
     "cut_label",
     "cut_labels",
@@ -113,6 +115,15 @@ def cut_labels(
         return frame_labels(intervals, num_samples or cut_length(cut), ids, geometry=geometry)
     except ValueError as error:
         raise ValueError(f"cut {cut.id}: {error}") from error
+
+
+def closures_merged(cut: Any) -> Any:
+    """A cut whose phones are those of another with TIMIT's closures counted as their stops, see `merge_closures`."""
+    from lhotse.utils import fastcopy
+
+    rate, [supervision] = cut.sampling_rate, cut.supervisions
+    phones = alignment_items(merge_closures(phone_intervals(cut, rate)), rate)
+    return fastcopy(cut, supervisions=[fastcopy(supervision, alignment={**supervision.alignment, "phone": phones})])
 
 
 def cut_label(cut: Any, symbols: Sequence[str]) -> int:

@@ -16,8 +16,10 @@ from speechattn.bootstrap import SpeakerCounts, accuracy_interval
 from speechattn.calibration import NUM_BINS, calibration_error, fit_temperature, reliability_counts
 from speechattn.classifier import FrameClassifier
 from speechattn.corpora.manifest import phone_intervals, speaker_in_train
-from speechattn.cuts import long_enough
+from speechattn.corpora.shards import Shards
+from speechattn.cuts import closures_merged, long_enough
 from speechattn.data import Batch, Batches
+from speechattn.folding import Folding
 from speechattn.geometry import Geometry
 from speechattn.metrics import among_likeliest, confusion_matrix, frame_figures, utterance_figures
 from speechattn.phones import IGNORED, PhoneSet
@@ -27,7 +29,6 @@ from speechattn.worst_utterances import WorstUtterance, WorstUtterances
 
 __all__ = [
     "Evaluation",
-    "Folding",
     "Utterance",
     "count_confusions",
     "evaluate",
@@ -70,7 +71,12 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    model: FrameClassifier, cuts: str | Path, *, phones: PhoneSet | None = None, smooth: bool = False
+    model: FrameClassifier,
+    cuts: str | Path,
+    *,
+    phones: PhoneSet | None = None,
+    closures_as_stops: bool = False,
+    smooth: bool = False,
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Figures of a model on a file of cuts, over frames or, with pooling, over utterances.
 
@@ -82,10 +88,13 @@ def evaluate(
         cuts: A Lhotse cuts file, or shards, whose supervisions carry phone alignments. Their symbols are folded to the
             model's inventory. With pooling, they carry labels instead, see `cuts.cut_label`.
         phones: The P phones to score on, if not the model's own: symbols and decisions are folded to them, as usual
-            for models of TIMIT's 61 or 48 phones (Lee & Hon 1989). It is the decided class that is folded. A class
+            for models of TIMIT's 61 or 48 phones (Lee & Hon 1989) and for ARPAbet models on TIMIT's labels. It is the
+            decided class that is folded. A class
             without a place among them, such as `q`, is never decided for; its frames are not scored either.
             Posteriors, which only top-3 accuracy and calibration look at, are added up over the classes folded
             together, as shares of those with a place.
+        closures_as_stops: Count TIMIT's closures in the labels as the stops that they belong to, see
+            `agreement.merge_closures`: for models that know only the whole stop.
         smooth: Also score the decisions of `FrameClassifier.smoothed`, beside those by frame.
 
     Returns:
@@ -111,11 +120,16 @@ def evaluate(
             model's, a model placed the phones (see `realignment`), or there is nothing to score; or when the model has
             nothing to smooth by.
     """
-    return evaluate_in_detail(model, cuts, phones=phones, smooth=smooth)[:2]
+    return evaluate_in_detail(model, cuts, phones=phones, closures_as_stops=closures_as_stops, smooth=smooth)[:2]
 
 
 def evaluate_in_detail(
-    model: FrameClassifier, cuts: str | Path, *, phones: PhoneSet | None = None, smooth: bool = False
+    model: FrameClassifier,
+    cuts: str | Path,
+    *,
+    phones: PhoneSet | None = None,
+    closures_as_stops: bool = False,
+    smooth: bool = False,
 ) -> Evaluation:
     """The same, with what else there is to tell of it; arguments and errors as for `evaluate`."""
     if smooth:
@@ -124,8 +138,8 @@ def evaluate_in_detail(
         raise ValueError(
             "there are no frames to score on other phones: the model, with pooling, has utterances' labels"
         )
-    phones = phones or model.phones
-    batches = evaluation_batches(model, cuts, phones)
+    phones = model.phones if phones is None else phones.accepting_arpabet()
+    batches = evaluation_batches(model, cuts, phones, closures_as_stops=closures_as_stops)
     if model.pooling is not None:
         return _evaluate_labels(model, batches)
     tally = _Tally(model, phones, smooth)
@@ -150,11 +164,18 @@ def _evaluate_labels(model: FrameClassifier, batches: Batches) -> Evaluation:
     return Evaluation(figures, confusion, model.phones, seconds, speakers.sums, {}, [])
 
 
-def evaluation_batches(model: FrameClassifier, cuts: str | Path, phones: PhoneSet) -> Batches:
+def evaluation_batches(
+    model: FrameClassifier, cuts: str | Path, phones: PhoneSet, *, closures_as_stops: bool = False
+) -> Batches:
     """The batches of a file of cuts, or of shards, that a model is scored on; ValueErrors as for `evaluate`."""
     geometry = model.frontend.geometry
+    scored = long_enough(cuts, geometry, feature_dim=model.feature_dim)
+    if closures_as_stops:
+        if model.pooling is not None or isinstance(scored, Shards):
+            raise ValueError(f"{cuts}: closures can be counted as stops in a file of cuts with phones only")
+        scored = [closures_merged(cut) for cut in scored]
     return Batches(
-        long_enough(cuts, geometry, feature_dim=model.feature_dim), phones, geometry,
+        scored, phones, geometry,
         batch_seconds=BATCH_SECONDS, shuffle=False, per_utterance=model.pooling is not None,
         ready_features=model.feature_dim is not None,
     )  # fmt: skip
@@ -203,40 +224,6 @@ def utterances(models: Sequence[FrameClassifier], batches: Batches, cuts: str | 
                 [score[row, :num_frames] for score in scores],
                 batch.waveforms[row, :length].numpy(),
             )
-
-
-class Folding:
-    """From a model's classes to the ones that are scored.
-
-    Args:
-        own: The model's phones.
-        scored: The Q phones to score on.
-
-    Raises:
-        ValueError: When these know not all of the model's.
-    """
-
-    def __init__(self, own: PhoneSet, scored: PhoneSet) -> None:
-        ids = scored.ids(own.symbols)
-        self.classes = np.array([ids[symbol] for symbol in own.symbols])
-        self.homeless = torch.as_tensor(self.classes == IGNORED)
-        self._sums = torch.as_tensor(np.eye(len(scored))[self.classes[self.classes != IGNORED]])
-
-    def decide(self, logits: Tensor) -> np.ndarray:
-        """(..., P) on the CPU -> (...) int64, the class in [0, Q) of the likeliest class that has a place there."""
-        return self.classes[logits.masked_fill(self.homeless, -torch.inf).argmax(dim=-1).numpy()]
-
-    def decide_smoothly(self, logits: Tensor, model: FrameClassifier) -> np.ndarray:
-        """(T, P) on the CPU -> (T,) int64, the classes in [0, Q) on the model's best path, see `smoothing`.
-
-        Where that goes through a class without a place, the likeliest one with a place is taken.
-        """
-        path = self.classes[model.smoothed((logits / model.config.temperature).softmax(dim=-1).numpy())]
-        return np.where(path == IGNORED, self.decide(logits), path)
-
-    def posteriors(self, logits: Tensor, temperature: float) -> np.ndarray:
-        """(T, P) on the CPU -> (T, Q) float64, rows sum to 1; of classes without a place nothing is left."""
-        return ((logits[:, ~self.homeless].double() / temperature).softmax(dim=-1) @ self._sums).numpy()
 
 
 class _Decisions:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from unicodedata import normalize
@@ -137,6 +137,21 @@ class PhoneSet:
     def pause(self) -> str | None:
         """The symbol for a long pause: the silence that is called `SIL`, `sil` or `h#`; None when there is none."""
         return next((symbol for symbol in ("SIL", "sil", "h#") if symbol in self.silences), None)
+
+    def accepting_arpabet(self) -> PhoneSet:
+        """The same set, and what `arpabet41` accepts folded to it, if it is one of TIMIT's: to compare across corpora.
+
+        ARPAbet's symbols are TIMIT's in upper case. Its silence is `pause` here; SPN has no place.
+        """
+        if not self.name.startswith("timit"):
+            return self
+        places = {"SIL": self.pause, "SPN": None}
+        arpabet = {
+            symbol: places[phone] if phone in places else self.fold(phone.lower())
+            for symbol, phone in _arpabet().folding.items()
+            if phone is not None
+        }
+        return replace(self, folding={**arpabet, **self.folding})
 
     def fold(self, symbol: str) -> str | None:
         """The symbol of this set that a corpus's symbol falls into; None where it is ignored.

@@ -28,6 +28,7 @@ def evaluate_and_report(
     cuts: str | Path,
     *,
     phones: str | None = None,
+    closures_as_stops: bool = False,
     report: str | Path | None = None,
     json_file: str | Path | None = None,
     smooth: bool = False,
@@ -41,6 +42,7 @@ def evaluate_and_report(
         model_name: What `FrameClassifier.from_pretrained` takes.
         cuts: The cuts; their file's name without suffixes names the figures.
         phones: Name of the set to score on; None: the model's own. See `evaluate`.
+        closures_as_stops: See `evaluate`.
         report: Folder for `<name>.json`, the pictures and `<name>.html`.
         json_file: Another place for the figures.
         smooth: See `evaluate`.
@@ -52,9 +54,15 @@ def evaluate_and_report(
     """
     name = Path(cuts).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
     figures = (
-        evaluate(_model(model_name, right), cuts, phones=_phone_set(phones), smooth=smooth)[0]
+        evaluate(
+            _model(model_name, right),
+            cuts,
+            phones=_phone_set(phones),
+            closures_as_stops=closures_as_stops,
+            smooth=smooth,
+        )[0]
         if report is None
-        else _report(model_name, cuts, name, phones, Path(report), smooth, right)
+        else _report(model_name, cuts, name, phones, closures_as_stops, Path(report), smooth, right)
     )
     if json_file is not None:
         save_json(json_file, figures)
@@ -73,12 +81,20 @@ def _phone_set(name: str | None) -> PhoneSet | None:
 
 
 def _report(
-    model_name: str, cuts: str | Path, name: str, phones: str | None, folder: Path, smooth: bool, right: int | None
+    model_name: str,
+    cuts: str | Path,
+    name: str,
+    phones: str | None,
+    closures_as_stops: bool,
+    folder: Path,
+    smooth: bool,
+    right: int | None,
 ) -> dict[str, Any]:
     """The figures of an evaluation whose report lies in the folder, made now if it is not there."""
     stamp = folder / f"{name}.done.json"
     options = {
-        "model": str(model_name), "phones": phones, "smooth": smooth, "right": right, "figures": FIGURES_VERSION
+        "model": str(model_name), "phones": phones, "closures_as_stops": closures_as_stops, "smooth": smooth,
+        "right": right, "figures": FIGURES_VERSION,
     }  # fmt: skip
     log_file = Path(model_name) / LOG_FILE
     logs = {LOG_FILE: log_file} if log_file.is_file() else {}
@@ -90,6 +106,7 @@ def _report(
     model = _model(model_name, right)
     command = ["speechattn", "evaluate", str(model_name), "--cuts", str(cuts), "--report", str(folder)]
     command += [] if phones is None else ["--phones", phones]
+    command += ["--closures-as-stops"] if closures_as_stops else []
     command += [] if right is None else ["--right", str(right)]
     command += ["--smooth"] if smooth else []
     source = Source(
@@ -99,7 +116,9 @@ def _report(
         geometry=model.frontend.geometry,
         epochs=read_log(log_file) if logs else [],
     )
-    evaluation = evaluate_in_detail(model, cuts, phones=_phone_set(phones), smooth=smooth)
+    evaluation = evaluate_in_detail(
+        model, cuts, phones=_phone_set(phones), closures_as_stops=closures_as_stops, smooth=smooth
+    )
     stamp.unlink(missing_ok=True)
     outputs = write_report(folder, name, evaluation, source)
     if model.pooling is None and model.feature_dim is None:  # else there are no posteriors or no sound to draw

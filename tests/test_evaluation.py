@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import html
+import itertools
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from speechattn.agreement import boundary_figures
+from speechattn.agreement import agreement_figures, boundary_figures
 from speechattn.alignment import Interval, frame_labels
 from speechattn.bootstrap import accuracy_interval
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.cli import main
 from speechattn.corpora.manifest import alignment_items, phone_intervals, read_cuts, save_cuts
+from speechattn.corpora.shards import write_shards
 from speechattn.cuts import cut_labels, cut_waveform
 from speechattn.encoder import EncoderConfig
 from speechattn.evaluation import evaluate, learn_temperature
@@ -73,6 +77,85 @@ def test_decisions_of_any_timit_model_are_scored_on_the_39(timit_cuts, phones):
     assert figures["num_frames"] == expected.sum() and figures["phones"].keys() == {"sil", "ih"}
     assert figures["silence_share"] == expected[scored.symbols.index("sil")].sum() / expected.sum()
     assert len(answers) > 1 and "q" not in answers
+
+
+@pytest.fixture(scope="module")
+def closure_cuts(tone_corpus, tmp_path_factory):
+    """The tones, called by TIMIT's symbols, closures among them: before their stop, before another phone, alone."""
+    cuts = list(read_cuts(tone_corpus / "test.jsonl.gz"))
+    for cut in cuts:
+        intervals = phone_intervals(cut)
+        names = itertools.cycle(["h#", "tcl", "t", "kcl", "iy", "dcl", "jh", "dx"])
+        renamed = [Interval(start, end, name) for (start, end, _), name in zip(intervals, names, strict=False)]
+        cut.supervisions[0].alignment["phone"] = alignment_items(renamed)
+    path = tmp_path_factory.mktemp("closures") / "test.jsonl.gz"
+    save_cuts(path, cuts)
+    return path
+
+
+def arpabet_model() -> FrameClassifier:
+    """It likes SPN best, which has no place among TIMIT's phones."""
+    encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=3)
+    model = FrameClassifier(ClassifierConfig(phones="arpabet41", encoder=encoder)).eval()
+    with torch.no_grad():
+        for symbol, bias in (("SPN", 4.0), ("T", 2.0), ("JH", 1.8), ("IY", 1.9), ("SIL", 2.0)):
+            model.output.bias[model.phones.symbols.index(symbol)] = bias
+    return model
+
+
+WITHOUT_CLOSURES = {"tcl": "t", "kcl": "k", "dcl": "jh"}  # in `closure_cuts`, where dcl stands before jh
+
+
+@pytest.mark.parametrize("closures_as_stops", [False, True])
+def test_an_arpabet_model_is_scored_on_timits_labels(closure_cuts, closures_as_stops):
+    model, scored = arpabet_model(), PhoneSet.load("timit39")
+    figures, confusion = evaluate(model, closure_cuts, phones=scored, closures_as_stops=closures_as_stops)
+    expected = np.zeros_like(confusion)
+    reference, hypothesis = {}, {}
+    for cut in read_cuts(closure_cuts):
+        intervals = phone_intervals(cut)
+        if closures_as_stops:
+            intervals = [i._replace(symbol=WITHOUT_CLOSURES.get(i.symbol, i.symbol)) for i in intervals]
+        reference[cut.id], hypothesis[cut.id] = intervals, []
+        for frame, row in enumerate(model.posteriors(cut.load_audio()[0])):
+            centre = 160 * frame + 200
+            (symbol,) = (i.symbol for i in intervals if i.start <= centre < i.end)
+            row[model.phones.symbols.index("SPN")] = 0
+            answer = model.phones.symbols[row.argmax()]
+            hypothesis[cut.id].append(Interval(160 * frame + 120, 160 * frame + 280, answer))
+            folded = "sil" if answer == "SIL" else answer.lower()
+            expected[scored.symbols.index(scored.fold(symbol)), scored.symbols.index(scored.fold(folded))] += 1
+    assert (confusion == expected).all() and 0 < expected.trace() < expected.sum()
+    assert figures["silence_share"] == expected[scored.symbols.index("sil")].sum() / expected.sum()
+    assert ("k" in figures["phones"]) == closures_as_stops and "dx" in figures["phones"]
+    # What `score` says of the same decisions. It also counts what lies after the centre of the last frame.
+    agreement = agreement_figures(reference, hypothesis, scored)
+    assert figures["num_frames"] == agreement["num_frames"]
+    assert figures["frame_accuracy"] == agreement["frame_agreement"]
+    assert figures["frame_accuracy_no_silence"] == agreement["frame_agreement_no_silence"]
+
+
+def test_the_commands_count_closures_as_stops(closure_cuts, tmp_path, capsys):
+    arpabet_model().save_pretrained(tmp_path / "model")
+    timit_model("timit39").save_pretrained(tmp_path / "other")
+    common = ["--cuts", str(closure_cuts), "--phones", "timit39"]
+    found = {}
+    for option in ([], ["--closures-as-stops"]):
+        paths = [str(tmp_path / f"{name}{len(option)}.json") for name in ("evaluate", "compare")]
+        main(
+            ["evaluate", str(tmp_path / "model"), *common, *option, "--report", str(tmp_path / "r"), "--json", paths[0]]
+        )
+        main(["compare", str(tmp_path / "model"), str(tmp_path / "other"), *common, *option, "--json", paths[1]])
+        evaluated, compared = (json.loads(Path(path).read_text()) for path in paths)
+        assert compared["frame_accuracy"]["a"] == evaluated["frame_accuracy"]
+        found[len(option)] = evaluated
+        command = html.unescape((tmp_path / "r/test.html").read_text())
+        assert ("--closures-as-stops" in command) == bool(option)
+    assert found[0]["silence_share"] > found[1]["silence_share"] and found[1]["phones"]["k"]["num_frames"] > 0
+    write_shards(closure_cuts, tmp_path / "shards", size=100)
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(tmp_path / "model"), "--cuts", str(tmp_path / "shards"), "--closures-as-stops"])
+    assert "closures can be counted as stops in a file of cuts" in capsys.readouterr().err
 
 
 def calibration_error_by_loops(decisions: list[tuple[float, bool]]) -> float:

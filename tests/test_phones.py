@@ -41,6 +41,23 @@ def test_timit_foldings_equal_the_published_ones(name: str, expected: dict) -> N
     assert {symbol: target for symbol, target in folded.items() if target != symbol} == expected
 
 
+@pytest.mark.parametrize("name", ["timit61", "timit48", "timit39"])
+def test_arpabet_is_timit_in_upper_case_but_for_its_silence(name: str) -> None:
+    strict, arpabet = PhoneSet.load(name), PhoneSet.load("arpabet41")
+    timit = strict.accepting_arpabet()
+    assert (timit.symbols, timit.silences) == (strict.symbols, strict.silences)
+    assert all(timit.fold(symbol) == strict.fold(symbol) for symbol in strict.folding)
+    for symbol in arpabet.symbols:
+        if symbol not in ("SIL", "SPN"):
+            assert timit.fold(symbol) == timit.fold(symbol.lower())
+    assert timit.fold("AA1") == "aa" and timit.fold("SPN") is None and timit.fold("spn") is None
+    for symbol in ("SIL", "sp", ""):
+        assert timit.fold(symbol) == ("h#" if name == "timit61" else "sil") == timit.pause
+    assert timit.fold("AO0") == timit.fold("ao") and timit.fold("ZH") == timit.fold("zh")
+    assert PhoneSet.of("ab").pause is None and arpabet.pause == "SIL"
+    assert arpabet.accepting_arpabet() is arpabet
+
+
 def test_folding_through_48_is_folding_at_once() -> None:
     small, middle = PhoneSet.load("timit39"), PhoneSet.load("timit48")
     for symbol in PhoneSet.load("timit61").symbols:

@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 
 from speechattn.commands import Parser
 
+CLOSURES_HELP = "count TIMIT's closures in the labels as their stops"
 RIGHT_HELP = "frames (or steps, see encoder.stack) to the right that each attention layer sees, at most"
 
 
@@ -39,6 +40,7 @@ def add_evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=str, help="a model's folder, or its id on the Hugging Face Hub")
     parser.add_argument("--cuts", type=str, required=True, help="cuts with phones")
     parser.add_argument("--phones", type=str, help="phone set to score on; default: the model's own")
+    parser.add_argument("--closures-as-stops", action="store_true", help=CLOSURES_HELP)
     parser.add_argument("--report", type=str, help="folder for figures, pictures and a page of it all")
     parser.add_argument("--smooth", action="store_true", help="also score decisions smoothed over time")
     parser.add_argument("--right", type=int, help=RIGHT_HELP)
@@ -53,6 +55,7 @@ def evaluate(arguments: Any) -> None:
         arguments.model,
         arguments.cuts,
         phones=arguments.phones,
+        closures_as_stops=arguments.closures_as_stops,
         report=arguments.report,
         json_file=arguments.json,
         smooth=arguments.smooth,
@@ -66,6 +69,7 @@ def add_compare(parser: ArgumentParser) -> None:
     parser.add_argument("model_b", metavar="B", type=str, help="likewise")
     parser.add_argument("--cuts", type=str, required=True, help="cuts with phones")
     parser.add_argument("--phones", type=str, help="phone set to score on; default: the models' own")
+    parser.add_argument("--closures-as-stops", action="store_true", help=CLOSURES_HELP)
     parser.add_argument("--json", type=str, help="file for the figures")
 
 
@@ -78,5 +82,6 @@ def compare(arguments: Any) -> None:
         arguments.model_b,
         arguments.cuts,
         phones=arguments.phones,
+        closures_as_stops=arguments.closures_as_stops,
         json_file=arguments.json,
     )

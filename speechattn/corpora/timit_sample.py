@@ -14,7 +14,7 @@ from pathlib import Path
 from lhotse import MonoCut
 
 from speechattn.corpora.download import Archive, download_archive, unpacked
-from speechattn.corpora.manifest import save_splits
+from speechattn.corpora.manifest import save_cuts, save_splits
 from speechattn.corpora.timit import timit_cut
 from speechattn.geometry import num_frames
 
@@ -46,7 +46,7 @@ def download_timit_sample(corpus_dir: Path, mirror: str | None = None) -> Path:
 
 
 def prepare_timit_sample(corpus_dir: Path, output: Path, *, num_jobs: int = 1) -> None:
-    """Write the cuts of the three splits, with TIMIT's own 61 symbols.
+    """Write the cuts of the three splits, and all.jsonl.gz with all 160 utterances; with TIMIT's own 61 symbols.
 
     Args:
         corpus_dir: Holds timit.zip or its unpacked folder, or is that folder.
@@ -68,6 +68,7 @@ def prepare_timit_sample(corpus_dir: Path, output: Path, *, num_jobs: int = 1) -
             root,
         )
     splits: dict[str, list[MonoCut]] = {"train": [], "dev": [], "test": []}
+    everything: list[MonoCut] = []
     phones: Counter[str] = Counter()
     seconds, frames = 0.0, 0
     for audio_path in audio_paths:
@@ -75,6 +76,7 @@ def prepare_timit_sample(corpus_dir: Path, output: Path, *, num_jobs: int = 1) -
         cut = timit_cut(speaker, *(audio_path.with_suffix(suffix) for suffix in (".wav", ".phn", ".txt")))
         phones.update(item.symbol for item in cut.supervisions[0].alignment["phone"])
         seconds, frames = seconds + cut.duration, frames + num_frames(cut.num_samples)
+        everything.append(cut)
         split = SPLIT_OF_DIALECT[dialect]
         if split == "train" or not audio_path.stem.startswith("sa"):
             splits[split].append(cut)
@@ -83,6 +85,7 @@ def prepare_timit_sample(corpus_dir: Path, output: Path, *, num_jobs: int = 1) -
         f"of {len(phones)} kinds; SA sentences are left out of dev and test"
     )
     save_splits(output, splits)
+    save_cuts(output / "all.jsonl.gz", everything)
 
 
 def _converted_as_text(paths: Iterable[Path]) -> bool:
