@@ -84,8 +84,8 @@ def inspect_cuts(sets: Mapping[str, Sequence[Any]], *, phones: str | None = None
 
     Args:
         sets: Name of a split -> its Lhotse cuts.
-        phones: Name of the phone set whose classes are counted. None: the one that the symbols are of, as they stand
-            (TIMIT's 61, 48 or 39, or ARPAbet's 41), else the symbols themselves.
+        phones: Name of the phone set whose classes are counted; a TIMIT set also takes ARPAbet. None: the one that the
+            symbols are of, as they stand (TIMIT's 61, 48 or 39, or ARPAbet's 41), else the symbols themselves.
 
     Returns:
         `phones`, the set's name; `splits`: for each name `utterances`, `hours`, `speakers`, `frames` (10 ms, as the
@@ -99,7 +99,7 @@ def inspect_cuts(sets: Mapping[str, Sequence[Any]], *, phones: str | None = None
     """
     labels = {name: [_labels(cut) for cut in cuts] for name, cuts in sets.items()}
     symbols = {i.symbol for utterances in labels.values() for each in utterances for i in each.intervals}
-    inventory = PhoneSet.load(phones) if phones is not None else _inventory(symbols)
+    inventory = PhoneSet.load(phones).accepting_arpabet() if phones is not None else _inventory(symbols)
     ids = inventory.ids(symbols)
     held = {name: _held(cuts) for name, cuts in sets.items()}
     return {
