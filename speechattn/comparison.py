@@ -46,7 +46,7 @@ def compare(
     _refuse_unlike(model_a, model_b)
     phones = _common_phones(model_a, model_b) if phones is None else phones.accepting_arpabet()
     models = [model_a, model_b]
-    foldings = [Folding(model.phones, phones) for model in models]
+    foldings = [Folding(model.phones, phones, closures_as_stops=closures_as_stops) for model in models]
     speech = np.array([symbol not in phones.silences for symbol in phones.symbols])
     speakers = SpeakerCounts(6)  # right by A, right by B, all; the same without silence
     num_utterances, alone = 0, np.zeros(2, dtype=np.int64)

@@ -121,8 +121,9 @@ def closures_merged(cut: Any) -> Any:
     """A cut whose phones are those of another with TIMIT's closures counted as their stops, see `merge_closures`."""
     from lhotse.utils import fastcopy
 
-    rate, [supervision] = cut.sampling_rate, cut.supervisions
-    phones = alignment_items(merge_closures(phone_intervals(cut, rate)), rate)
+    rate = cut.sampling_rate
+    phones = alignment_items(merge_closures(phone_intervals(cut, rate)), rate)  # or refuse more than one supervision
+    (supervision,) = cut.supervisions
     return fastcopy(cut, supervisions=[fastcopy(supervision, alignment={**supervision.alignment, "phone": phones})])
 
 

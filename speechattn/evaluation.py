@@ -88,13 +88,14 @@ def evaluate(
         cuts: A Lhotse cuts file, or shards, whose supervisions carry phone alignments. Their symbols are folded to the
             model's inventory. With pooling, they carry labels instead, see `cuts.cut_label`.
         phones: The P phones to score on, if not the model's own: symbols and decisions are folded to them, as usual
-            for models of TIMIT's 61 or 48 phones (Lee & Hon 1989) and for ARPAbet models on TIMIT's labels. It is the
-            decided class that is folded. A class
-            without a place among them, such as `q`, is never decided for; its frames are not scored either.
-            Posteriors, which only top-3 accuracy and calibration look at, are added up over the classes folded
-            together, as shares of those with a place.
-        closures_as_stops: Count TIMIT's closures in the labels as the stops that they belong to, see
-            `agreement.merge_closures`: for models that know only the whole stop.
+            for models of TIMIT's 61 or 48 phones (Lee & Hon 1989). A TIMIT set also takes ARPAbet, see
+            `PhoneSet.accepting_arpabet`. It is the decided class that is folded. A class without a place among them,
+            such as `q` or SPN, is never decided for; its frames are not scored either. Posteriors, which only top-3
+            accuracy and calibration look at, are added up over the classes folded together, as shares of those with a
+            place.
+        closures_as_stops: Count TIMIT's closures as the stops that they belong to, in the labels and in the decisions,
+            see `agreement.merge_closures`: for models that know only the whole stop. Cuts without closures stay as they
+            are. Not for shards.
         smooth: Also score the decisions of `FrameClassifier.smoothed`, beside those by frame.
 
     Returns:
@@ -142,7 +143,7 @@ def evaluate_in_detail(
     batches = evaluation_batches(model, cuts, phones, closures_as_stops=closures_as_stops)
     if model.pooling is not None:
         return _evaluate_labels(model, batches)
-    tally = _Tally(model, phones, smooth)
+    tally = _Tally(model, phones, smooth, closures_as_stops)
     for utterance in utterances([model], batches, cuts):
         tally.add(utterance)
     if not tally.by_frame.confusion.any():
@@ -262,11 +263,11 @@ class _Decisions:
 class _Tally:
     """What `evaluate` counts, an utterance at a time, and the figures that come of it."""
 
-    def __init__(self, model: FrameClassifier, phones: PhoneSet, smooth: bool) -> None:
+    def __init__(self, model: FrameClassifier, phones: PhoneSet, smooth: bool, closures_as_stops: bool) -> None:
         self.model, self.phones = model, phones
         self.geometry = model.frontend.geometry
         self.temperature = model.config.temperature
-        self.folding = Folding(model.phones, phones)
+        self.folding = Folding(model.phones, phones, closures_as_stops=closures_as_stops)
         self.speech = np.array([symbol not in phones.silences for symbol in phones.symbols])
         self.by_frame = _Decisions(phones, self.geometry)
         self.smoothed = _Decisions(phones, self.geometry) if smooth else None

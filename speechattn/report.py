@@ -93,9 +93,9 @@ def _report(
     """The figures of an evaluation whose report lies in the folder, made now if it is not there."""
     stamp = folder / f"{name}.done.json"
     options = {
-        "model": str(model_name), "phones": phones, "closures_as_stops": closures_as_stops, "smooth": smooth,
-        "right": right, "figures": FIGURES_VERSION,
+        "model": str(model_name), "phones": phones, "smooth": smooth, "right": right, "figures": FIGURES_VERSION
     }  # fmt: skip
+    options |= {"closures_as_stops": True} if closures_as_stops else {}  # reports made before it existed stay valid
     log_file = Path(model_name) / LOG_FILE
     logs = {LOG_FILE: log_file} if log_file.is_file() else {}
     phone_file = {} if phones is None or not Path(phones).is_file() else {"phones": Path(phones)}

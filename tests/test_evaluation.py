@@ -11,17 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refused import refused
 
 from speechattn.agreement import agreement_figures, boundary_figures
 from speechattn.alignment import Interval, frame_labels
 from speechattn.bootstrap import accuracy_interval
 from speechattn.classifier import ClassifierConfig, FrameClassifier
 from speechattn.cli import main
+from speechattn.commands.use import BOXED
+from speechattn.corpora import download_corpus, prepare_corpus
 from speechattn.corpora.manifest import alignment_items, phone_intervals, read_cuts, save_cuts
 from speechattn.corpora.shards import write_shards
 from speechattn.cuts import cut_labels, cut_waveform
 from speechattn.encoder import EncoderConfig
 from speechattn.evaluation import evaluate, learn_temperature
+from speechattn.folding import Folding
 from speechattn.phones import PhoneSet
 from speechattn.segmentation import count_boundaries, count_phone_errors
 from speechattn.smoothing import phonotactics_of
@@ -148,14 +152,126 @@ def test_the_commands_count_closures_as_stops(closure_cuts, tmp_path, capsys):
         main(["compare", str(tmp_path / "model"), str(tmp_path / "other"), *common, *option, "--json", paths[1]])
         evaluated, compared = (json.loads(Path(path).read_text()) for path in paths)
         assert compared["frame_accuracy"]["a"] == evaluated["frame_accuracy"]
+        other = evaluate(
+            timit_model("timit39"), closure_cuts, phones=PhoneSet.load("timit39"), closures_as_stops=bool(option)
+        )
+        assert compared["frame_accuracy"]["b"] == other[0]["frame_accuracy"]
+        stamp = json.loads((tmp_path / "r/test.done.json").read_text())
+        assert ("closures_as_stops" in stamp["options"]) == bool(option)  # reports from before the option stay valid
         found[len(option)] = evaluated
         command = html.unescape((tmp_path / "r/test.html").read_text())
         assert ("--closures-as-stops" in command) == bool(option)
     assert found[0]["silence_share"] > found[1]["silence_share"] and found[1]["phones"]["k"]["num_frames"] > 0
     write_shards(closure_cuts, tmp_path / "shards", size=100)
-    with pytest.raises(SystemExit):
-        main(["evaluate", str(tmp_path / "model"), "--cuts", str(tmp_path / "shards"), "--closures-as-stops"])
-    assert "closures can be counted as stops in a file of cuts" in capsys.readouterr().err
+    pooled = FrameClassifier(ClassifierConfig(symbols=("a", "b"), pooling="mean", kind="linear"))
+    pooled.save_pretrained(tmp_path / "pooled")
+    for model, cuts in (("model", tmp_path / "shards"), ("pooled", closure_cuts)):
+        error = refused(capsys, "evaluate", tmp_path / model, "--cuts", cuts, "--closures-as-stops")
+        assert "closures can be counted as stops in a file of cuts" in error
+
+
+def merged_by_samples(intervals: list[Interval]) -> list[Interval]:
+    """`closure_cuts` without closures: every sample gets its symbol, equal neighbours are one interval."""
+    painted = [WITHOUT_CLOSURES.get(i.symbol, i.symbol) for i in intervals for _ in range(i.start, i.end)]
+    merged, time = [], 0
+    for symbol, run in itertools.groupby(painted):
+        length = len(list(run))
+        merged.append(Interval(time, time + length, symbol))
+        time += length
+    return merged
+
+
+def test_boundaries_phone_errors_and_smoothed_decisions_have_the_closures_as_stops(closure_cuts):
+    model, scored = arpabet_model(), PhoneSet.load("timit39")
+    index = model.phones.symbols.index
+    spn, spoken = index("SPN"), [index(symbol) for symbol in ("SIL", "T", "IY", "SPN", "JH", "IY", "T")]
+    model.phonotactics = phonotactics_of([np.repeat(spoken, 4)] * 3, 41)
+    figures, plain = (
+        evaluate(model, closure_cuts, phones=scored, closures_as_stops=option, smooth=True)[0]
+        for option in (True, False)
+    )
+    places = np.array(
+        [-1 if s == "SPN" else scored.symbols.index(scored.fold(s.lower())) for s in model.phones.symbols]
+    )
+    counts = {way: [np.zeros(3, dtype=int), np.zeros(4, dtype=int), 0, 0] for way in ("frame", "smoothed")}
+    for cut in read_cuts(closure_cuts):
+        intervals = [i._replace(symbol=scored.fold(i.symbol)) for i in merged_by_samples(phone_intervals(cut))]
+        labels = frame_labels(intervals, cut.num_samples, scored.ids(scored.symbols))
+        posteriors = model.posteriors(cut.load_audio()[0])
+        path = model.smoothed(posteriors)
+        posteriors[:, spn] = 0
+        likeliest = posteriors.argmax(axis=1)
+        for way, decided in (("frame", likeliest), ("smoothed", np.where(path == spn, likeliest, path))):
+            decided = places[decided]
+            counts[way][0] += count_boundaries(intervals, labels, decided, model.frontend.geometry)
+            counts[way][1] += count_phone_errors(intervals, labels, decided, scored.symbols, scored.silences)
+            counts[way][2] += int((decided == labels).sum())
+            counts[way][3] += int((labels >= 0).sum())
+    for found, (boundaries, errors, right, frames) in (
+        (figures, counts["frame"]),
+        (figures["smoothed"], counts["smoothed"]),
+    ):
+        assert found["frame_accuracy"] == right / frames
+        assert found["boundaries"] == {"20": boundary_figures(*boundaries.tolist())}
+        assert found["num_boundaries"]["reference"] == boundaries[1] < plain["num_boundaries"]["reference"]
+        assert list(found["phone_errors"].values()) == errors.tolist()
+    assert figures["smoothed"] != plain["smoothed"] and figures["phone_errors"] != plain["phone_errors"]
+
+
+def test_closures_that_a_model_decides_for_become_the_stops_that_they_belong_to():
+    own, scored = PhoneSet.load("timit61"), PhoneSet.load("timit39")
+    decided = "h# tcl tcl t tcl ch kcl s bcl pcl p q iy gcl"
+    without_q = [own.symbols.index("dh" if symbol == "q" else symbol) for symbol in decided.split()]
+    logits = torch.nn.functional.one_hot(torch.tensor(without_q), 61) * 5.0
+    logits[11, own.symbols.index("q")] = 9.0  # likeliest, but without a place: dh comes next
+    for option, expected in (
+        (True, "sil t t t ch ch k s b p p dh iy g"),
+        (False, "sil sil sil t sil ch sil s sil sil p dh iy sil"),
+    ):
+        folding = Folding(own, scored, closures_as_stops=option)
+        assert [scored.symbols[index] for index in folding.decide(logits)] == expected.split()
+        stop = scored.symbols[folding.posteriors(logits[1:2], 1.0)[0].argmax()]
+        assert stop == ("t" if option else "sil")
+
+
+def test_closures_as_stops_is_harmless_on_cuts_without_closures(tone_corpus, model_folder):
+    model, cuts = FrameClassifier.from_pretrained(model_folder), tone_corpus / "test.jsonl.gz"
+    assert evaluate(model, cuts, closures_as_stops=True)[0] == evaluate(model, cuts)[0]
+
+
+def test_a_cut_of_two_supervisions_is_refused_by_name(closure_cuts, tmp_path):
+    cuts = list(read_cuts(closure_cuts))
+    cuts[0].supervisions.append(cuts[0].supervisions[0])
+    save_cuts(tmp_path / "cuts.jsonl.gz", cuts)
+    with pytest.raises(ValueError, match=r"cut test-\d: expected one supervision with phones"):
+        evaluate(arpabet_model(), tmp_path / "cuts.jsonl.gz", phones=PhoneSet.load("timit39"), closures_as_stops=True)
+
+
+def test_evaluate_and_score_agree_on_hand_labels(timit_archive, mirror, tmp_path):
+    """The files of `predict` hold every frame's centre in the segment of its phone, so that all frames are the same.
+
+    Only where the model decides for SPN, `score` finds no label and `evaluate` takes the next likeliest phone.
+    """
+    download_corpus("timit_sample", tmp_path / "corpus", str(mirror))
+    prepare_corpus("timit_sample", tmp_path / "data", corpus_dir=tmp_path / "corpus")
+    cuts, found, options = str(tmp_path / "data/test.jsonl.gz"), str(tmp_path / "found"), ["--phones", "timit39"]
+    main(["predict", "--cuts", cuts, "--output", found, "--format", "ctm", "--num-jobs", "1"])
+    has_spn = any(" SPN " in path.read_text() for path in Path(found).glob("*.ctm"))
+    agreements = []
+    for closures in ([], ["--closures-as-stops"]):
+        paths = [str(tmp_path / name) for name in ("evaluate.json", "score.json")]
+        main(["evaluate", BOXED, "--cuts", cuts, *options, *closures, "--json", paths[0]])
+        main(["score", cuts, found, *options, *closures, "--json", paths[1]])
+        evaluated, scored = (json.loads(Path(path).read_text()) for path in paths)
+        assert evaluated["num_frames"] == scored["num_frames"] == 9402
+        for ending in ("", "_no_silence"):
+            accuracy, agreement = evaluated[f"frame_accuracy{ending}"], scored[f"frame_agreement{ending}"]
+            assert accuracy >= agreement if has_spn else accuracy == agreement
+        assert {symbol: row["num_frames"] for symbol, row in evaluated["phones"].items()} == {
+            symbol: row["num_frames"] for symbol, row in scored["phones"].items()
+        }
+        agreements.append(scored["frame_agreement"])
+    assert abs(agreements[0] - agreements[1]) > 0.01  # the option matters here
 
 
 def calibration_error_by_loops(decisions: list[tuple[float, bool]]) -> float:

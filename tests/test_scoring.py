@@ -104,6 +104,8 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, capsys):
     assert "have no utterance in common, such as a and b" in refusal(one, other)
     assert "no such file" in refusal(one, tmp_path / "nothing.ctm")
     assert "unknown phone set 'timit40'" in refusal(one, one, "--phones", "timit40")
+    (tmp_path / "a.phn").write_text("0 8000 h#\n8000 16000 ix\n")
+    assert "phone 'h#' is not of set 'arpabet41'" in refusal(tmp_path / "a.phn", one, "--phones", "arpabet41")
     (tmp_path / "empty").mkdir()
     assert "has no file of phones" in refusal(one, tmp_path / "empty")
     write_textgrid(tmp_path / "a.TextGrid", SEGMENTS)

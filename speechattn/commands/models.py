@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser
 
 from speechattn.commands import Parser
 
-CLOSURES_HELP = "count TIMIT's closures in the labels as their stops"
+CLOSURES_HELP = "count TIMIT's closures as their stops"
 RIGHT_HELP = "frames (or steps, see encoder.stack) to the right that each attention layer sees, at most"
 
 

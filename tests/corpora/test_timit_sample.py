@@ -12,7 +12,7 @@ import soundfile
 from prepared import read_splits
 
 from speechattn.corpora import download_corpus, prepare_corpus
-from speechattn.corpora.manifest import phone_intervals
+from speechattn.corpora.manifest import phone_intervals, read_cuts
 from speechattn.corpora.timit_sample import prepare_timit_sample
 from speechattn.cuts import cut_labels
 from speechattn.geometry import Geometry, num_frames
@@ -51,6 +51,8 @@ def test_splits_by_dialect_without_sa_in_dev_and_test(corpus, tmp_path, capsys):
     assert dialects == {"train": {*"012345"}, "dev": {"6"}, "test": {"7", "8"}}
     with_sa = {name: sum("-sa" in cut.id for cut in cuts) for name, cuts in splits.items()}
     assert with_sa == {"train": 20, "dev": 0, "test": 0}
+    everything = {cut.id: cut for cut in read_cuts(tmp_path / "all.jsonl.gz")}
+    assert len(everything) == 160 and all(everything[cut.id] == cut for cuts in splits.values() for cut in cuts)
     cut = splits["dev"][0]
     assert cut.supervisions[0].text == "She had, they say."
     assert phone_intervals(cut) == [(0, 1000, "h#"), (1000, 2500, "aa"), (2500, 3000, "h#")]
