@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from speechattn.classifier import FrameClassifier
 
-__all__ = ["default_card", "fetch", "push"]
+__all__ = ["card_summary", "default_card", "fetch", "push"]
 
 
 def fetch(name: str, files: Sequence[str]) -> Path:
@@ -49,6 +49,17 @@ def push(folder: str | Path, name: str, *, private: bool = False) -> str:
         return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="A speechattn model").commit_url)
     except Exception as error:  # likewise
         raise ValueError(f"{name} cannot be uploaded to the Hugging Face Hub: {_one_line(error)}") from error
+
+
+def card_summary(card: Path) -> str:
+    """The first paragraph of a model's card, in one line; empty when there is no such file, or no paragraph in it."""
+    if not card.is_file():
+        return ""
+    text = card.read_text(encoding="utf-8")
+    if text.startswith("---\n"):  # the Hub's metadata
+        text = text.partition("\n---\n")[2]
+    paragraphs = (" ".join(block.split()) for block in text.split("\n\n"))
+    return next((text for text in paragraphs if text and text[0] not in "#`|!-"), "")
 
 
 def default_card(model: FrameClassifier, name: str) -> str:

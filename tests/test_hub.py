@@ -13,6 +13,7 @@ from threading import Thread
 import pytest
 
 from speechattn import FrameClassifier
+from speechattn.hub import card_summary
 
 COMMIT = "0" * 40
 
@@ -111,3 +112,18 @@ def test_a_model_goes_to_the_hub_and_comes_back(hub, model_folder, tmp_path):
     card = files["README.md"].decode()
     assert card.startswith("---\nlibrary_name: speechattn\n") and "FrameClassifier.from_pretrained" in card
     assert f"{sum(p.numel() for p in FrameClassifier.from_pretrained(model_folder).parameters()):,} parameters" in card
+
+
+@pytest.mark.parametrize(
+    ("card", "summary"),
+    [
+        ("---\nlicense: x\n---\n\n# name\n\nFinds\nphones. Well.\n\nMore.\n", "Finds phones. Well."),
+        ("---\na: b\n---\n# name\n\n```\ncode\n```\n\nText\n", "Text"),
+        ("---\na: b\n---\n# name\n", ""),
+        ("# name\n\nText.\n", "Text."),
+    ],
+)
+def test_the_first_paragraph_of_a_card_is_its_summary(tmp_path, card, summary):
+    (tmp_path / "README.md").write_text(card)
+    assert card_summary(tmp_path / "README.md") == summary
+    assert card_summary(tmp_path / "absent.md") == ""

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # english-small, the model that comes with the package: trained on train-clean-5 and on speechocean762's training set.
 # Below --corpus-dir, each corpus has a folder of its own, as in data/.
-corpus=. recipe=english
+corpus=. recipe=english # data/., the folder of both corpora
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
-corpora=(librispeech speechocean762)
-for name in "${corpora[@]}"; do
-  download_and_prepare "$name" "$corpus_dir/$name" "$exp_dir/data/$name"
-done
+corpus_options=(--subsets train-clean-5,test-clean --labels align)
+download_and_prepare librispeech "$corpus_dir/librispeech" "$exp_dir/data/librispeech"
+corpus_options=()
+download_and_prepare speechocean762 "$corpus_dir/speechocean762" "$exp_dir/data/speechocean762"
 if runs 2 "join the corpora"; then
   for split in train dev test; do
     cat "$exp_dir"/data/{librispeech,speechocean762}/$split.jsonl.gz > "$exp_dir/data/$split.jsonl.gz" # gzip allows it
   done
 fi
 train_and_evaluate
-if runs 4 "evaluate each corpus"; then
-  for name in "${corpora[@]}"; do
+if runs 4 "evaluate on each corpus"; then
+  for name in librispeech speechocean762; do
     speechattn evaluate "$exp_dir/model" --cuts "$exp_dir/data/$name/test.jsonl.gz" --smooth --report "$exp_dir/report/$name"
   done
 fi

@@ -45,6 +45,7 @@ def create_app(
     model: FrameClassifier,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
     *,
+    about: str = "",
     allow_hosts: Iterable[str] = (),
 ) -> Starlette:
     """The application of one model.
@@ -52,6 +53,7 @@ def create_app(
     Args:
         model: In eval mode; it takes audio and names a phone for every frame.
         limits: What visitors may ask for.
+        about: A sentence or two on what the model is for.
         allow_hosts: See `Guard`.
 
     Raises:
@@ -61,7 +63,7 @@ def create_app(
         raise ValueError("a model that takes features cannot be served: it has no front end to hear audio with")
     if model.pooling is not None:
         raise ValueError("a model with pooling cannot be served: it has one label for an utterance, and no phones")
-    server = _Server(model, limits)
+    server = _Server(model, limits, about)
     app = Starlette(
         routes=[
             Route("/", server.page),
@@ -81,11 +83,11 @@ def create_app(
 class _Server:
     """What the addresses answer."""
 
-    def __init__(self, model: FrameClassifier, limits: Limits) -> None:
+    def __init__(self, model: FrameClassifier, limits: Limits, about: str) -> None:
         self.model, self.limits = model, limits
         self.jobs = Jobs(limits)
         self.live_sessions = LiveSessions(model, limits)
-        self._facts = _facts(model, limits)
+        self._facts = _facts(model, limits) | {"about": about}
 
     async def page(self, request: Request) -> Response:
         """The page."""

@@ -51,11 +51,15 @@ def serve(
         ) from error
     import torch
 
-    from speechattn.classifier import FrameClassifier
+    from speechattn.classifier import FrameClassifier, model_files
+    from speechattn.hub import card_summary
     from speechattn.server.app import create_app
 
     with _bound(host, port) as listener:  # before the model is loaded: it tells at once when the port is taken
-        app = create_app(FrameClassifier.from_pretrained(model_name), limits, allow_hosts=allow_hosts)
+        model = FrameClassifier.from_pretrained(model_name)
+        files = model_files(model_name)  # none for a model on the Hub
+        about = card_summary(next(iter(files.values())).with_name("README.md")) if files else ""
+        app = create_app(model, limits, about=about, allow_hosts=allow_hosts)
         torch.set_num_threads(max((os.cpu_count() or 1) // limits.jobs, 1))
         config = configuration(app)
         listener.listen(config.backlog)

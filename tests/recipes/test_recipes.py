@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -152,3 +153,45 @@ def test_models_are_trained_and_scored_seed_by_seed(tmp_path):
                 f"evaluate {folder} --cuts {data}/test.jsonl.gz --report {folder}/report",
             ]
     assert commands == expected
+
+
+STUB_THAT_PREPARES = """#!/bin/sh
+echo "$@" >> {folder}/commands
+[ "$1" = prepare ] || exit 0
+for split in train dev test; do
+  mkdir -p "$6" && echo "$2 $split" | gzip > "$6/$split.jsonl.gz"
+done
+"""
+
+
+def test_english_joins_its_corpora(tmp_path):
+    stub = tmp_path / "bin/speechattn"
+    stub.parent.mkdir()
+    stub.write_text(STUB_THAT_PREPARES.format(folder=tmp_path))
+    stub.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{stub.parent}:{os.environ['PATH']}"}
+    command = [
+        "bash",
+        str(RECIPES / "english/run.sh"),
+        "--corpus-dir",
+        f"{tmp_path}/in",
+        "--exp-dir",
+        f"{tmp_path}/exp",
+    ]
+    subprocess.run([*command, "--mirror", "m"], env=environment, check=True, capture_output=True)
+    commands = (tmp_path / "commands").read_text().splitlines()
+    for corpus, number in (("librispeech", 0), ("speechocean762", 3)):
+        download, prepare, inspect = commands[number : number + 3]
+        folder = f"{tmp_path}/exp/data/{corpus}"
+        assert download.startswith(f"download {corpus} --corpus-dir {tmp_path}/in/{corpus} --mirror m")
+        assert prepare.startswith(f"prepare {corpus} --corpus-dir {tmp_path}/in/{corpus} --output {folder}")
+        assert inspect == f"inspect {folder}/train.jsonl.gz {folder}/dev.jsonl.gz {folder}/test.jsonl.gz --strict"
+    assert "--subsets train-clean-5,test-clean --labels align" in commands[1]
+    assert "--subsets" not in commands[4]
+    for split in ("train", "dev", "test"):
+        joined = gzip.decompress((tmp_path / f"exp/data/{split}.jsonl.gz").read_bytes()).decode()
+        assert joined == f"librispeech {split}\nspeechocean762 {split}\n"
+    assert commands[6].startswith(f"train --config {RECIPES}/english/conf/base.yaml --output {tmp_path}/exp/model")
+    scored = [command.split("--cuts ")[1].split()[0] for command in commands if command.startswith("evaluate")]
+    data = f"{tmp_path}/exp/data"
+    assert scored == [f"{data}/{name}.jsonl.gz" for name in ("dev", "test", "librispeech/test", "speechocean762/test")]

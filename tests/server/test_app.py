@@ -86,7 +86,7 @@ def test_speech_of_timit(server, tiny_model, speech, tmp_path):
 
 def test_facts_of_the_model(server, tiny_model):
     facts = requests.get(f"{server}/api/model", timeout=10).json()
-    assert facts["symbols"] == list(tiny_model.phones.symbols)
+    assert facts["symbols"] == list(tiny_model.phones.symbols) and facts["about"] == ""
     assert facts["lookahead_ms"] == tiny_model.lookahead_ms and facts["no_live"] is None and facts["can_smooth"]
     assert facts["limits"] == {"upload_mb": 100, "duration_s": 600, "live_s": 600}
 

@@ -62,6 +62,7 @@ def test_without_a_model_it_serves_the_one_of_the_package():
             process.send_signal(signal.SIGINT)
     model = FrameClassifier.from_pretrained("english-small")
     assert facts["symbols"] == list(model.phones.symbols)
+    assert facts["about"].startswith("Finds the phones of English")
     assert facts["parameters"] == sum(parameter.numel() for parameter in model.parameters())
 
 

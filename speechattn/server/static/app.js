@@ -234,6 +234,8 @@ try {
   element("model-facts").textContent =
     `${symbols.length} phones · ${millions} M parameters` +
     (lookahead === null ? "" : ` · ${Math.round(lookahead)} ms look-ahead`);
+  element("model-about").textContent = facts.about;
+  element("model-about").hidden = !facts.about;
   element("intake-limits").textContent =
     `WAV, FLAC, MP3, Ogg, AIFF, SPHERE, M4A; up to ${duration(limits.duration_s)} and ${limits.upload_mb} MB. ` +
     "It goes to this server and is not kept.";
