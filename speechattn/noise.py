@@ -17,6 +17,7 @@ LEVELS_DBFS = (-90.0, -35.0)  # of `any_noise`
 WINDOW = 512  # samples, for spectra of backgrounds
 QUIETEST_SHARE = 0.1  # of a waveform, where no silence is known
 HARMONICS = 12
+FFT_BLOCK = 4096
 MARGIN, FADE, SHORTEST_LOOP = 320, 320, 1600  # samples: left out at each end, cross-faded, at least used of a silence
 
 
@@ -32,9 +33,10 @@ def coloured_noise(num_samples: int, slope: float, random: np.random.Generator) 
     Returns:
         (N,) float32 of mean square 1.
     """
-    spectrum = np.fft.rfft(random.standard_normal(num_samples, dtype=np.float32))
+    size = _fast_length(num_samples)
+    spectrum = np.fft.rfft(random.standard_normal(size, dtype=np.float32))
     spectrum *= np.maximum(np.arange(len(spectrum)), len(spectrum) / 100) ** (-slope / 2)
-    return _of_power_one(np.fft.irfft(spectrum, num_samples))
+    return _of_power_one(np.fft.irfft(spectrum, size)[:num_samples])
 
 
 def hum(num_samples: int, sample_rate: int, random: np.random.Generator) -> np.ndarray:
@@ -91,10 +93,11 @@ def background(
     powers = np.abs(np.fft.rfft(quiet * taper)) ** 2 / np.square(taper).sum()
     # A bin's power is distributed exponentially: its median lies below its mean by ln 2.
     density = np.median(powers, axis=0) / np.log(2)
-    spectrum = np.fft.rfft(random.standard_normal(num_samples, dtype=np.float32))
+    size = _fast_length(num_samples)
+    spectrum = np.fft.rfft(random.standard_normal(size, dtype=np.float32))
     bins = np.linspace(0, len(density) - 1, len(spectrum))
     spectrum *= np.sqrt(np.interp(bins, np.arange(len(density)), density))
-    return np.fft.irfft(spectrum, num_samples).astype(np.float32)
+    return np.fft.irfft(spectrum, size)[:num_samples].astype(np.float32)
 
 
 def looped(
@@ -120,6 +123,11 @@ def looped(
     period = waveform[start : end - FADE].copy()
     period[:FADE] = period[:FADE] * ramp + waveform[end - FADE : end] * ramp[::-1]
     return np.resize(period, num_samples)
+
+
+def _fast_length(num_samples: int) -> int:
+    """At least as many samples, without large prime factors, for which a Fourier transform takes ten times as long."""
+    return -(-num_samples // FFT_BLOCK) * FFT_BLOCK
 
 
 def _windows(waveform: np.ndarray) -> np.ndarray:
