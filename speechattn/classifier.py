@@ -339,7 +339,7 @@ class FrameClassifier(nn.Module):
 
         Args:
             name: A folder that `save_pretrained` wrote, the name of a model that comes with the package, such as
-                `english-small`, or the id of one on the Hugging Face Hub, `owner/name`.
+                `english-small`, or the id of one on the Hugging Face Hub, `hf:owner/name` or `owner/name`.
 
         Raises:
             ValueError: When there is no such model, or its files are not a model's.
@@ -387,8 +387,9 @@ def _model_folder(name: str | Path) -> Path:
         return folder
     if str(name) in RETIRED:
         raise ValueError(f"{name} does not come with speechattn any more: {RETIRED[str(name)]}")
-    if folder.exists() or str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
+    on_hub = str(name).removeprefix("hf:")
+    if folder.exists() or on_hub.count("/") != 1 or on_hub.startswith((".", "/", "~")):
         raise ValueError(f"no model at {name}: a folder with {CONFIG_FILE} and {WEIGHTS_FILE} is needed")
     from speechattn.hub import fetch
 
-    return fetch(str(name), MODEL_FILES)
+    return fetch(on_hub, MODEL_FILES)

@@ -259,8 +259,9 @@ def test_an_id_asks_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_p
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert FrameClassifier.from_pretrained("owner/name").config.kind == "mlp"
-    assert asked == [("owner/name", ["config.json", "model.safetensors", "phonotactics.json"])]
+    for name in ("owner/name", "hf:owner/name"):
+        assert FrameClassifier.from_pretrained(name).config.kind == "mlp"
+    assert asked == 2 * [("owner/name", ["config.json", "model.safetensors", "phonotactics.json"])]
 
     def fails(name: str, allow_patterns: list[str]) -> str:
         raise OSError("no route\nto host")
