@@ -94,6 +94,8 @@ def longest_run(mask: np.ndarray) -> np.ndarray:
 
 def steady(stretch: np.ndarray) -> np.ndarray:
     """The longest part of a silence that stays near its quietest level, without breaths and clicks."""
+    if len(stretch) < BLOCK:
+        return stretch[:0]
     blocks = stretch[: len(stretch) // BLOCK * BLOCK].reshape(-1, BLOCK)
     levels = 20 * np.log10(np.sqrt((blocks.astype(np.float64) ** 2).mean(axis=1)) + 1e-9)
     start, end = BLOCK * longest_run(levels <= np.quantile(levels, 0.1, method="higher") + STEADY_DB)
@@ -164,7 +166,7 @@ def signals(cuts: Sequence[Any], phones: PhoneSet, geometry: Geometry, takes: in
     for cut in cuts:
         speaker, stretch = cut.supervisions[0].speaker or "", longest_silence(cut, phones, geometry)
         before = backgrounds.get(speaker)
-        if stretch.any() and (before is None or len(steady(stretch)) > len(steady(before))):
+        if steady(stretch).any() and (before is None or len(steady(stretch)) > len(steady(before))):
             backgrounds[speaker] = stretch
     longest = sorted(backgrounds, key=lambda speaker: -len(steady(backgrounds[speaker])))[:takes]
     return [
@@ -203,7 +205,7 @@ def after_pause(model: FrameClassifier, phones: PhoneSet, cuts: Sequence[Any], s
     right, num_frames, left_out = dict.fromkeys(("alone", *EXTENSIONS), 0), 0, []
     for seed, cut in enumerate(cuts):
         stretch, waveform = longest_silence(cut, phones, geometry), cut_waveform(cut)
-        if not stretch.any():
+        if not steady(stretch).any():
             left_out.append(cut.id)
             continue
         intervals = phone_intervals(cut, geometry.sample_rate)

@@ -20,6 +20,7 @@ from speechattn.metrics import confusion_matrix, frame_figures
 from speechattn.phones import PhoneSet
 
 __all__ = [
+    "CLOSURES",
     "agreement_figures",
     "boundaries",
     "boundary_figures",
@@ -38,6 +39,7 @@ STOPS_OF_CLOSURE = {
     "tcl": ("t", "ch"),
     "kcl": ("k",),
 }
+CLOSURES = frozenset({*STOPS_OF_CLOSURE, "cl", "vcl"})  # of TIMIT's 61 symbols, and of the 48
 
 
 def merge_closures(intervals: Sequence[Interval]) -> list[Interval]:

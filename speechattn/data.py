@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+from speechattn.agreement import CLOSURES
 from speechattn.alignment import Interval
 from speechattn.augmentation import cut_seed
 from speechattn.chunks import Chunking, chunk_cut, num_chunks
@@ -37,7 +38,7 @@ from speechattn.wave_augmentation import (
 __all__ = ["Batch", "Batches"]
 
 log = logging.getLogger("speechattn")
-ALIKE_S = 0.32  # lengths that differ by less are shuffled
+ALIKE_S = 0.32  # utterances are shuffled within length bins of this width
 
 
 @dataclass
@@ -89,8 +90,8 @@ class Batches:
         seed: Of the order and of the utterances' seeds.
         chunking: How long utterances are cut, for cuts with phones; None: they are left whole.
         wave_augment: Augmentation of the waveforms, drawn anew in every epoch; the labels follow. None for none. The
-            pieces of a long utterance keep the silence at their ends and get no pauses. Utterances are batched by
-            their new lengths; those of shards by their old ones, which a pause may exceed.
+            pieces of a long utterance keep the silence at their ends and get no pauses. The cap counts the new
+            lengths.
         per_utterance: Whether to take one label for each utterance, see `cut_label`, instead of one for each frame.
         ready_features: Whether to take the cuts' features, as they are, instead of their recordings.
         num_workers: Data-loading processes, 0 to load in this one.
@@ -126,7 +127,16 @@ class Batches:
         order: dict[str, Any]
         if isinstance(cuts, Shards):
             self.source = ShardBatches(
-                cuts, utterances.__getitem__, geometry, batch_seconds, shuffle, seed, chunking, rank, world_size
+                cuts,
+                utterances.__getitem__,
+                utterances.seconds,
+                geometry,
+                batch_seconds,
+                shuffle,
+                seed,
+                chunking,
+                rank,
+                world_size,
             )
             order = {"dataset": self.source}
         else:
@@ -284,6 +294,8 @@ class _Utterances(Dataset):
         if self.ready_features:
             return cut_features(cut), self._labels(cut)
         intervals = self._intervals(cut)
+        if self.wave_augment != WaveAugmentConfig():
+            self._labels(cut)  # refuses what is wrong with them; augmentation would drop it
         waveform, intervals = augment_waveform(
             cut_waveform(cut), intervals, self._config(cut), self._plan(cut, self._bounds(intervals), seed),
             seed=seed, silences=self._silences(intervals), pause_symbol=self.phones.pause,
@@ -295,8 +307,10 @@ class _Utterances(Dataset):
         return [] if self.per_utterance else phone_intervals(cut, self.geometry.sample_rate)
 
     def _silences(self, intervals: Sequence[Interval]) -> set[str]:
+        """The symbols of silence that occur; a closure is a part of its stop."""
         # An unknown symbol is refused with the labels, which name the cut.
-        return {i.symbol for i in intervals if self.phones.folding.get(i.symbol) in self.phones.silences}
+        symbols = {interval.symbol for interval in intervals} - CLOSURES
+        return {symbol for symbol in symbols if self.phones.folding.get(symbol) in self.phones.silences}
 
     def _bounds(self, intervals: Sequence[Interval]) -> tuple[int, int] | None:
         return speech_bounds(intervals, self._silences(intervals))

@@ -26,7 +26,7 @@ class Folding:
             `merge_closures`. Posteriors of a closure go to the stop that it becomes on its own.
 
     Raises:
-        ValueError: When these know not all of the model's.
+        ValueError: When `scored` does not know one of the model's phones.
     """
 
     def __init__(self, own: PhoneSet, scored: PhoneSet, *, closures_as_stops: bool = False) -> None:

@@ -55,7 +55,7 @@ def card_summary(card: Path) -> str:
     """The first paragraph of a model's card, in one line; empty when there is no such file, or no paragraph in it."""
     if not card.is_file():
         return ""
-    text = card.read_text(encoding="utf-8")
+    text = card.read_text(encoding="utf-8", errors="replace")
     if text.startswith("---\n"):  # the Hub's metadata
         text = text.partition("\n---\n")[2]
     paragraphs = (" ".join(block.split()) for block in text.split("\n\n"))

@@ -18,7 +18,7 @@ WINDOW = 512  # samples, for spectra of backgrounds
 QUIETEST_SHARE = 0.1  # of a waveform, where no silence is known
 HARMONICS = 12
 FFT_BLOCK = 4096
-MARGIN, FADE, SHORTEST_LOOP = 320, 320, 1600  # samples: left out at each end, cross-faded, at least used of a silence
+MARGIN, FADE, SHORTEST_LOOP = 320, 320, 1600  # samples: cut off each end, cross-fade, shortest usable remainder
 
 
 def coloured_noise(num_samples: int, slope: float, random: np.random.Generator) -> np.ndarray:
@@ -126,7 +126,7 @@ def looped(
 
 
 def _fast_length(num_samples: int) -> int:
-    """At least as many samples, without large prime factors, for which a Fourier transform takes ten times as long."""
+    """Round up to a multiple of 4096: FFTs of lengths with large prime factors take ten times as long."""
     return -(-num_samples // FFT_BLOCK) * FFT_BLOCK
 
 

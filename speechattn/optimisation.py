@@ -129,7 +129,8 @@ def _memory_told(batch: Batch, config: TrainConfig) -> Iterator[None]:
         seconds = config.data.batch_seconds
         raise ValueError(
             f"out of memory on cuts {' '.join(batch.ids)}: lower data.batch_seconds, now {seconds:g} "
-            "(optim.accumulate makes up for it: as many batches to a step), or data.max_seconds for long utterances"
+            "(optim.accumulate makes up for it: as many batches to a step), data.max_seconds for long utterances, or "
+            "wave_augment.pause_s"
         ) from error
 
 

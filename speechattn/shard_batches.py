@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -23,12 +22,26 @@ SHARD_BUFFER = 1000  # cuts from shards that wait, with their audio, for company
 
 
 class ShardBatches(IterableDataset):
-    """The batches of an epoch of shards, made where the shards are read: audio in waiting never changes process."""
+    """The batches of an epoch of shards, made where the shards are read: audio in waiting never changes process.
+
+    Args:
+        shards: To read.
+        make_batch: (epoch, cuts) -> batch.
+        seconds: (epoch, cut) -> its length after augmentation.
+        geometry: Where the frames lie.
+        batch_seconds: Maximum padded duration of a batch.
+        shuffle: Whether to draw another order in every epoch.
+        seed: For the order.
+        chunking: How to cut long utterances.
+        rank: Index of this process.
+        world_size: Number of processes.
+    """
 
     def __init__(
         self,
         shards: Shards,
         make_batch: Callable[[tuple[int, Any]], Any],
+        seconds: Callable[[int, Any], float],
         geometry: Geometry,
         batch_seconds: float,
         shuffle: bool,
@@ -39,6 +52,7 @@ class ShardBatches(IterableDataset):
     ) -> None:
         self.shards = shards
         self.make_batch = make_batch
+        self.seconds = seconds
         self.geometry = geometry
         self.batch_seconds = batch_seconds
         self.shuffle = shuffle
@@ -77,7 +91,19 @@ class ShardBatches(IterableDataset):
         )
         sampler.set_epoch(self.epoch)
         for batch in sampler:
-            yield self.make_batch((sampler.epoch, batch))
+            for part in self._parts(list(batch), sampler.epoch):
+                yield self.make_batch((sampler.epoch, part))
+
+    def _parts(self, cuts: list[Any], epoch: int) -> Iterable[list[Any]]:
+        """Halves, and halves of these, until all fit: batches of about equal size make steps of about equal noise.
+
+        Lhotse closes a batch when another utterance as long as its longest would not fit: the last one may be longer
+        than all before. Nor does it know what augmentation adds.
+        """
+        if len(cuts) == 1 or len(cuts) * max(self.seconds(epoch, cut) for cut in cuts) <= self.batch_seconds:
+            return [cuts]
+        half = len(cuts) // 2
+        return [*self._parts(cuts[:half], epoch), *self._parts(cuts[half:], epoch)]
 
     def _pieces(self, cuts: Iterator[Any]) -> Iterator[Any]:
         for cut in cuts:
@@ -88,51 +114,11 @@ class ShardBatches(IterableDataset):
                 log.warning("%s: cut below one frame left out: %s", self.shards.location, cut.id)
 
 
-class _Capped:
-    """The batches of a Lhotse sampler, those beyond the cap in parts.
-
-    Lhotse closes a batch when another utterance as long as its longest would not fit: the last one may be longer than
-    all before.
-    """
-
-    def __init__(self, sampler: Any, max_duration: float) -> None:
-        self.sampler = sampler
-        self.max_duration = max_duration
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that iterating gives."""
-        return self.sampler.epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, before iterating."""
-        self.sampler.set_epoch(epoch)
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        for cuts in self.sampler:
-            yield from self._parts(list(cuts))
-
-    def _parts(self, cuts: list[Any]) -> Iterable[list[Any]]:
-        """Halves, and halves of these, until all fit: batches of about equal size make steps of about equal noise."""
-        if len(cuts) == 1 or len(cuts) * max(cut.duration for cut in cuts) <= self.max_duration:
-            return [cuts]
-        half = len(cuts) // 2
-        return [*self._parts(cuts[:half]), *self._parts(cuts[half:])]
-
-
-def _sampler(cuts: Any, buckets: dict[str, Any], *, max_duration: float, shuffle: bool, seed: int) -> _Capped:
+def _sampler(cuts: Any, buckets: dict[str, Any], *, max_duration: float, shuffle: bool, seed: int) -> Any:
     """Lhotse's sampler, which stratifies by length where there are buckets to do so."""
     from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
 
     kind, options = (
-        (DynamicBucketingSampler, buckets)
-        if buckets
-        else (
-            DynamicCutSampler,
-            {"shuffle_buffer_size": SHARD_BUFFER},
-        )
+        (DynamicBucketingSampler, buckets) if buckets else (DynamicCutSampler, {"shuffle_buffer_size": SHARD_BUFFER})
     )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="You are using Dynamic")  # with cuts in memory: as we mean to
-        sampler = kind(cuts, **options, max_duration=max_duration, shuffle=shuffle, seed=seed, rank=0, world_size=1)
-    return _Capped(sampler, max_duration)
+    return kind(cuts, **options, max_duration=max_duration, shuffle=shuffle, seed=seed, rank=0, world_size=1)

@@ -112,7 +112,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
             none yet.
         SystemExit: At SIGTERM, once the state is saved; while the data are read it ends the process as usual.
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator, PartialState
     from accelerate.utils import set_seed
 
     output, unfinished = Path(config.output), Path(config.output) / UNFINISHED
@@ -122,10 +122,9 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
         log.info("%s: trained already with these options and data", output)
         return output
     processes = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun; on a CPU Accelerate heeds it only when told
-    accelerator = Accelerator(
-        cpu=processes > 1 and not torch.cuda.is_available(),
-        mixed_precision=resolve_mixed_precision(config.optim.mixed_precision),
-    )
+    on_cpu = processes > 1 and not torch.cuda.is_available()
+    precision = resolve_mixed_precision(config.optim.mixed_precision, PartialState(cpu=on_cpu).device)
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision)
     if config.optim.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise ValueError("optim.mixed_precision fp16 needs a GPU; a CPU can do bf16")
     set_seed(config.seed)
@@ -140,9 +139,9 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     if main:
         _clear(output, resumed=state is not None)
         log.info(
-            "%d parameters, %d training and %d dev utterances, %d process(es) on %s, %d threads",
+            "%d parameters, %d training and %d dev utterances, %d process(es) on %s, %d threads, mixed precision %s",
             sum(p.numel() for p in model.parameters()), batches.num_cuts, dev.num_cuts,
-            accelerator.num_processes, accelerator.device.type, torch.get_num_threads(),
+            accelerator.num_processes, accelerator.device.type, torch.get_num_threads(), precision,
         )  # fmt: skip
     model.to(accelerator.device)
     if isinstance(model.frontend, ReadyFeatures):
@@ -238,15 +237,17 @@ def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[st
     return options, {**inputs, **(model_files(init) if init is not None else {})}
 
 
-def _sharing(config: TrainConfig, accelerator: Any) -> dict[str, int]:
-    """What decides which process learns from which batch."""
-    sharing = {"processes": accelerator.num_processes}
+def _sharing(config: TrainConfig, accelerator: Any) -> dict[str, int | str]:
+    """What decides which process learns from which batch, and the precision that `auto` stands for here."""
+    sharing: dict[str, int | str] = {
+        "processes": accelerator.num_processes, "mixed precision": accelerator.mixed_precision
+    }  # fmt: skip
     if is_sharded(config.data.train):
         sharing["data.num_workers"] = max(1, config.data.num_workers)  # one reads what this process would read
     return sharing
 
 
-def _check_state(state: dict[str, Any] | None, sharing: dict[str, int], folder: Path, accelerator: Any) -> None:
+def _check_state(state: dict[str, Any] | None, sharing: dict[str, int | str], folder: Path, accelerator: Any) -> None:
     """Refuse a state that these processes cannot go on from; all have read it when this returns."""
     if state is not None and state["sharing"] != sharing:
         had, have = (", ".join(f"{name} {number}" for name, number in s.items()) for s in (state["sharing"], sharing))

@@ -19,8 +19,9 @@ class DataConfig:
         train: Cuts to learn from: a file, or shards, by their folder, list or address.
         dev: Cuts to choose the best epoch by, likewise.
         batch_seconds: Most seconds in a batch, padding included; an utterance that is longer is a batch of its own.
-        max_seconds: Longer utterances are cut for training, see `chunks`; null leaves them whole, as those of models
-            with pooling, whose label is the utterance's, and of ready features always are.
+        max_seconds: Longer utterances are cut for training, see `chunks`; pauses of `wave_augment` come on top. Null
+            leaves them whole, as those of models with pooling, whose label is the utterance's, and of ready features
+            always are.
         num_workers: Data-loading processes.
 
     Raises:

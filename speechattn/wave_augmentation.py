@@ -42,7 +42,7 @@ class WaveAugmentConfig:
         pause_share: Share of the utterances that get a pause, labelled silence, at one end or inside a silence.
         pause_s: Shortest and longest pause (s); lengths are drawn evenly on a logarithmic scale. The pause holds the
             utterance's own background, another noise, or digital silence.
-        noise_share: Share of the utterances that are replaced by noise alone, as long as they are, labelled silence.
+        noise_share: Share of the utterances that are replaced by as much noise, labelled silence.
         snr_db: Lowest and highest ratio (dB) of the utterance's power to that of the noise that is added; the noise's
             spectrum falls by 0 to 6 dB per octave, which is drawn too. Empty for no noise.
         gain_db: Maximum change of level up or down, dB.
@@ -155,7 +155,7 @@ def augment_waveform(
         config: What may be drawn.
         plan: By `plan_augmentation`, with the same seed.
         seed: For the utterance in this epoch.
-        silences: The symbols that count as silence.
+        silences: The symbols of silence, without closures: a pause may split them, backgrounds are taken from them.
         pause_symbol: The symbol for pauses and for noise alone; None where `config` makes neither.
         sample_rate: Hz.
 
@@ -163,7 +163,9 @@ def augment_waveform(
         (waveform, intervals): (plan.num_samples,) float32 and the phones at their new places.
     """
     random = np.random.default_rng([seed, 1])  # a stream of its own: the plan draws from `seed`
-    waveform, phones = cropped(waveform, intervals, plan.start, plan.end)
+    phones = list(intervals)
+    if (plan.start, plan.end) != (0, len(waveform)):
+        waveform, phones = cropped(waveform, phones, plan.start, plan.end)
     if plan.speed != 1:
         waveform, phones = at_speed(waveform, phones, plan.speed)
     power = float(np.square(waveform, dtype=np.float64).mean()) if len(waveform) else 0.0
@@ -269,8 +271,10 @@ def _ratio(speed: float | Fraction) -> Fraction:
 
 
 def _played_length(num_samples: int, speed: Fraction) -> int:
-    """Length after `at_speed`: torchaudio's resampling rounds up."""
-    return -(-num_samples * speed.denominator // speed.numerator)
+    """Length after `at_speed`, which torchaudio's resampling computes in float32, and rounds up."""
+    if speed == 1:
+        return num_samples
+    return int(torch.ceil(torch.as_tensor(speed.denominator * num_samples / speed.numerator)))
 
 
 def add_noise(

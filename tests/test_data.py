@@ -140,7 +140,7 @@ def test_no_worker_outlives_a_killed_training(tone_corpus, tmp_path):
 
 
 def test_a_last_utterance_that_is_longer_than_all_before_does_not_exceed_the_cap(tone_corpus):
-    """Short ones first: it is what Lhotse's batches do not heed."""
+    """Short ones first."""
     cuts = sorted(long_enough(tone_corpus / "train.jsonl.gz", GEOMETRY), key=lambda cut: cut.duration)
     longest = cuts[-1].duration
     for cap in (0.5 * longest, 1.01 * longest, 2.5 * longest, 7 * longest):

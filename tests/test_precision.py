@@ -19,15 +19,14 @@ from speechattn.precision import computes_in_bfloat16, resolve_mixed_precision
     ],
 )
 def test_auto_is_bfloat16_only_where_there_are_units(capabilities, expected, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert resolve_mixed_precision("auto") == expected
+    assert resolve_mixed_precision("auto", torch.device("cpu")) == expected
     assert computes_in_bfloat16(torch.device("cpu")) == (expected == "bf16")
 
 
 @pytest.mark.parametrize("wanted", ["no", "bf16", "fp16"])
 def test_what_is_asked_for_stays(wanted):
-    assert resolve_mixed_precision(wanted) == wanted
+    assert resolve_mixed_precision(wanted, torch.device("cpu")) == wanted
 
 
 def test_a_release_of_torch_that_cannot_tell_computes_in_float32(monkeypatch):

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from lhotse import CutSet
 
 from speechattn.alignment import Interval
-from speechattn.corpora.manifest import phone_intervals, read_cuts
+from speechattn.corpora.manifest import alignment_items, phone_intervals, read_cuts
+from speechattn.corpora.shards import write_shards
 from speechattn.cuts import cut_labels, long_enough
-from speechattn.data import Batches
+from speechattn.data import Batches, _Utterances
 from speechattn.geometry import Geometry
 from speechattn.phones import IGNORED, PhoneSet
 from speechattn.wave_augmentation import (
@@ -196,6 +198,49 @@ def test_batches_are_capped_by_the_length_after_augmentation(tone_corpus):
         assert all(len(b.ids) == 1 or b.waveforms.numel() <= 6 * 16000 for b in made)
         assert sum(map(len, (b.ids for b in made))) == batches.num_cuts
         assert sum(int(b.lengths.sum()) for b in made) > 0.85 * sum(b.waveforms.numel() for b in made)
+
+
+def test_shards_are_capped_by_the_length_after_augmentation(tone_corpus, tmp_path):
+    write_shards(tone_corpus / "train.jsonl.gz", tmp_path / "shards", size=24)
+    cuts = {cut.id for cut in read_cuts(tone_corpus / "train.jsonl.gz")}
+    for config in (WaveAugmentConfig(), WaveAugmentConfig(pause_share=0.4, pause_s=(0.5, 3.0))):
+        batches = Batches(
+            long_enough(tmp_path / "shards", GEOMETRY), PHONES, GEOMETRY,
+            batch_seconds=6.0, shuffle=True, wave_augment=config,
+        )  # fmt: skip
+        for epoch in range(3):
+            made = list(batches.epoch(epoch))
+            assert all(len(b.ids) == 1 or b.waveforms.numel() <= 6 * 16000 for b in made)
+            assert {name for b in made for name in b.ids} == cuts and any(len(b.ids) > 1 for b in made)
+
+
+@pytest.mark.parametrize(
+    "wrong", [(8000, 8000, "IY"), (-3000, 8000, "AA"), (9000, 8500, "IY"), (17000, 18000, "XX")], ids=str
+)
+@pytest.mark.parametrize("config", [WaveAugmentConfig(), EVERYTHING], ids=["plain", "augmented"])
+def test_wrong_labels_are_refused_and_not_augmented_away(tone_corpus, tmp_path, wrong, config):
+    cut = next(iter(read_cuts(tone_corpus / "dev.jsonl.gz")))
+    intervals = [Interval(0, 8000, "AA"), Interval(*wrong)]
+    cut.supervisions[0].alignment["phone"] = alignment_items(intervals)
+    cuts = CutSet.from_cuts([cut])
+    batches = Batches(cuts, PHONES, GEOMETRY, batch_seconds=9.0, shuffle=False, wave_augment=config)
+    with pytest.raises(ValueError, match=f"cut {cut.id}"):
+        list(batches.epoch())
+
+
+def test_a_pause_does_not_split_a_closure():
+    """Nor does one go into a stop whose closure the 39 classes count as silence."""
+    timit = PhoneSet.load("timit39")
+    utterances = _Utterances(timit, GEOMETRY, 0, PAUSES, False, False)
+    intervals = [Interval(0, 100, "h#"), Interval(100, 200, "tcl"), Interval(200, 300, "t"), Interval(300, 400, "pau")]
+    assert utterances._silences(intervals) == {"h#", "pau"}
+
+
+@given(st.integers(400, 3_000_000), st.sampled_from([0.9, 0.97, 1.0, 1.1, 1.25]))
+@settings(max_examples=10, deadline=None)
+def test_the_length_of_an_utterance_at_another_speed_is_known_beforehand(length, speed):
+    waveform = np.zeros(length, dtype=np.float32)
+    assert len(augmented(waveform, [], WaveAugmentConfig(speeds=(speed,)))[0]) > 0  # which compares them
 
 
 def test_batches_draw_anew_in_every_epoch_and_for_every_utterance(tone_corpus):

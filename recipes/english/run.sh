@@ -3,6 +3,7 @@
 # Below --corpus-dir, each corpus has a folder of its own, as in data/.
 corpus=. recipe=english # data/., the folder of both corpora
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
+[ ${#corpus_options[@]} -eq 0 ] || refuse "english takes its corpora as they are: no options after --"
 corpus_options=(--subsets train-clean-5,test-clean --labels align)
 download_and_prepare librispeech "$corpus_dir/librispeech" "$exp_dir/data/librispeech"
 corpus_options=()
@@ -11,6 +12,7 @@ if runs 2 "join the corpora"; then
   for split in train dev test; do
     cat "$exp_dir"/data/{librispeech,speechocean762}/$split.jsonl.gz > "$exp_dir/data/$split.jsonl.gz" # gzip allows it
   done
+  speechattn inspect "$exp_dir"/data/{train,dev,test}.jsonl.gz --strict
 fi
 train_and_evaluate
 if runs 4 "evaluate on each corpus"; then

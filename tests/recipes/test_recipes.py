@@ -191,7 +191,9 @@ def test_english_joins_its_corpora(tmp_path):
     for split in ("train", "dev", "test"):
         joined = gzip.decompress((tmp_path / f"exp/data/{split}.jsonl.gz").read_bytes()).decode()
         assert joined == f"librispeech {split}\nspeechocean762 {split}\n"
-    assert commands[6].startswith(f"train --config {RECIPES}/english/conf/base.yaml --output {tmp_path}/exp/model")
+    joined = [f"{tmp_path}/exp/data/{split}.jsonl.gz" for split in ("train", "dev", "test")]
+    assert commands[6] == f"inspect {' '.join(joined)} --strict"
+    assert commands[7].startswith(f"train --config {RECIPES}/english/conf/base.yaml --output {tmp_path}/exp/model")
     scored = [command.split("--cuts ")[1].split()[0] for command in commands if command.startswith("evaluate")]
     data = f"{tmp_path}/exp/data"
     assert scored == [f"{data}/{name}.jsonl.gz" for name in ("dev", "test", "librispeech/test", "speechocean762/test")]
