@@ -252,7 +252,7 @@ def _check_state(state: dict[str, Any] | None, sharing: dict[str, int | str], fo
     if state is not None and state["sharing"] != sharing:
         had, have = (", ".join(f"{name} {number}" for name, number in s.items()) for s in (state["sharing"], sharing))
         raise ValueError(
-            f"{folder} holds the state of a training with {had}, which cannot go on with {have}: take as many again, "
+            f"{folder} holds the state of a training with {had}, which cannot go on with {have}: take the same again, "
             "or remove that folder to begin afresh"
         )
     place = 0 if state is None else 1 + state["history"]["epoch"] + state["history"]["tally"]["batches"]

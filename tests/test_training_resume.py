@@ -204,8 +204,9 @@ def test_accumulation_and_shards_go_on_too(
 
 def test_another_number_of_processes_is_refused(short: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     crash_at(monkeypatch, short, 3)
-    monkeypatch.setattr("speechattn.training._sharing", lambda *_: {"processes": 2})
-    with pytest.raises(ValueError, match="a training with processes 1, which cannot go on with processes 2"):
+    monkeypatch.setattr("speechattn.training._sharing", lambda *_: {"processes": 2, "mixed precision": "bf16"})
+    had, have = "processes 1, mixed precision no", "processes 2, mixed precision bf16"
+    with pytest.raises(ValueError, match=f"a training with {had}, which cannot go on with {have}"):
         train(short)
     assert list(Path(short.output).glob("unfinished/state-*.pt"))
 
