@@ -33,9 +33,9 @@ __all__ = ["ClassifierConfig", "FrameClassifier", "model_files"]
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 PHONOTACTICS_FILE = "phonotactics.json"  # of models that know theirs
-RETIRED = {  # models that used to come with the package -> where they went
-    "speechocean762-small": "english-small takes its place, and `bash recipes/speechocean762/run.sh --conf "
-    "recipes/speechocean762/conf/long.yaml` trains it anew"
+RETIRED = {  # models that used to come with the package -> what to do instead
+    "speechocean762-small": "use english-small, or train it with `bash recipes/speechocean762/run.sh --conf "
+    "recipes/speechocean762/conf/long.yaml`"
 }
 MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, PHONOTACTICS_FILE)
 
@@ -386,7 +386,7 @@ def _model_folder(name: str | Path) -> Path:
     if (folder / CONFIG_FILE).is_file():
         return folder
     if str(name) in RETIRED:
-        raise ValueError(f"{name} does not come with speechattn any more: {RETIRED[str(name)]}")
+        raise ValueError(f"{name} no longer comes with speechattn: {RETIRED[str(name)]}")
     on_hub = str(name).removeprefix("hf:")
     if folder.exists() or on_hub.count("/") != 1 or on_hub.startswith((".", "/", "~")):
         raise ValueError(f"no model at {name}: a folder with {CONFIG_FILE} and {WEIGHTS_FILE} is needed")

@@ -118,7 +118,7 @@ def cut_labels(
 
 
 def closures_merged(cut: Any) -> Any:
-    """A cut whose phones are those of another with TIMIT's closures counted as their stops, see `merge_closures`."""
+    """Copy a cut, with TIMIT's closures merged into their stops, see `merge_closures`."""
     from lhotse.utils import fastcopy
 
     rate = cut.sampling_rate

@@ -89,9 +89,8 @@ class Batches:
         shuffle: Whether to draw another order in every epoch.
         seed: Of the order and of the utterances' seeds.
         chunking: How long utterances are cut, for cuts with phones; None: they are left whole.
-        wave_augment: Augmentation of the waveforms, drawn anew in every epoch; the labels follow. None for none. The
-            pieces of a long utterance keep the silence at their ends and get no pauses. The cap counts the new
-            lengths.
+        wave_augment: Augmentation of the waveforms and their labels, drawn anew in every epoch; None for none. Pieces
+            of a long utterance keep the silence at their ends and get no pauses. The cap counts the augmented lengths.
         per_utterance: Whether to take one label for each utterance, see `cut_label`, instead of one for each frame.
         ready_features: Whether to take the cuts' features, as they are, instead of their recordings.
         num_workers: Data-loading processes, 0 to load in this one.
@@ -189,31 +188,23 @@ def _chunked(cuts: Any, chunking: Chunking) -> list[Any]:
     return [chunk for chunks in pieces for chunk in chunks]
 
 
+@dataclass
 class _Turns:
     """A sampler of cuts in memory: this process's turns among the batches of an epoch.
 
-    Utterances are sorted by the length that augmentation will leave, and as many as fit make a batch. Each batch comes
-    with the epoch's number, which a worker cannot know. The first `skip` of this process's batches are left out.
+    Cuts are sorted by their length after augmentation, and as many as fit make a batch. Each batch carries the epoch's
+    number, which a worker cannot know. The first `skip` of this process's batches are left out.
     """
 
-    def __init__(
-        self,
-        cuts: Sequence[Any],
-        utterances: _Utterances,
-        batch_seconds: float,
-        shuffle: bool,
-        seed: int,
-        rank: int,
-        world_size: int,
-    ) -> None:
-        self.cuts = cuts
-        self.utterances = utterances
-        self.batch_seconds = batch_seconds
-        self.shuffle = shuffle
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = self.skip = 0
+    cuts: Sequence[Any]
+    utterances: _Utterances
+    batch_seconds: float
+    shuffle: bool
+    seed: int
+    rank: int
+    world_size: int
+    epoch: int = 0
+    skip: int = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, before iterating."""
@@ -295,7 +286,7 @@ class _Utterances(Dataset):
             return cut_features(cut), self._labels(cut)
         intervals = self._intervals(cut)
         if self.wave_augment != WaveAugmentConfig():
-            self._labels(cut)  # refuses what is wrong with them; augmentation would drop it
+            self._labels(cut)  # refuses wrong labels, which augmentation would drop
         waveform, intervals = augment_waveform(
             cut_waveform(cut), intervals, self._config(cut), self._plan(cut, self._bounds(intervals), seed),
             seed=seed, silences=self._silences(intervals), pause_symbol=self.phones.pause,
@@ -307,8 +298,8 @@ class _Utterances(Dataset):
         return [] if self.per_utterance else phone_intervals(cut, self.geometry.sample_rate)
 
     def _silences(self, intervals: Sequence[Interval]) -> set[str]:
-        """The symbols of silence that occur; a closure is a part of its stop."""
-        # An unknown symbol is refused with the labels, which name the cut.
+        """The silences among the symbols that occur, without closures, which belong to their stops."""
+        # Unknown symbols are refused with the labels, whose message names the cut.
         symbols = {interval.symbol for interval in intervals} - CLOSURES
         return {symbol for symbol in symbols if self.phones.folding.get(symbol) in self.phones.silences}
 
@@ -316,7 +307,7 @@ class _Utterances(Dataset):
         return speech_bounds(intervals, self._silences(intervals))
 
     def _config(self, cut: Any) -> WaveAugmentConfig:
-        """A piece of a long utterance keeps its ends: it has no labels there, but that is no silence."""
+        """Leave the ends of a piece of a long utterance alone: they have no labels but hold speech."""
         if num_chunks(cut) == 1:
             return self.wave_augment
         return replace(self.wave_augment, edge_silence_s=None, pause_share=0.0)

@@ -1,4 +1,4 @@
-"""A model's decisions and posteriors on another inventory of phones than its own."""
+"""Fold a model's decisions and posteriors to another inventory of phones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Folding"]
 
 
 class Folding:
-    """From a model's classes to the ones that are scored.
+    """Map a model's classes to the scored ones.
 
     Args:
         own: The model's phones.
@@ -41,23 +41,23 @@ class Folding:
         self._sums = torch.as_tensor(np.eye(len(scored))[self.classes[self.classes != IGNORED]])
 
     def decide(self, logits: Tensor) -> np.ndarray:
-        """(T, P) on the CPU -> (T,) int64, the class in [0, Q) of the likeliest class that has a place there."""
+        """(T, P) on the CPU -> (T,) int64 in [0, Q): the scored class of the likeliest class that has one."""
         return self._fold(self._likeliest(logits))
 
     def decide_smoothly(self, logits: Tensor, model: FrameClassifier) -> np.ndarray:
-        """(T, P) on the CPU -> (T,) int64, the classes in [0, Q) on the model's best path, see `smoothing`.
+        """(T, P) on the CPU -> (T,) int64 in [0, Q): the scored classes on the model's best path, see `smoothing`.
 
-        Where that goes through a class without a place, the likeliest one with a place is taken.
+        In frames where the path goes through an ignored class, the likeliest other class is taken.
         """
         path = model.smoothed((logits / model.config.temperature).softmax(dim=-1).numpy())
         return self._fold(np.where(self.classes[path] == IGNORED, self._likeliest(logits), path))
 
     def _likeliest(self, logits: Tensor) -> np.ndarray:
-        """(T, P) -> (T,) int64, the model's likeliest class in [0, P) that has a place."""
+        """(T, P) -> (T,) int64, the model's likeliest class in [0, P) that is not ignored."""
         return logits.masked_fill(self.ignored, -torch.inf).argmax(dim=-1).numpy()
 
     def _fold(self, decided: np.ndarray) -> np.ndarray:
-        """(T,) the model's classes, all with a place -> (T,) int64 in [0, Q)."""
+        """(T,) classes of the model, none of them ignored -> (T,) int64 in [0, Q)."""
         if not self._closures_as_stops:
             return self.classes[decided]
         firsts, _ = runs_of_frames(decided, decided)
@@ -67,5 +67,5 @@ class Folding:
         return np.repeat(folded, [run.end - run.start for run in runs])
 
     def posteriors(self, logits: Tensor, temperature: float) -> np.ndarray:
-        """(T, P) on the CPU -> (T, Q) float64, rows sum to 1; of classes without a place nothing is left."""
+        """(T, P) on the CPU -> (T, Q) float64; rows sum to 1, ignored classes get no share."""
         return ((logits[:, ~self.ignored].double() / temperature).softmax(dim=-1) @ self._sums).numpy()

@@ -52,7 +52,7 @@ def push(folder: str | Path, name: str, *, private: bool = False) -> str:
 
 
 def card_summary(card: Path) -> str:
-    """The first paragraph of a model's card, in one line; empty when there is no such file, or no paragraph in it."""
+    """The first paragraph of a model card as one line; empty without a file or a paragraph."""
     if not card.is_file():
         return ""
     text = card.read_text(encoding="utf-8", errors="replace")

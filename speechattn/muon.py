@@ -2,8 +2,8 @@
 
 Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, with steps scaled to AdamW's as in Liu
 et al., "Muon is scalable for LLM training", 2025 (eq. 4). Equals `torch.optim.Muon` with
-`adjust_lr_fn="match_rms_adamw"` where the device computes in bfloat16. Elsewhere PyTorch's own is several times slower:
-it iterates in bfloat16 everywhere.
+`adjust_lr_fn="match_rms_adamw"` where the device computes in bfloat16. Elsewhere it iterates in float32: PyTorch's
+always uses bfloat16, which is slow on such devices.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """A matrix (M, N) with its singular values replaced by about 1, by five Newton-Schulz iterations.
+    """Set the singular values of a matrix (M, N) to about 1, by five Newton-Schulz iterations.
 
-    In bfloat16 where the device has units for it, in float32 elsewhere: the iteration converges only roughly, to
-    singular values between 0.7 and 1.2, so precision matters little.
+    The result is bfloat16 if the device has units for it, else float32. Precision matters little, since the iteration
+    only brings the singular values to between 0.7 and 1.2.
     """
     a, b, c = COEFFICIENTS
     x = matrix.to(torch.bfloat16 if computes_in_bfloat16(matrix.device) else torch.float32)

@@ -40,10 +40,15 @@ def coloured_noise(num_samples: int, slope: float, random: np.random.Generator) 
 
 
 def hum(num_samples: int, sample_rate: int, random: np.random.Generator) -> np.ndarray:
-    """Mains hum: 50 or 60 Hz and harmonics of random, falling amplitudes, in pink noise 20 dB below.
+    """Mains hum: 50 or 60 Hz, harmonics with random amplitudes that fall as 1/k, and pink noise 20 dB below.
+
+    Args:
+        num_samples: N.
+        sample_rate: Hz.
+        random: Draws frequency, amplitudes, phases and noise.
 
     Returns:
-        (num_samples,) float32 of mean square 1.
+        (N,) float32 of mean square 1.
     """
     numbers = np.arange(1, HARMONICS + 1)
     frequencies = random.choice([50.0, 60.0]) * numbers
@@ -57,7 +62,7 @@ def hum(num_samples: int, sample_rate: int, random: np.random.Generator) -> np.n
 
 
 def any_noise(num_samples: int, sample_rate: int, random: np.random.Generator) -> np.ndarray:
-    """Coloured noise, or one time in four hum, at a level drawn from -90 to -35 dBFS; (num_samples,) float32."""
+    """Hum (one time in four) or coloured noise, (num_samples,) float32, at a random level from -90 to -35 dBFS."""
     level = 10 ** (random.uniform(*LEVELS_DBFS) / 20)
     if random.random() < 0.25:
         return np.float32(level) * hum(num_samples, sample_rate, random)
@@ -67,10 +72,10 @@ def any_noise(num_samples: int, sample_rate: int, random: np.random.Generator) -
 def background(
     waveform: np.ndarray, silences: Sequence[Interval], num_samples: int, random: np.random.Generator
 ) -> np.ndarray:
-    """Gaussian noise with the spectrum and the level of a recording's silences, as long as is asked for.
+    """Gaussian noise of any length with the spectrum and the level of a recording's silences.
 
-    The spectrum is the median over windows of 512 samples, so that a breath or the edge of a word counts little. Where
-    no silence is as long as four windows, it is that of the quietest tenth of all windows.
+    The spectrum is the median over windows of 512 samples, so that breaths and word edges count little. With fewer than
+    four windows of silence, the quietest tenth of all windows is used instead.
 
     Args:
         waveform: (N,) float32.
@@ -91,7 +96,7 @@ def background(
         quiet = everything[np.argsort(energies)[: max(1, round(QUIETEST_SHARE * len(everything)))]]
     taper = np.hanning(WINDOW)
     powers = np.abs(np.fft.rfft(quiet * taper)) ** 2 / np.square(taper).sum()
-    # A bin's power is distributed exponentially: its median lies below its mean by ln 2.
+    # The power in a bin is distributed exponentially: its median is ln 2 times its mean.
     density = np.median(powers, axis=0) / np.log(2)
     size = _fast_length(num_samples)
     spectrum = np.fft.rfft(random.standard_normal(size, dtype=np.float32))
@@ -112,7 +117,7 @@ def looped(
         random: Draws the silence.
 
     Returns:
-        (M,) float32; None when no silence has 100 ms beside margins of 20 ms.
+        (M,) float32; None if no silence is at least 140 ms long (100 ms and margins of 20 ms at 16 kHz).
     """
     inner = [(i.start + MARGIN, min(i.end, len(waveform)) - MARGIN) for i in silences]
     usable = [(start, end) for start, end in inner if end - start >= SHORTEST_LOOP]

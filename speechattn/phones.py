@@ -135,13 +135,13 @@ class PhoneSet:
 
     @property
     def pause(self) -> str | None:
-        """The symbol for a long pause: the silence that is called `SIL`, `sil` or `h#`; None when there is none."""
+        """The symbol for a long pause: `SIL`, `sil` or `h#`, whichever is a silence of this set; None if none is."""
         return next((symbol for symbol in ("SIL", "sil", "h#") if symbol in self.silences), None)
 
     def accepting_arpabet(self) -> PhoneSet:
-        """The same set, and what `arpabet41` accepts folded to it, if it is one of TIMIT's: to compare across corpora.
+        """A TIMIT set that also folds ARPAbet's symbols, for comparisons across corpora; other sets unchanged.
 
-        ARPAbet's symbols are TIMIT's in upper case. Its silence is `pause` here; SPN has no place.
+        ARPAbet's symbols are TIMIT's in upper case. SIL becomes `pause`, SPN is ignored.
         """
         if not self.name.startswith("timit"):
             return self

@@ -10,12 +10,12 @@ __all__ = ["computes_in_bfloat16", "resolve_mixed_precision"]
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether the device has units for bfloat16; a CPU without them computes it more slowly than float32."""
+    """Whether the device has bfloat16 units. Without them a CPU is slower in bfloat16 than in float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch cannot tell
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch lack it
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 

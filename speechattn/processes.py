@@ -51,10 +51,9 @@ def _begin(start: Callable[[], object] | None) -> None:
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it is gone: a killed parent cannot tell its workers to stop.
+    """Exit as soon as the parent process dies: a killed parent cannot stop its workers.
 
-    PyTorch's data workers cannot tell by themselves: their parent's number is the fork server's, which lives on as long
-    as they do.
+    PyTorch's data workers do not notice by themselves. They watch the fork server, which lives as long as they do.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

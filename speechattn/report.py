@@ -95,7 +95,7 @@ def _report(
     options = {
         "model": str(model_name), "phones": phones, "smooth": smooth, "right": right, "figures": FIGURES_VERSION
     }  # fmt: skip
-    options |= {"closures_as_stops": True} if closures_as_stops else {}  # reports made before it existed stay valid
+    options |= {"closures_as_stops": True} if closures_as_stops else {}  # without it, older reports stay valid
     log_file = Path(model_name) / LOG_FILE
     logs = {LOG_FILE: log_file} if log_file.is_file() else {}
     phone_file = {} if phones is None or not Path(phones).is_file() else {"phones": Path(phones)}

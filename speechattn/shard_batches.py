@@ -1,9 +1,10 @@
-"""Batches of an epoch of shards, by Lhotse's samplers."""
+"""Batches from shards, by Lhotse's samplers."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,45 +22,35 @@ BUCKET_CUTS = 50  # mean number in a bucket, at least
 SHARD_BUFFER = 1000  # cuts from shards that wait, with their audio, for company of their length
 
 
+@dataclass(eq=False)
 class ShardBatches(IterableDataset):
-    """The batches of an epoch of shards, made where the shards are read: audio in waiting never changes process.
+    """The batches of an epoch, made in the process that reads the shards, so that waiting audio never changes process.
 
     Args:
-        shards: To read.
+        shards: What to read.
         make_batch: (epoch, cuts) -> batch.
-        seconds: (epoch, cut) -> its length after augmentation.
+        seconds: (epoch, cut) -> length after augmentation.
         geometry: Where the frames lie.
         batch_seconds: Maximum padded duration of a batch.
         shuffle: Whether to draw another order in every epoch.
         seed: For the order.
-        chunking: How to cut long utterances.
+        chunking: How to cut long utterances; None leaves them whole.
         rank: Index of this process.
         world_size: Number of processes.
     """
 
-    def __init__(
-        self,
-        shards: Shards,
-        make_batch: Callable[[tuple[int, Any]], Any],
-        seconds: Callable[[int, Any], float],
-        geometry: Geometry,
-        batch_seconds: float,
-        shuffle: bool,
-        seed: int,
-        chunking: Chunking | None,
-        rank: int,
-        world_size: int,
-    ) -> None:
-        self.shards = shards
-        self.make_batch = make_batch
-        self.seconds = seconds
-        self.geometry = geometry
-        self.batch_seconds = batch_seconds
-        self.shuffle = shuffle
-        self.seed = seed
-        self.chunking = chunking
-        self.rank = rank
-        self.world_size = world_size
+    shards: Shards
+    make_batch: Callable[[tuple[int, Any]], Any]
+    seconds: Callable[[int, Any], float]
+    geometry: Geometry
+    batch_seconds: float
+    shuffle: bool
+    seed: int
+    chunking: Chunking | None
+    rank: int
+    world_size: int
+
+    def __post_init__(self) -> None:
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # for workers that have started, too
         self._named: set[str] = set()  # cuts that were left out
 
@@ -95,10 +86,10 @@ class ShardBatches(IterableDataset):
                 yield self.make_batch((sampler.epoch, part))
 
     def _parts(self, cuts: list[Any], epoch: int) -> Iterable[list[Any]]:
-        """Halves, and halves of these, until all fit: batches of about equal size make steps of about equal noise.
+        """Halve a batch until its parts fit: batches of similar size give gradients of similar noise.
 
-        Lhotse closes a batch when another utterance as long as its longest would not fit: the last one may be longer
-        than all before. Nor does it know what augmentation adds.
+        Lhotse's batches can exceed the cap: the last utterance may be longer than all before, and augmentation may add
+        a pause.
         """
         if len(cuts) == 1 or len(cuts) * max(self.seconds(epoch, cut) for cut in cuts) <= self.batch_seconds:
             return [cuts]

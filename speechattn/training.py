@@ -238,7 +238,7 @@ def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[st
 
 
 def _sharing(config: TrainConfig, accelerator: Any) -> dict[str, int | str]:
-    """What decides which process learns from which batch, and the precision that `auto` stands for here."""
+    """What a resumed run must share with the interrupted one: how batches are shared out, and the precision."""
     sharing: dict[str, int | str] = {
         "processes": accelerator.num_processes, "mixed precision": accelerator.mixed_precision
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """Augmentation of training waveforms: less silence at the ends, other speeds, pauses, noise, another level.
 
-Phones follow the waveform. Everything is drawn from the utterance's seed, so it does not matter which process loads it,
-and its new length is known before its audio is read.
+The phones move along. All randomness derives from the utterance's seed, so any process may load it, and its new length
+is known before its audio is read.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class WaveAugmentConfig:
     """What happens to a training utterance before the front end sees it; by default nothing.
 
     Args:
-        speeds: Playback speeds, which change the pitch too; one is drawn (Ko et al., "Audio augmentation for speech
+        speeds: Playback speeds, one of which is drawn; the pitch changes too (Ko et al., "Audio augmentation for speech
             recognition", 2015).
         edge_silence_s: Maximum silence (s) kept at each end; each end draws its limit uniformly from [0, this]. Null
-            keeps everything: much of read speech is silence, which teaches little and costs as much.
+            keeps everything. Silence costs as much as speech and teaches little.
         pause_share: Share of the utterances that get a pause, labelled silence, at one end or inside a silence.
         pause_s: Shortest and longest pause (s); lengths are drawn evenly on a logarithmic scale. The pause holds the
             utterance's own background, another noise, or digital silence.
-        noise_share: Share of the utterances that are replaced by as much noise, labelled silence.
-        snr_db: Lowest and highest ratio (dB) of the utterance's power to that of the noise that is added; the noise's
-            spectrum falls by 0 to 6 dB per octave, which is drawn too. Empty for no noise.
+        noise_share: Share of the utterances that are replaced by noise of the same length, labelled silence.
+        snr_db: Lowest and highest signal-to-noise ratio (dB) of the noise added to every utterance. Its spectrum falls
+            by 0 to 6 dB per octave, drawn as well. Empty for no noise.
         gain_db: Maximum change of level up or down, dB.
 
     Raises:
@@ -76,13 +76,13 @@ class WaveAugmentConfig:
 
     @property
     def adds_silence(self) -> bool:
-        """Whether it makes frames that must be labelled silence."""
+        """Whether it adds frames that need a symbol for silence."""
         return self.pause_share > 0 or self.noise_share > 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything drawn for an utterance that decides its new length.
+    """The random choices that decide an utterance's new length.
 
     Attributes:
         start: First sample that is kept.
@@ -108,7 +108,7 @@ def plan_augmentation(
     sample_rate: int,
     shortest: int = 1,
 ) -> Plan:
-    """Draw what decides an utterance's new length.
+    """Draw the choices that decide an utterance's new length.
 
     Args:
         num_samples: Its length.
@@ -116,7 +116,7 @@ def plan_augmentation(
         config: What may be drawn.
         seed: For the utterance in this epoch.
         sample_rate: Hz.
-        shortest: Minimum length after cropping and after the change of speed: a draw that would leave less is dropped.
+        shortest: Minimum length in samples; cropping or a higher speed that would leave less is skipped.
     """
     random = np.random.default_rng(seed)
     start, end = 0, num_samples
@@ -155,8 +155,8 @@ def augment_waveform(
         config: What may be drawn.
         plan: By `plan_augmentation`, with the same seed.
         seed: For the utterance in this epoch.
-        silences: The symbols of silence, without closures: a pause may split them, backgrounds are taken from them.
-        pause_symbol: The symbol for pauses and for noise alone; None where `config` makes neither.
+        silences: The symbols of silence, without closures. Pauses may split these, and backgrounds come from them.
+        pause_symbol: The symbol for pauses and noise alone; None if `config` adds neither.
         sample_rate: Hz.
 
     Returns:
@@ -210,7 +210,7 @@ def _inserted(
     symbol: str,
     random: np.random.Generator,
 ) -> tuple[np.ndarray, list[Interval]]:
-    """Put a pause before an utterance, or, for half of them, at its end or in the middle of one of its silences."""
+    """Insert a pause: half of the time before the utterance, else at its end or in the middle of a silence."""
     inside = [(i.start + i.end) // 2 for i in intervals if i.symbol in silences and 0 < i.start < i.end < len(waveform)]
     place = 0 if random.random() < 0.5 else int(random.choice([len(waveform), *inside]))
     size = len(pause)
@@ -223,7 +223,7 @@ def _inserted(
 
 
 def speech_bounds(intervals: Sequence[Interval], silences: Collection[str]) -> tuple[int, int] | None:
-    """The first sample of speech and the one after the last; None when all phones are silences."""
+    """[start, end) of the speech in samples; None if all phones are silences."""
     speech = [interval for interval in intervals if interval.symbol not in silences]
     if not speech:
         return None
@@ -271,7 +271,7 @@ def _ratio(speed: float | Fraction) -> Fraction:
 
 
 def _played_length(num_samples: int, speed: Fraction) -> int:
-    """Length after `at_speed`, which torchaudio's resampling computes in float32, and rounds up."""
+    """Length after `at_speed`. Like torchaudio's resampling, compute it in float32 and round up."""
     if speed == 1:
         return num_samples
     return int(torch.ceil(torch.as_tensor(speed.denominator * num_samples / speed.numerator)))
@@ -283,7 +283,7 @@ def add_noise(
     slope: float,
     random: np.random.Generator,
     *,
-    power: float | None = None,
+    power: float,
 ) -> np.ndarray:
     """Add Gaussian noise whose power falls with frequency as f ** -slope: 0 is white, 1 pink, 2 brown.
 
@@ -292,11 +292,9 @@ def add_noise(
         snr_db: Ratio (dB) of `power` to the power of the noise.
         slope: 0 or more.
         random: Draws the noise.
-        power: Mean square of the speech; None: of the waveform.
+        power: Mean square of the speech.
 
     Returns:
         (N,) float32; unchanged when `power` is 0.
     """
-    if power is None:
-        power = float(np.square(waveform, dtype=np.float64).mean())
     return waveform + coloured_noise(len(waveform), slope, random) * np.float32(np.sqrt(power / 10 ** (snr_db / 10)))

@@ -218,7 +218,7 @@ def _splits(utterances: Sequence[_Utterance], options: LibriSpeechOptions, corpu
         ]
         split_of |= {utterance.id: "dev" for utterance in dev}
     if "dev" not in split_of.values():
-        raise ValueError(f"subsets {', '.join(options.subsets)} leave dev empty: add dev-clean, say")
+        raise ValueError(f"subsets {', '.join(options.subsets)} leave dev empty; add dev-clean, for example")
     if "test" not in split_of.values():
         dev = [utterance for utterance in utterances if split_of[utterance.id] == "dev"]
         drawn = share_out([utterance.speaker for utterance in dev], {"test": 0.5}, SEED)

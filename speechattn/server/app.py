@@ -53,7 +53,7 @@ def create_app(
     Args:
         model: In eval mode; it takes audio and names a phone for every frame.
         limits: What visitors may ask for.
-        about: A sentence or two on what the model is for.
+        about: What the model is for, in a sentence or two, shown on the page.
         allow_hosts: See `Guard`.
 
     Raises:

@@ -434,7 +434,7 @@ def test_without_a_dev_subset_four_speakers_of_train_clean_5_are_dev(tmp_path):
     with_dev = [*utterances, module._Utterance("84-1-0", tmp_path, "words", "dev-clean")]
     assert Counter(module._splits(with_dev, options, tmp_path).values()) == {"train": 18, "dev": 1, "test": 1}
     larger = [utterance._replace(subset="train-clean-100") for utterance in utterances[:-1]]
-    with pytest.raises(ValueError, match="leave dev empty: add dev-clean"):
+    with pytest.raises(ValueError, match="leave dev empty; add dev-clean"):
         module._splits(larger, options, tmp_path)
 
 
