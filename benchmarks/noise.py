@@ -3,7 +3,8 @@
     python benchmarks/noise.py [MODEL] --cuts CUTS [--pause 10] [--seconds 60] [--takes 3] [--output FOLDER]
 
 MODEL defaults to the boxed model. CUTS have phones, as `speechattn prepare` leaves them; their silences are the
-background noise. Noise is rounded to 16 bits, as in a WAV file.
+background noise. Noise is rounded to 16 bits, as in a WAV file. It is made here, not by `speechattn.noise`, which makes
+the noise that models are trained with.
 """
 
 from __future__ import annotations
