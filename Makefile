@@ -14,7 +14,7 @@ help:
 	@echo "make test-browser run the web page's tests in Chromium, installed by apt where it is missing"
 	@echo "make docs         make a site of the documentation: site/index.html"
 	@echo "make install      only set up $(VENV)"
-	@echo "make lint         ruff and mypy"
+	@echo "make lint         ruff, mypy, and the order of imports"
 	@echo "make clean        remove $(VENV) and caches"
 
 install: $(VENV)/installed
@@ -59,6 +59,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 clean:
 	rm -rf $(VENV) site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,19 +16,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from speechattn.agreement import fold_intervals, frame_confusion, merge_closures
-from speechattn.aligner import Engine, Utterance
-from speechattn.alignment import Interval
+from speechattn.alignment.aligner import Engine, Utterance
+from speechattn.alignment.classifier_engine import model_engine
+from speechattn.alignment.cuts import cut_utterance
+from speechattn.alignment.lexicon import Lexicon, find_pronunciations
+from speechattn.alignment.pocketsphinx_engine import PocketSphinxEngine
 from speechattn.audio import SAMPLE_RATE
-from speechattn.classifier import FrameClassifier
-from speechattn.corpora.cut_alignment import cut_utterance
-from speechattn.corpora.manifest import read_cuts
-from speechattn.lexicon import Lexicon, find_pronunciations
-from speechattn.metrics import frame_figures, percent
+from speechattn.cuts.manifest import read_cuts
+from speechattn.evaluation.agreement import frame_confusion
+from speechattn.evaluation.metrics import frame_figures, percent
+from speechattn.evaluation.scoring import read_phone_intervals
+from speechattn.labels.folding import fold_intervals, merge_closures
+from speechattn.labels.intervals import Interval
+from speechattn.model.classifier import FrameClassifier
 from speechattn.phones import PhoneSet
-from speechattn.pocketsphinx_engine import PocketSphinxEngine
-from speechattn.realignment import model_engine
-from speechattn.scoring import read_phone_intervals
 
 PHONES = PhoneSet.load("timit39")
 POCKETSPHINX = "PocketSphinx"

@@ -20,10 +20,10 @@ import torch
 from harness import circumstances, in_process
 from lhotse import CutSet
 
-from speechattn.classifier import FrameClassifier
-from speechattn.cuts import cut_labels, cut_waveform
-from speechattn.export import export_file, graph_of
-from speechattn.export_check import streamed
+from speechattn.cuts.reading import cut_labels, cut_waveform
+from speechattn.export.check import streamed
+from speechattn.export.file import export_file, graph_of
+from speechattn.model.classifier import FrameClassifier
 
 TIMED_S = 60  # of the cuts' speech strung together
 PIECE = 1600  # samples that PyTorch's stream takes at a time, as an exported one does

@@ -3,8 +3,8 @@
     python benchmarks/noise.py [MODEL] --cuts CUTS [--pause 10] [--seconds 60] [--takes 3] [--output FOLDER]
 
 MODEL defaults to the boxed model. CUTS have phones, as `speechattn prepare` leaves them; their silences are the
-background noise. Noise is rounded to 16 bits, as in a WAV file. It is made here, not by `speechattn.noise`, which makes
-the noise that models are trained with.
+background noise. Noise is rounded to 16 bits, as in a WAV file. It is not made by `speechattn.batches.noise`, which
+models are trained with.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import torch
 from harness import circumstances
 from scipy.signal import welch
 
-from speechattn.agreement import merge_closures
-from speechattn.classifier import FrameClassifier
-from speechattn.commands.use import BOXED
-from speechattn.corpora.manifest import phone_intervals
-from speechattn.cuts import cut_labels, cut_waveform, long_enough
-from speechattn.folding import Folding
+from speechattn.commands.inference import BOXED
+from speechattn.cuts.manifest import phone_intervals
+from speechattn.cuts.reading import cut_labels, cut_waveform, long_enough
+from speechattn.evaluation.folding import Folding
 from speechattn.geometry import Geometry
+from speechattn.labels.folding import merge_closures
+from speechattn.model.classifier import FrameClassifier
 from speechattn.phones import PhoneSet
 
 LEVELS = (-50, -66)  # dBFS, RMS

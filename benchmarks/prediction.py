@@ -22,8 +22,8 @@ import soundfile
 from harness import circumstances, in_process, milliseconds, take_turns
 
 from speechattn.audio import SAMPLE_RATE, load_audio
-from speechattn.classifier import FrameClassifier
-from speechattn.live import LiveSegments
+from speechattn.model.classifier import FrameClassifier
+from speechattn.prediction.live import LiveSegments
 
 START_S, PEER_S, HOUR_S, MANY, EACH_S = 10, 60, 3600, 60, 30
 PIECES = (160, 800, 1600, 16000)  # samples: 10 ms to 1 s
@@ -31,7 +31,7 @@ PIECES = (160, 800, 1600, 16000)  # samples: 10 ms to 1 s
 # it of the process alone, while getrusage may say that of the one that started it.
 COMMAND = """
 import re, sys
-from speechattn.cli import main
+from speechattn.commands.main import main
 try:
     main(sys.argv[1:])
 finally:

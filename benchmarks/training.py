@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 from harness import Job, circumstances, cpu_name, in_process, take_turns
 
-from speechattn.baselines import BlstmConfig, MlpConfig, TdnnConfig
-from speechattn.classifier import ClassifierConfig, FrameClassifier
-from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
 from speechattn.geometry import Geometry
-from speechattn.optimisation import frame_loss, optimizer_of
-from speechattn.training_config import OptimConfig
+from speechattn.model.baselines import BlstmConfig, MlpConfig, TdnnConfig
+from speechattn.model.classifier import ClassifierConfig, FrameClassifier
+from speechattn.model.encoder import EncoderConfig
+from speechattn.training.config import OptimConfig
+from speechattn.training.optimisers import frame_loss, optimizer_of
 
 FRAMES = 800  # of an utterance: 8 seconds
 BATCHES = (1, 2, 4, 8, 16)  # utterances

@@ -19,7 +19,7 @@ from PIL import Image
 
 from speechattn import FrameClassifier, Interval, LiveSegments, Mfcc, Segment, frame_labels
 from speechattn.attention import band_mask
-from speechattn.corpora.manifest import phone_intervals, read_cuts, recording_file
+from speechattn.cuts.manifest import phone_intervals, read_cuts, recording_file
 from speechattn.plots import plot_comparison, plot_phones, save_figure
 
 if TYPE_CHECKING:

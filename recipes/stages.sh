@@ -92,7 +92,7 @@ ablate() {
     done
   done
   while [ "$(jobs -pr | wc -l)" -ge 1 ]; do wait -n; done
-  python -m speechattn.ablation "$exp_dir/ablation"
+  python -m speechattn.reports.ablation "$exp_dir/ablation"
 }
 
 # Train each of the recipe's configurations $2 ... once for every seed in $1, one after the other, and score what comes of

@@ -10,31 +10,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from speechattn.alignment import Interval as Interval
-    from speechattn.alignment import Segment as Segment
-    from speechattn.alignment import frame_labels as frame_labels
     from speechattn.attention import TruncatedSelfAttention as TruncatedSelfAttention
-    from speechattn.classifier import FrameClassifier as FrameClassifier
     from speechattn.frontend import Fbank as Fbank
     from speechattn.frontend import Mfcc as Mfcc
     from speechattn.frontend import Spectrogram as Spectrogram
     from speechattn.geometry import num_frames as num_frames
-    from speechattn.live import LiveSegments as LiveSegments
+    from speechattn.labels.frames import frame_labels as frame_labels
+    from speechattn.labels.intervals import Interval as Interval
+    from speechattn.labels.intervals import Segment as Segment
+    from speechattn.model.classifier import FrameClassifier as FrameClassifier
     from speechattn.phones import PhoneSet as PhoneSet
+    from speechattn.prediction.live import LiveSegments as LiveSegments
 
-__version__ = "0.1.0"
+from speechattn.jobs.stamps import VERSION as __version__  # noqa: F401
 
 _HOME = {
     "Fbank": "frontend",
-    "FrameClassifier": "classifier",
-    "Interval": "alignment",
-    "LiveSegments": "live",
+    "FrameClassifier": "model.classifier",
+    "Interval": "labels.intervals",
+    "LiveSegments": "prediction.live",
     "Mfcc": "frontend",
     "PhoneSet": "phones",
-    "Segment": "alignment",
+    "Segment": "labels.intervals",
     "Spectrogram": "frontend",
     "TruncatedSelfAttention": "attention",
-    "frame_labels": "alignment",
+    "frame_labels": "labels.frames",
     "num_frames": "geometry",
 }
 __all__ = sorted(_HOME)

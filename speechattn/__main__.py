@@ -1,6 +1,6 @@
 """`python -m speechattn` is the command `speechattn`."""
 
-from speechattn.cli import main
+from speechattn.commands.main import main
 
 if __name__ == "__main__":
     main()

@@ -11,10 +11,13 @@ import logging
 import math
 import os
 import re
+import runpy
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -210,7 +213,7 @@ def resample(samples: np.ndarray, rate: int, sample_rate: int = SAMPLE_RATE) -> 
         return samples
     import torch
 
-    from speechattn.torch_pair import import_torchaudio
+    from speechattn.audio import import_torchaudio
 
     _say_resampled(rate, sample_rate)
     ratio = Fraction(rate, sample_rate)
@@ -319,3 +322,32 @@ def _mono(samples: np.ndarray, channel: int | None, what: str) -> np.ndarray:
     if (loudest := np.abs(heard).max()) > LOUDEST:
         raise AudioError(f"{what}: some samples are far beyond [-1, 1]: {loudest:.3g}")
     return np.ascontiguousarray(heard.mean(axis=1), dtype=np.float32)
+
+
+def import_torchaudio() -> ModuleType:
+    """Import torchaudio, whose compiled part needs a torch of the same build (both CUDA, or both CPU).
+
+    Raises:
+        ImportError: When it is not installed or does not fit the installed torch; the message names both.
+    """
+    import torch
+
+    try:
+        import torchaudio
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        raise ImportError(
+            f"torchaudio cannot be imported beside torch: torch {torch.__version__} and torchaudio "
+            f"{_installed_build()} are installed, and they must be of one kind (both CUDA, or both CPU). "
+            f"Install both from one index: pip install --force-reinstall torch torchaudio. ({error})"
+        ) from error
+    return torchaudio
+
+
+def _installed_build() -> str:
+    """The version of torchaudio with its build, such as 2.11.0+cpu, read without importing it."""
+    spec = find_spec("torchaudio")
+    for folder in (spec and spec.submodule_search_locations) or []:
+        version = Path(folder) / "version.py"
+        if version.is_file():
+            return str(runpy.run_path(str(version)).get("__version__", "of unknown version"))
+    return "(none)" if spec is None else "of unknown version"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechattn.alignment import Segment
 from speechattn.geometry import Geometry
-from speechattn.stages import atomic_path
+from speechattn.jobs.atomic import atomic_path
+from speechattn.labels.intervals import Segment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,7 +19,7 @@ from made_librispeech import MadeCorpus, make_mirror, make_utterances
 from speechattn.audio import load_audio
 
 if TYPE_CHECKING:
-    from speechattn.training_config import TrainConfig
+    from speechattn.training.config import TrainConfig
 
 # The same examples in every run, no time limit for one (machines are shared), nothing written to disk.
 settings.register_profile("speechattn", derandomize=True, deadline=None, database=None, max_examples=25)
@@ -71,8 +71,8 @@ def speech(timit_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
 @pytest.fixture(scope="session")
 def tone_corpus(tmp_path_factory) -> Path:
     """A corpus that can be learned in seconds: each phone is a tone of its own. {train,dev,test}.jsonl.gz."""
-    from speechattn.alignment import Interval
-    from speechattn.corpora.manifest import save_splits, utterance_cut
+    from speechattn.cuts.manifest import save_splits, utterance_cut
+    from speechattn.labels.intervals import Interval
 
     folder = tmp_path_factory.mktemp("tones")
     generator = np.random.default_rng(0)
@@ -103,11 +103,11 @@ def tone_corpus(tmp_path_factory) -> Path:
 @pytest.fixture
 def config(tone_corpus: Path, tmp_path: Path) -> TrainConfig:
     """A training that learns those tones in seconds."""
-    from speechattn.augmentation import SpecAugmentConfig
-    from speechattn.classifier import ClassifierConfig
-    from speechattn.encoder import EncoderConfig
+    from speechattn.batches.spec_augment import SpecAugmentConfig
     from speechattn.frontend import MfccConfig
-    from speechattn.training_config import DataConfig, OptimConfig, TrainConfig
+    from speechattn.model.classifier import ClassifierConfig
+    from speechattn.model.encoder import EncoderConfig
+    from speechattn.training.config import DataConfig, OptimConfig, TrainConfig
 
     return TrainConfig(
         output=str(tmp_path / "model"),
@@ -129,8 +129,8 @@ def config(tone_corpus: Path, tmp_path: Path) -> TrainConfig:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny untrained model of the 41 ARPAbet classes, saved."""
-    from speechattn.classifier import ClassifierConfig, FrameClassifier
-    from speechattn.encoder import EncoderConfig
+    from speechattn.model.classifier import ClassifierConfig, FrameClassifier
+    from speechattn.model.encoder import EncoderConfig
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")

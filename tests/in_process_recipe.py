@@ -11,7 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-from speechattn.cli import main
+from speechattn.commands.main import main
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 

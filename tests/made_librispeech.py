@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from speechattn.alignment import Interval, frame_labels
 from speechattn.corpora.espeak import Speaker, plan, prepare_espeak
-from speechattn.corpora.manifest import phone_intervals, read_cuts
+from speechattn.cuts.manifest import phone_intervals, read_cuts
+from speechattn.labels.frames import frame_labels
+from speechattn.labels.intervals import Interval
 from speechattn.phones import PhoneSet
 
 # Subset -> LibriSpeech speaker -> a voice of eSpeak's; each speaker has one chapter.

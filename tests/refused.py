@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from speechattn.cli import main
+from speechattn.commands.main import main
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:

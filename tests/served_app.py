@@ -14,11 +14,11 @@ import torch
 import uvicorn
 from starlette.types import ASGIApp
 
-from speechattn.classifier import ClassifierConfig, FrameClassifier
-from speechattn.encoder import EncoderConfig
+from speechattn.decoding.smoothing import phonotactics_of
 from speechattn.frontend import MfccConfig
+from speechattn.model.classifier import ClassifierConfig, FrameClassifier
+from speechattn.model.encoder import EncoderConfig
 from speechattn.server.serving import configuration
-from speechattn.smoothing import phonotactics_of
 
 
 def streaming_model() -> FrameClassifier:

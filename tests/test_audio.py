@@ -12,7 +12,7 @@ import soundfile
 import torch
 import torchaudio
 
-from speechattn import audio, torch_pair
+from speechattn import audio
 from speechattn.audio import AudioError, AudioInfo, audio_info, load_audio, read_audio, resample
 
 INT16 = np.array([-32768, -1, 0, 1, 12345, 32767], dtype=np.int16)
@@ -248,7 +248,7 @@ def test_a_torchaudio_that_does_not_fit_is_explained(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(builtins, "__import__", broken)
     message = rf"torch [0-9.]+.* and torchaudio {torchaudio.__version__.split('+')[0]}.*one kind.*libcudart"
     with pytest.raises(ImportError, match=message):
-        torch_pair.import_torchaudio()
+        audio.import_torchaudio()
 
 
 def test_every_file_of_the_timit_sample_is_read_whole(timit_archive: Path, tmp_path: Path) -> None:

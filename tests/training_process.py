@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from speechattn.training_config import TrainConfig
+from speechattn.training.config import TrainConfig
 
 
 def start_training(config: TrainConfig, folder: Path, *, processes: int = 1) -> subprocess.Popen[str]:
@@ -17,7 +17,7 @@ def start_training(config: TrainConfig, folder: Path, *, processes: int = 1) -> 
     script = folder / "train.py"
     script.write_text(
         "import logging, pickle\n"
-        "from speechattn.training import train\n"
+        "from speechattn.training.run import train\n"
         "if __name__ == '__main__':\n"
         "    logging.basicConfig(level=logging.INFO, format='%(message)s')\n"
         f"    train(pickle.load(open({str(folder / 'config.pickle')!r}, 'rb')))\n"

@@ -7,7 +7,7 @@ export OMP_NUM_THREADS=2
 download_and_prepare
 compare_models "0 1 2" base window_mlp blstm
 compare_models 0 linear mlp tdnn full_attention long blstm_long
-python -m speechattn.results "$exp_dir/models"
+python -m speechattn.reports.results "$exp_dir/models"
 for seed in 0 1 2; do
   for other in window_mlp blstm; do
     speechattn compare "$exp_dir"/models/{base,$other}/seed-$seed --cuts "$exp_dir/data/test.jsonl.gz"

@@ -84,7 +84,7 @@ def prepare(arguments: Any) -> None:
         options=_corpus_options(arguments),
     )
     if arguments.shards is not None:
-        from speechattn.corpora.shards import write_shards
+        from speechattn.cuts.shards import write_shards
 
         for split in sorted(Path(arguments.output).glob("*.jsonl.gz")):
             shards = Path(arguments.output) / "shards" / split.name.removesuffix(".jsonl.gz")
@@ -104,7 +104,7 @@ def add_inspect(parser: ArgumentParser) -> None:
 
 def inspect(arguments: Any) -> None:
     """Say what is in sets of cuts, and what is wrong with them."""
-    from speechattn.inspection import inspect_files
+    from speechattn.reports.inspection import inspect_files
 
     inspect_files(
         arguments.cuts,
@@ -130,8 +130,8 @@ def add_align(parser: ArgumentParser) -> None:
 
 def align(arguments: Any) -> None:
     """Find the phones of cuts that have only a transcript."""
-    from speechattn.corpora.cut_alignment import align_file
-    from speechattn.realignment import realign_file
+    from speechattn.alignment.classifier_engine import realign_file
+    from speechattn.alignment.cuts import align_file
 
     cuts, output, lexicon, jobs = arguments.cuts, arguments.output, arguments.lexicon, arguments.num_jobs
     if arguments.model is not None:
@@ -156,7 +156,7 @@ def add_score(parser: ArgumentParser) -> None:
 
 def score(arguments: Any) -> None:
     """Compare two alignments of the same speech."""
-    from speechattn.scoring import score_files
+    from speechattn.evaluation.scoring import score_files
 
     score_files(
         arguments.reference,

@@ -14,7 +14,7 @@ RIGHT_HELP = "frames (or steps, see encoder.stack) to the right that each attent
 
 def add_train(parser: ArgumentParser) -> None:
     """Options of `train`."""
-    from speechattn.training import TrainConfig
+    from speechattn.training.run import TrainConfig
 
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     parser.add_argument("--init", type=str, help="model to start from")
@@ -27,7 +27,7 @@ def train(arguments: Any) -> None:
     """Train a model."""
     from dataclasses import fields
 
-    from speechattn.training import TrainConfig, train
+    from speechattn.training.run import TrainConfig, train
 
     parser = Parser()
     parser.add_class_arguments(TrainConfig, as_group=False)
@@ -49,7 +49,7 @@ def add_evaluate(parser: ArgumentParser) -> None:
 
 def evaluate(arguments: Any) -> None:
     """Score a model on cuts."""
-    from speechattn.report import evaluate_and_report
+    from speechattn.reports.report import evaluate_and_report
 
     evaluate_and_report(
         arguments.model,
@@ -75,7 +75,7 @@ def add_compare(parser: ArgumentParser) -> None:
 
 def compare(arguments: Any) -> None:
     """Say whether one of two models is better on cuts, or could be by chance."""
-    from speechattn.comparison import compare_and_print
+    from speechattn.evaluation.comparison import compare_and_print
 
     compare_and_print(
         arguments.model_a,

@@ -12,8 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from speechattn import __version__
-from speechattn.stages import fingerprint, is_done, mark_done
+from speechattn.jobs.stamps import VERSION, fingerprint, is_done, mark_done
 
 __all__ = ["CORPORA", "corpus_options", "download_corpus", "prepare_corpus"]
 
@@ -80,7 +79,7 @@ def prepare_corpus(corpus: str, output: Path, *, corpus_dir: Path, num_jobs: int
             "corpus_dir": str(corpus_dir.resolve()),
             "files": " ".join(map(fingerprint, folders)),
             "options": {} if options is None else asdict(options),
-            "version": __version__,
+            "version": VERSION,
         }
 
     if is_done(stamp, circumstances(), {}):

@@ -19,16 +19,16 @@ import torch
 from lhotse import MonoCut
 from tqdm import tqdm
 
-from speechattn.alignment import Interval
+from speechattn.alignment.espeak import STRESS_MARKS, phones_by_mnemonic
+from speechattn.alignment.espeak_process import SAMPLE_RATE as ESPEAK_RATE
+from speechattn.alignment.espeak_process import Event, Request, synthesise
 from speechattn.assets import asset_lines
-from speechattn.audio import SAMPLE_RATE
-from speechattn.corpora.espeak_synthesis import SAMPLE_RATE as ESPEAK_RATE
-from speechattn.corpora.espeak_synthesis import Event, Request, synthesise
-from speechattn.corpora.manifest import save_splits, utterance_cut
-from speechattn.stages import atomic_path
-from speechattn.torch_pair import import_torchaudio
+from speechattn.audio import SAMPLE_RATE, import_torchaudio
+from speechattn.cuts.manifest import save_splits, utterance_cut
+from speechattn.jobs.atomic import atomic_path
+from speechattn.labels.intervals import Interval
 
-__all__ = ["Speaker", "intervals_of", "phones_by_mnemonic", "plan", "prepare_espeak"]
+__all__ = ["Speaker", "intervals_of", "plan", "prepare_espeak"]
 
 VOICES = {  # split -> accent -> variants
     "train": {
@@ -55,7 +55,6 @@ VOICES = {  # split -> accent -> variants
 UTTERANCES_PER_SPEAKER = {"train": 28, "dev": 16, "test": 20}
 PAUSE_S = (0.06, 0.14)  # before the first phone and after the last one
 STOPS = frozenset(["P", "B", "T", "D", "K", "G", "CH", "JH"])
-STRESS_MARKS = re.compile("[',%]")
 
 
 class Speaker(NamedTuple):
@@ -100,16 +99,6 @@ def plan(seed: int = 0) -> list[Speaker]:
                     requests.append(Request(sentence, rate + rng.randint(-10, 10), pitch + rng.randint(-8, 8)))
             speakers.append(Speaker(voice, split, tuple(requests)))
     return speakers
-
-
-def phones_by_mnemonic(accent: str) -> dict[str, tuple[str, ...]]:
-    """The mnemonics of eSpeak, without stress marks, as ARPAbet; `+` stands for more of the phone before."""
-    table: dict[str, dict[str, tuple[str, ...]]] = {"*": {}, accent: {}}
-    for line in asset_lines("espeak/mnemonics.tsv"):
-        row_accent, mnemonic, phones, _ = line.split("\t")
-        if row_accent in table:
-            table[row_accent][mnemonic] = tuple(phones.split())
-    return table["*"] | table[accent]
 
 
 def intervals_of(samples: np.ndarray, events: Sequence[Event], phones: Mapping[str, tuple[str, ...]]) -> list[Interval]:

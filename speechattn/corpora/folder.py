@@ -15,11 +15,10 @@ from pathlib import Path
 from lhotse import MonoCut
 from lhotse.utils import fastcopy
 
-from speechattn.alignment import Interval, Segment
-from speechattn.alignment_files import SUFFIXES, read_alignments
 from speechattn.audio import SAMPLE_RATE, audio_info
 from speechattn.corpora.kaldi_manifests import read_kaldi, read_table
-from speechattn.corpora.manifest import (
+from speechattn.corpora.matching import Alignment, Candidate, find_alignments, match, visible_files
+from speechattn.cuts.manifest import (
     alignment_items,
     phone_intervals,
     read_cuts,
@@ -27,12 +26,13 @@ from speechattn.corpora.manifest import (
     save_splits,
     utterance_cut,
 )
-from speechattn.corpora.matching import Alignment, Candidate, find_alignments, match, visible_files
-from speechattn.corpora.splitting import split_cuts
+from speechattn.cuts.splits import split_cuts
+from speechattn.jobs.atomic import save_text
+from speechattn.jobs.processes import process_map
+from speechattn.labels.files import SUFFIXES, read_alignments
+from speechattn.labels.intervals import Interval, Segment
+from speechattn.labels.textgrid import TIER
 from speechattn.phones import read_phones
-from speechattn.processes import process_map
-from speechattn.stages import save_text
-from speechattn.textgrid import TIER
 
 __all__ = ["FolderOptions", "phone_track", "prepare_folder"]
 

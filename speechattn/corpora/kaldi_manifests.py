@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from speechattn.corpora.matching import Candidate
-from speechattn.label_files import numbered_lines
+from speechattn.labels.line_files import numbered_lines
 
 __all__ = ["read_kaldi", "read_table"]
 

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from speechattn.audio import SAMPLE_RATE
 from speechattn.corpora.librispeech_labels import cpc_intervals, read_cpc_labels, read_utterance_list, speaker_of
-from speechattn.corpora.manifest import alignment_items, save_splits
-from speechattn.corpora.splitting import share_out
+from speechattn.cuts.manifest import alignment_items, save_splits
+from speechattn.cuts.splits import share_out
 from speechattn.geometry import Geometry
-from speechattn.stages import atomic_path
+from speechattn.jobs.atomic import atomic_path
 
 __all__ = ["LibriPhoneOptions", "download_libriphone", "prepare_libriphone"]
 

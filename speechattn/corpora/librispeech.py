@@ -16,12 +16,13 @@ from typing import NamedTuple
 from lhotse import MonoCut
 from tqdm import tqdm
 
-from speechattn.aligner import Alignment, Utterance, align_each
-from speechattn.alignment import Interval
+from speechattn.alignment.aligner import Alignment, Utterance, align_each
+from speechattn.alignment.cuts import save_word_sources
+from speechattn.alignment.lexicon import find_pronunciations
+from speechattn.alignment.pocketsphinx_engine import PocketSphinxEngine
 from speechattn.assets import asset_lines
 from speechattn.audio import audio_info
-from speechattn.corpora.cut_alignment import save_word_sources
-from speechattn.corpora.download import RemoteFile, download_archive, fetch, unpacked
+from speechattn.corpora.download.fetch import RemoteFile, download_archive, fetch, unpacked
 from speechattn.corpora.librispeech_archives import CPC_LABELS, CPC_TEST_LIST, CPC_TRAIN_LIST, MFA, SUBSETS
 from speechattn.corpora.librispeech_labels import (
     cpc_intervals,
@@ -32,12 +33,11 @@ from speechattn.corpora.librispeech_labels import (
     read_utterance_list,
     speaker_of,
 )
-from speechattn.corpora.manifest import save_rejected, save_splits, utterance_cut
-from speechattn.corpora.splitting import share_out
-from speechattn.label_files import read_text
-from speechattn.lexicon import find_pronunciations
-from speechattn.pocketsphinx_engine import PocketSphinxEngine
-from speechattn.processes import process_map
+from speechattn.cuts.manifest import save_rejected, save_splits, utterance_cut
+from speechattn.cuts.splits import share_out
+from speechattn.jobs.processes import process_map
+from speechattn.labels.intervals import Interval
+from speechattn.labels.line_files import read_text
 
 __all__ = ["LibriSpeechOptions", "download_librispeech", "prepare_librispeech"]
 

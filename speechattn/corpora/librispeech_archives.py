@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from speechattn.corpora.download import Archive, RemoteFile, openslr_urls
+from speechattn.corpora.download.fetch import Archive, RemoteFile, openslr_urls
 
 __all__ = ["CPC_LABELS", "CPC_TEST_LIST", "CPC_TRAIN_LIST", "MFA", "SUBSETS", "Subset"]
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from speechattn.alignment import Interval
-from speechattn.alignment_files import read_textgrid
 from speechattn.audio import SAMPLE_RATE
 from speechattn.geometry import Geometry
-from speechattn.label_files import read_text
+from speechattn.labels.files import read_textgrid
+from speechattn.labels.intervals import Interval
+from speechattn.labels.line_files import read_text
 from speechattn.phones import PhoneSet
 
 __all__ = [

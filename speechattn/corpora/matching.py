@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from speechattn.alignment import Segment
-from speechattn.alignment_files import SUFFIXES, read_ctm
+from speechattn.labels.files import SUFFIXES, read_ctm
+from speechattn.labels.intervals import Segment
 
 __all__ = ["Alignment", "Candidate", "find_alignments", "match", "visible_files"]
 

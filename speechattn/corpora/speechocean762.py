@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from speechattn.aligner import Utterance, align_each
+from speechattn.alignment.aligner import Utterance, align_each
+from speechattn.alignment.lexicon import read_lexicon
+from speechattn.alignment.pocketsphinx_engine import PocketSphinxEngine
 from speechattn.assets import asset_lines
-from speechattn.corpora.download import Archive, download_archive, openslr_urls, unpacked
+from speechattn.corpora.download.fetch import Archive, download_archive, openslr_urls, unpacked
 from speechattn.corpora.kaldi_manifests import read_table
-from speechattn.corpora.manifest import save_rejected, save_splits, utterance_cut
-from speechattn.lexicon import read_lexicon
-from speechattn.pocketsphinx_engine import PocketSphinxEngine
+from speechattn.cuts.manifest import save_rejected, save_splits, utterance_cut
 
 __all__ = ["download_speechocean762", "prepare_speechocean762"]
 

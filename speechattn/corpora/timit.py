@@ -16,11 +16,11 @@ from pathlib import Path
 
 from lhotse import MonoCut
 
-from speechattn.alignment import Interval
 from speechattn.assets import asset_lines
 from speechattn.audio import SAMPLE_RATE, audio_info
-from speechattn.corpora.manifest import SPLITS, save_splits, utterance_cut
-from speechattn.label_files import read_phn, read_text
+from speechattn.cuts.manifest import SPLITS, save_splits, utterance_cut
+from speechattn.labels.intervals import Interval
+from speechattn.labels.line_files import read_phn, read_text
 from speechattn.phones import PhoneSet
 
 __all__ = ["TimitOptions", "download_timit", "prepare_timit", "timit_cut"]

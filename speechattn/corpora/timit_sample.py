@@ -13,9 +13,9 @@ from pathlib import Path
 
 from lhotse import MonoCut
 
-from speechattn.corpora.download import Archive, download_archive, unpacked
-from speechattn.corpora.manifest import save_cuts, save_splits
+from speechattn.corpora.download.fetch import Archive, download_archive, unpacked
 from speechattn.corpora.timit import timit_cut
+from speechattn.cuts.manifest import save_cuts, save_splits
 from speechattn.geometry import num_frames
 
 __all__ = ["download_timit_sample", "prepare_timit_sample"]

@@ -8,8 +8,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from speechattn.audio import import_torchaudio
 from speechattn.frontend.config import MfccConfig
-from speechattn.torch_pair import import_torchaudio
 
 __all__ = ["analysis_window", "fourier_matrix", "liftered_dct", "mel_filters"]
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from speechattn.alignment import Segment
 from speechattn.audio import audio_info
-from speechattn.classifier import FrameClassifier
-from speechattn.prediction import FORMATS
+from speechattn.labels.intervals import Segment
+from speechattn.model.classifier import FrameClassifier
+from speechattn.prediction.files import FORMATS
 from speechattn.server.limits import Limits
 
 __all__ = ["Analysis", "TooLong", "analyse", "file_of", "page_data"]

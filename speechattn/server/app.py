@@ -19,10 +19,10 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
-from speechattn import __version__
 from speechattn.audio import AudioError
-from speechattn.classifier import FrameClassifier
-from speechattn.prediction import FORMATS
+from speechattn.jobs.stamps import VERSION
+from speechattn.model.classifier import FrameClassifier
+from speechattn.prediction.files import FORMATS
 from speechattn.server.analysis import Analysis, TooLong, analyse, file_of, page_data
 from speechattn.server.guard import Guard
 from speechattn.server.jobs import Jobs
@@ -149,7 +149,7 @@ def _facts(model: FrameClassifier, limits: Limits) -> dict[str, Any]:
     except ValueError as error:
         no_live = str(error)
     return {
-        "version": __version__,
+        "version": VERSION,
         "symbols": list(model.phones.symbols),
         "silences": sorted(model.phones.silences),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -16,9 +16,9 @@ import numpy as np
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from speechattn.alignment import Segment
-from speechattn.classifier import FrameClassifier
-from speechattn.live import LiveSegments
+from speechattn.labels.intervals import Segment
+from speechattn.model.classifier import FrameClassifier
+from speechattn.prediction.live import LiveSegments
 from speechattn.server.limits import Limits
 
 __all__ = ["LARGEST_MESSAGE", "LiveSessions"]

@@ -51,8 +51,8 @@ def serve(
         ) from error
     import torch
 
-    from speechattn.classifier import FrameClassifier, model_files
-    from speechattn.hub import card_summary
+    from speechattn.model.classifier import FrameClassifier, model_files
+    from speechattn.model.hub import card_summary
     from speechattn.server.app import create_app
 
     with _bound(host, port) as listener:  # before the model is loaded: it tells at once when the port is taken

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torchaudio
 
-from speechattn.corpora.espeak_synthesis import SAMPLE_RATE, Request, synthesise
+from speechattn.alignment.espeak_process import SAMPLE_RATE, Request, synthesise
 
 NUM_SAMPLES = 9700  # 0.6 s, and not a whole number of hops
 

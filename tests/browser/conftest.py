@@ -13,8 +13,8 @@ import soundfile
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from served_app import served_app, streaming_model
 
-from speechattn.classifier import FrameClassifier
-from speechattn.corpora.espeak_synthesis import SAMPLE_RATE, Request, synthesise
+from speechattn.alignment.espeak_process import SAMPLE_RATE, Request, synthesise
+from speechattn.model.classifier import FrameClassifier
 from speechattn.server.app import create_app
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")

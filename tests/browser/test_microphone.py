@@ -11,9 +11,9 @@ import soundfile
 from playwright.sync_api import Browser, Page, expect
 from served_app import served_app
 
-from speechattn.classifier import ClassifierConfig, FrameClassifier
-from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
+from speechattn.model.classifier import ClassifierConfig, FrameClassifier
+from speechattn.model.encoder import EncoderConfig
 from speechattn.server.app import create_app
 from speechattn.server.limits import Limits
 

@@ -14,9 +14,9 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from browser.actions import upload, wait_for_plays
-from speechattn.alignment import Segment
-from speechattn.alignment_files import read_audacity, read_csv, read_ctm, read_json, read_textgrid
-from speechattn.classifier import FrameClassifier
+from speechattn.labels.files import read_audacity, read_csv, read_ctm, read_json, read_textgrid
+from speechattn.labels.intervals import Segment
+from speechattn.model.classifier import FrameClassifier
 from speechattn.server.app import create_app
 
 pytestmark = pytest.mark.browser

@@ -12,12 +12,13 @@ import pytest
 import soundfile
 from lhotse import CutSet, MonoCut
 
-from speechattn.alignment import Interval
+from speechattn.alignment import espeak_process
+from speechattn.alignment.espeak import phones_by_mnemonic
+from speechattn.alignment.espeak_process import Event, Request, synthesise
 from speechattn.assets import asset_lines
-from speechattn.corpora import espeak_synthesis
-from speechattn.corpora.espeak import Speaker, intervals_of, phones_by_mnemonic, plan, prepare_espeak
-from speechattn.corpora.espeak_synthesis import Event, Request, synthesise
-from speechattn.corpora.manifest import phone_intervals
+from speechattn.corpora.espeak import Speaker, intervals_of, plan, prepare_espeak
+from speechattn.cuts.manifest import phone_intervals
+from speechattn.labels.intervals import Interval
 from speechattn.phones import PhoneSet
 
 pytest.importorskip("espeakng_loader", reason="eSpeak NG is an optional extra")
@@ -256,7 +257,7 @@ def test_missing_voice_is_an_error(voice: str):
 
 
 def test_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(espeak_synthesis.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(espeak_process.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install espeakng-loader"):
         prepare_espeak(tmp_path / "audio", tmp_path / "cuts", speakers=small_plan())
     assert not list(tmp_path.rglob("*.flac")) and not (tmp_path / "cuts").exists()

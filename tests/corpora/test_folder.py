@@ -15,15 +15,15 @@ from lhotse.utils import fastcopy
 from prepared import read_splits
 from refused import refused
 
-from speechattn.alignment import Interval, Segment
-from speechattn.alignment_files import write_csv, write_ctm, write_json, write_textgrid
-from speechattn.classifier import ClassifierConfig, FrameClassifier
-from speechattn.cli import main
+from speechattn.commands.main import main
 from speechattn.corpora import folder as module
 from speechattn.corpora.folder import FolderOptions, phone_track, prepare_folder
-from speechattn.corpora.manifest import phone_intervals, read_cuts
-from speechattn.cuts import cut_labels, cut_waveform
+from speechattn.cuts.manifest import phone_intervals, read_cuts
+from speechattn.cuts.reading import cut_labels, cut_waveform
 from speechattn.geometry import Geometry
+from speechattn.labels.files import write_csv, write_ctm, write_json, write_textgrid
+from speechattn.labels.intervals import Interval, Segment
+from speechattn.model.classifier import ClassifierConfig, FrameClassifier
 from speechattn.phones import PhoneSet
 
 SPEAKERS = ("anna", "ben", "çem")

@@ -14,12 +14,12 @@ from prepared import read_splits
 from refused import refused
 from tiny_configuration import write_tiny
 
-from speechattn.alignment import frame_labels
-from speechattn.classifier import FrameClassifier
-from speechattn.cli import main
+from speechattn.commands.main import main
 from speechattn.corpora.libriphone import LibriPhoneOptions, prepare_libriphone
-from speechattn.corpora.manifest import phone_intervals
-from speechattn.cuts import cut_features
+from speechattn.cuts.manifest import phone_intervals
+from speechattn.cuts.reading import cut_features
+from speechattn.labels.frames import frame_labels
+from speechattn.model.classifier import FrameClassifier
 
 CLASSES = [str(number) for number in range(41)]
 

@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 from made_librispeech import CHAPTER, MadeCorpus
 from prepared import read_splits
 
-from speechattn.alignment import Interval, frame_labels
-from speechattn.alignment_files import read_textgrid, write_textgrid
 from speechattn.corpora import librispeech as module
 from speechattn.corpora import prepare_corpus
 from speechattn.corpora.librispeech import LibriSpeechOptions, download_librispeech, prepare_librispeech
@@ -31,11 +29,14 @@ from speechattn.corpora.librispeech_labels import (
     read_cpc_labels,
     read_utterance_list,
 )
-from speechattn.corpora.manifest import SPLITS, phone_intervals, save_splits, speaker_in_train
-from speechattn.corpora.splitting import share_out
+from speechattn.cuts.manifest import SPLITS, phone_intervals, save_splits, speaker_in_train
+from speechattn.cuts.splits import share_out
 from speechattn.geometry import num_frames
+from speechattn.jobs.stamps import checksum
+from speechattn.labels.files import read_textgrid, write_textgrid
+from speechattn.labels.frames import frame_labels
+from speechattn.labels.intervals import Interval
 from speechattn.phones import PhoneSet
-from speechattn.stages import checksum
 
 
 def speakers(cuts: list) -> set[str]:
@@ -118,7 +119,7 @@ def test_textgrids_become_the_phones_that_were_spoken(librispeech, fetched, tmp_
 
 
 def grid(path: Path, *rows: tuple[str, float, float]) -> Path:
-    from speechattn.alignment import Segment
+    from speechattn.labels.intervals import Segment
 
     write_textgrid(path, [Segment(phone, start, end) for phone, start, end in rows])
     return path

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from speechattn.alignment import Segment
 from speechattn.corpora.matching import Alignment, Candidate, find_alignments, match, visible_files
+from speechattn.labels.intervals import Segment
 
 
 def candidates(*paths):

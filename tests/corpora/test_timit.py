@@ -14,10 +14,10 @@ from prepared import read_splits
 from refused import refused
 from tiny_configuration import write_tiny
 
-from speechattn.cli import main
+from speechattn.commands.main import main
 from speechattn.corpora import prepare_corpus
-from speechattn.corpora.manifest import phone_intervals
 from speechattn.corpora.timit import TimitOptions, _speakers, prepare_timit
+from speechattn.cuts.manifest import phone_intervals
 from speechattn.phones import PhoneSet
 
 # Speakers of the sample -> part, region and name in the tree: names of the official lists, and mkls1 of neither.

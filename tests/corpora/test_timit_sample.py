@@ -12,9 +12,9 @@ import soundfile
 from prepared import read_splits
 
 from speechattn.corpora import download_corpus, prepare_corpus
-from speechattn.corpora.manifest import phone_intervals, read_cuts
 from speechattn.corpora.timit_sample import prepare_timit_sample
-from speechattn.cuts import cut_labels
+from speechattn.cuts.manifest import phone_intervals, read_cuts
+from speechattn.cuts.reading import cut_labels
 from speechattn.geometry import Geometry, num_frames
 from speechattn.phones import PhoneSet
 

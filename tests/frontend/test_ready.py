@@ -13,20 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lhotse import Features
 
-from speechattn.classifier import ClassifierConfig, FrameClassifier
-from speechattn.cli import main
-from speechattn.corpora.manifest import read_cuts, save_cuts
-from speechattn.cut_prediction import predict_cuts, predict_frames
-from speechattn.cuts import cut_features, cut_labels, long_enough
-from speechattn.data import Batches
-from speechattn.encoder import EncoderConfig
-from speechattn.evaluation import evaluate
+from speechattn.batches.loader import Batches
+from speechattn.batches.wave_augment import WaveAugmentConfig
+from speechattn.commands.main import main
+from speechattn.cuts.manifest import read_cuts, save_cuts
+from speechattn.cuts.reading import cut_features, cut_labels, long_enough
+from speechattn.evaluation.evaluate import evaluate
 from speechattn.frontend import Mfcc, ReadyFeatures
 from speechattn.geometry import Geometry
+from speechattn.model.classifier import ClassifierConfig, FrameClassifier
+from speechattn.model.encoder import EncoderConfig
 from speechattn.phones import PhoneSet
-from speechattn.prediction import predict_files
-from speechattn.training import DataConfig, OptimConfig, TrainConfig, train
-from speechattn.wave_augmentation import WaveAugmentConfig
+from speechattn.prediction.cuts import predict_cuts, predict_frames
+from speechattn.prediction.files import predict_files
+from speechattn.training.run import DataConfig, OptimConfig, TrainConfig, train
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 DIM = 5

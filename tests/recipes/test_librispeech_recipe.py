@@ -11,7 +11,7 @@ from made_librispeech import MadeCorpus
 from served_folder import served
 from tiny_configuration import write_tiny
 
-from speechattn.corpora.manifest import read_cuts
+from speechattn.cuts.manifest import read_cuts
 
 ARPABET = {"phones": "arpabet41"}
 CPC = {"phones": "cpc41", "symbols": [str(number) for number in range(41)]}

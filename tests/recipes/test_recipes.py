@@ -15,10 +15,10 @@ import pytest
 from in_process_recipe import RECIPES, run_recipe
 from tiny_configuration import write_tiny
 
-from speechattn.classifier import FrameClassifier
-from speechattn.cli import main
+from speechattn.commands.main import main
 from speechattn.corpora import corpus_options
-from speechattn.corpora.manifest import read_cuts
+from speechattn.cuts.manifest import read_cuts
+from speechattn.model.classifier import FrameClassifier
 
 FOLDERS = sorted(path.parent for path in RECIPES.glob("*/run.sh"))
 CONFIGURATIONS = sorted(RECIPES.rglob("*.yaml"))
@@ -41,7 +41,9 @@ def test_a_recipe_has_all_its_parts(folder):
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
 def test_a_configuration_can_be_built(path, monkeypatch):
     models = []
-    monkeypatch.setattr("speechattn.training.train", lambda config, init: models.append(FrameClassifier(config.model)))
+    monkeypatch.setattr(
+        "speechattn.training.run.train", lambda config, init: models.append(FrameClassifier(config.model))
+    )
     main(["train", "--config", str(path)])
     assert len(models) == 1
 

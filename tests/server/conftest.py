@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from served_app import served_app, streaming_model
 
-from speechattn.classifier import FrameClassifier
+from speechattn.model.classifier import FrameClassifier
 from speechattn.server.app import create_app
 
 

@@ -14,11 +14,11 @@ import requests
 import soundfile
 from served_app import send, served_app
 
-from speechattn.alignment_files import read_csv
-from speechattn.classifier import ClassifierConfig, FrameClassifier
-from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
-from speechattn.prediction import FORMATS, Wanted, predict_files
+from speechattn.labels.files import read_csv
+from speechattn.model.classifier import ClassifierConfig, FrameClassifier
+from speechattn.model.encoder import EncoderConfig
+from speechattn.prediction.files import FORMATS, Wanted, predict_files
 from speechattn.server.app import STATIC, create_app
 from speechattn.server.uploads import clean_name
 

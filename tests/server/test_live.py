@@ -15,10 +15,10 @@ from served_app import served_app
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from speechattn.alignment import Segment
-from speechattn.classifier import ClassifierConfig, FrameClassifier
-from speechattn.encoder import EncoderConfig
 from speechattn.frontend import MfccConfig
+from speechattn.labels.intervals import Segment
+from speechattn.model.classifier import ClassifierConfig, FrameClassifier
+from speechattn.model.encoder import EncoderConfig
 from speechattn.server.app import create_app
 from speechattn.server.limits import Limits
 

@@ -16,7 +16,7 @@ import soundfile
 from refused import refused
 from served_app import send
 
-from speechattn.classifier import FrameClassifier
+from speechattn.model.classifier import FrameClassifier
 
 ROOT = Path(__file__).resolve().parents[2]
 

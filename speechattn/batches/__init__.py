@@ -1,0 +1,1 @@
+"""Cuts to padded batches: sampling, chunks, augmentation."""

@@ -1,0 +1,217 @@
+"""Commands that put a model to use: predict, stream, serve, export."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from jsonargparse import ArgumentParser
+
+from speechattn.commands import fail, say_error
+from speechattn.commands.models import RIGHT_HELP
+
+if TYPE_CHECKING:
+    from speechattn.model.classifier import FrameClassifier
+
+BOXED = "english-small"
+MODEL_HELP = "a model's folder, or its id on the Hugging Face Hub; default: the one that comes with speechattn"
+
+
+def add_predict(parser: ArgumentParser) -> None:
+    """Options of `predict`."""
+    parser.add_argument(
+        "audio", type=str, nargs="*", help="audio files of any rate, folders, patterns; - is standard input"
+    )
+    parser.add_argument("--cuts", type=str, help="take the recordings of these cuts; the cuts' ids name the results")
+    parser.add_argument("--model", type=str, default=BOXED, help=MODEL_HELP)
+    parser.add_argument("--format", type=str, default="textgrid", help="some of textgrid,ctm,json,csv,audacity,npy")
+    parser.add_argument("--output", type=str, help="folder for the files; default: print `start end phone confidence`")
+    parser.add_argument("--channel", type=int, help="channel to take, counted from 0; default: their mean")
+    parser.add_argument("--smooth", action="store_true", help="decide for phones that follow and last as in training")
+    parser.add_argument("--right", type=int, help=RIGHT_HELP)
+    parser.add_argument("--symbols", type=str, default="model", help="ipa: the International Phonetic Alphabet's")
+    parser.add_argument("--speech", action="store_true", help="tell speech from silence instead of phones")
+    parser.add_argument("--plot", action="store_true", help="draw spectrogram, segments and posteriors as well")
+    parser.add_argument("--num-jobs", type=int, help="files at a time; default: as many as there are cores")
+    parser.add_argument(
+        "--frames",
+        type=str,
+        help="with --cuts: write only this CSV file, `Id,Class`, a row for every frame of them all",
+    )
+
+
+# What is for audio files alone, and what it is when it is not given.
+_OF_FILES = {"channel": None, "smooth": False, "right": None, "symbols": "model", "speech": False, "plot": False}
+
+
+def predict(arguments: Any) -> None:
+    """Find the phones of audio files."""
+    from speechattn.prediction.cuts import predict_cuts, predict_frames
+
+    formats = arguments.format.split(",")
+    given = [f"--{name}" for name, default in _OF_FILES.items() if arguments[name] != default]
+    if bool(arguments.audio) == bool(arguments.cuts):
+        raise ValueError("predict takes audio files or --cuts FILE, one of the two")
+    if arguments.frames and (not arguments.cuts or arguments.output is not None or given):
+        raise ValueError("predict --frames needs --cuts, and takes no other option but --model")
+    if arguments.num_jobs is not None and arguments.num_jobs < 1:
+        raise ValueError(f"--num-jobs must be 1 or more, got {arguments.num_jobs}")
+    num_jobs = arguments.num_jobs or os.cpu_count() or 1
+    if arguments.frames:
+        predict_frames(arguments.model, arguments.cuts, arguments.frames)
+    elif arguments.cuts and (arguments.output is None or given):
+        raise ValueError(
+            f"predict --cuts needs --output, and takes none of {' '.join(f'--{name}' for name in _OF_FILES)}"
+        )
+    elif arguments.cuts:
+        predict_cuts(arguments.model, arguments.cuts, arguments.output, formats=formats, num_jobs=num_jobs)
+    else:
+        _predict_files(arguments, formats, num_jobs)
+
+
+def _predict_files(arguments: Any, formats: list[str], num_jobs: int) -> None:
+    from speechattn.prediction.files import Wanted, predict_files
+    from speechattn.prediction.recordings import find_recordings
+
+    wanted = Wanted(
+        formats,
+        plot=arguments.plot,
+        channel=arguments.channel,
+        smooth=arguments.smooth,
+        symbols=arguments.symbols,
+        speech_only=arguments.speech,
+    )
+    recordings = find_recordings(path for path in arguments.audio if path != "-")
+    with _standard_input("-" in arguments.audio) as piped:
+        if piped is not None and recordings.setdefault("stdin", piped) != piped:
+            raise ValueError("a file called stdin and standard input would both write stdin.*: predict them apart")
+        failures = predict_files(_model(arguments), recordings, wanted, output=arguments.output, num_jobs=num_jobs)
+        if piped is not None:
+            failures = [failure.replace(str(piped), "standard input") for failure in failures]
+    for failure in failures[:-1]:
+        say_error(failure)
+    if failures:
+        several = f" ({len(failures)} of {len(recordings)} files failed)" if len(recordings) > 1 else ""
+        fail(failures[-1] + several)
+
+
+def _model(arguments: Any) -> FrameClassifier:
+    from speechattn.model.classifier import FrameClassifier
+
+    model = FrameClassifier.from_pretrained(arguments.model)
+    if arguments.right is not None:
+        model.limit_right(arguments.right)
+    return model
+
+
+@contextmanager
+def _standard_input(wanted: bool) -> Iterator[Path | None]:
+    """What comes through standard input as a file, since a reader of audio must be able to go back in it."""
+    if not wanted:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stdin"
+        with open(path, "wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield path
+
+
+def add_stream(parser: ArgumentParser) -> None:
+    """Options of `stream`."""
+    parser.add_argument(
+        "source",
+        type=str,
+        nargs="?",
+        default="microphone",
+        help="microphone, or -: samples on standard input, raw 16-bit little-endian, one channel, at the model's rate",
+    )
+    parser.add_argument("--model", type=str, default=BOXED, help=MODEL_HELP)
+    parser.add_argument(
+        "--device", type=str, help="of the microphone: number or part of the name, see `python -m sounddevice`"
+    )
+    parser.add_argument("--smooth", action="store_true", help="decide for phones that follow and last as in training")
+    parser.add_argument("--right", type=int, help=RIGHT_HELP)
+    parser.add_argument("--symbols", type=str, default="model", help="ipa: the International Phonetic Alphabet's")
+
+
+def stream(arguments: Any) -> None:
+    """Print the phones of live speech as they become final."""
+    from speechattn.prediction.live import microphone, pcm, print_live
+
+    if arguments.source not in ("microphone", "-"):
+        raise ValueError(f"stream takes the microphone or -, standard input, not {arguments.source!r}; files: predict")
+    model = _model(arguments)
+    rate = model.frontend.geometry.sample_rate
+    if arguments.source == "-":
+        pieces = pcm(cast(BufferedIOBase, sys.stdin.buffer), rate)
+    else:
+        device = arguments.device
+        pieces = microphone(rate, device=int(device) if device and device.isdecimal() else device)
+    print_live(model, pieces, smooth=arguments.smooth, symbols=arguments.symbols)
+
+
+def add_serve(parser: ArgumentParser) -> None:
+    """Options of `serve`."""
+    from speechattn.server.limits import Limits
+
+    limits = Limits()
+    parser.add_argument("--model", type=str, default=BOXED, help=MODEL_HELP)
+    parser.add_argument(
+        "--host", type=str, default="127.0.0.1", help="address to listen on; default: this machine only"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="0: any free one")
+    parser.add_argument("--max-upload", type=float, default=limits.upload_mb, help="largest file, in MB")
+    parser.add_argument("--max-duration", type=float, default=limits.duration_s, help="longest recording, in seconds")
+    parser.add_argument("--num-jobs", type=int, default=limits.jobs, help="recordings worked on at a time")
+    parser.add_argument(
+        "--allow-host",
+        type=str,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name that browsers reach the server by, such as a proxy's; may be given several times",
+    )
+
+
+def serve(arguments: Any) -> None:
+    """Show the phones of recordings and of live speech on a web page."""
+    from speechattn.server.limits import Limits
+    from speechattn.server.serving import serve as serve_model
+
+    serve_model(
+        arguments.model,
+        host=arguments.host,
+        port=arguments.port,
+        limits=Limits(upload_mb=arguments.max_upload, duration_s=arguments.max_duration, jobs=arguments.num_jobs),
+        allow_hosts=arguments.allow_host,
+    )
+
+
+def add_export(parser: ArgumentParser) -> None:
+    """Options of `export`."""
+    parser.add_argument("model", type=str, help=f"a model's folder, its id on the Hugging Face Hub, or {BOXED}")
+    parser.add_argument("--output", type=str, required=True, help="file to write: .onnx, or .pt2 for torch.export")
+    parser.add_argument("--int8", action="store_true", help="weights in 8 bits; .onnx only")
+    parser.add_argument("--streaming", action="store_true", help="a step of a stream, state in and out; .onnx only")
+    parser.add_argument("--check", action="store_true", help="compare the file with PyTorch on signals like speech")
+
+
+def export(arguments: Any) -> None:
+    """Write a model as one file that runs without this package."""
+    from speechattn.export.file import export_file
+
+    export_file(
+        arguments.model,
+        arguments.output,
+        int8=arguments.int8,
+        streaming=arguments.streaming,
+        check=arguments.check,
+    )

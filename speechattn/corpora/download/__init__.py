@@ -1,0 +1,1 @@
+"""Fetch the archives of a corpus: catalogue, transfer, unpacking."""

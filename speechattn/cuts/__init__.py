@@ -1,0 +1,1 @@
+"""Lhotse cuts with phones and speakers: writing, reading with checks, splits, shards."""

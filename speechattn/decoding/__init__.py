@@ -1,0 +1,1 @@
+"""Frame scores to phones in time."""

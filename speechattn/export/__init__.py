@@ -1,0 +1,1 @@
+"""The model as one file: ONNX or torch.export."""

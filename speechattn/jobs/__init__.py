@@ -1,0 +1,1 @@
+"""Work that is shared out, resumed, and never left half written."""

@@ -1,0 +1,1 @@
+"""Phone intervals, frame labels, and the files that hold them."""

@@ -1,0 +1,27 @@
+"""A phone and its time: `Interval` in samples, `Segment` in seconds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Interval", "Seconds", "Segment"]
+
+
+Seconds = float
+
+
+class Interval(NamedTuple):
+    """A phone's stretch of a signal, in integer samples, half-open: [start, end)."""
+
+    start: int
+    end: int
+    symbol: str
+
+
+class Segment(NamedTuple):
+    """A phone's stretch of a file, in seconds, as a model gives it; confidence in [0, 1]."""
+
+    phone: str
+    start: Seconds
+    end: Seconds
+    confidence: float = 1.0

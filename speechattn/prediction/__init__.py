@@ -1,0 +1,1 @@
+"""Recordings and live audio to phone segments and files."""

@@ -1,0 +1,102 @@
+"""Prepared cuts -> phone segments and their files, or a table of all frames; what has been done is not done again."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from speechattn.jobs.atomic import atomic_path
+from speechattn.jobs.stamps import is_done, mark_done
+from speechattn.model.classifier import FrameClassifier, model_files
+from speechattn.prediction.files import FORMATS, Wanted, predict_files
+from speechattn.prediction.recordings import by_cut
+
+__all__ = ["predict_cuts", "predict_frames"]
+
+STAMP = "predict.done.json"
+
+
+def predict_cuts(
+    model_name: str,
+    cuts: str | Path,
+    output: str | Path,
+    *,
+    formats: Sequence[str] = ("textgrid",),
+    num_jobs: int = 1,
+) -> None:
+    """Predict the phones of every recording in a file of cuts; what has been done already is not done again.
+
+    Args:
+        model_name: What `FrameClassifier.from_pretrained` takes.
+        cuts: Cuts, each a whole single-channel recording; their ids name the results. Those below one frame are left
+            out and listed.
+        output: Folder for the files.
+        formats: Which files to write, some of FORMATS.
+        num_jobs: See `predict_files`.
+
+    Raises:
+        ValueError: When model or cuts cannot be read, or a cut is not a whole recording; or of a model without a front
+            end, which `predict_frames` is for.
+    """
+    if unknown := set(formats) - set(FORMATS):
+        raise ValueError(f"the formats for cuts are {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
+    stamp, options = Path(output) / STAMP, {"model": str(model_name), "formats": list(formats)}
+    inputs = {"cuts": Path(cuts), **model_files(model_name)}
+    if is_done(stamp, options, inputs):
+        print(f"{output}: predicted already")
+        return
+    model = FrameClassifier.from_pretrained(model_name)
+    if model.feature_dim is not None:
+        raise ValueError(f"{model_name} takes features, not audio: it predicts frames (--frames), not segments")
+    recordings = by_cut(cuts, model.frontend.geometry)
+    stamp.unlink(missing_ok=True)
+    failures = predict_files(model, recordings, Wanted(formats), output=output, num_jobs=num_jobs)
+    if failures:
+        raise ValueError("; ".join(failures))
+    outputs = [Path(output) / (stem + FORMATS[name][0]) for stem in recordings for name in formats]
+    mark_done(stamp, options, inputs, outputs)
+    print(f"{output}: {len(recordings)} recordings predicted")
+
+
+def predict_frames(model_name: str, cuts: str | Path, output: str | Path) -> None:
+    """Write the likeliest phone of every frame of all cuts as one table; not again when it has been done already.
+
+    The file is CSV with a header `Id,Class`: frames are counted through all cuts from 0, in the file's order, and a
+    class is written by its phone. This is what the NTU machine learning course takes as a submission, whose phones are
+    called 0 to 40.
+
+    Args:
+        model_name: What `FrameClassifier.from_pretrained` takes.
+        cuts: A file of cuts with recordings, or shards; for a model without a front end, a file of cuts with features.
+            They need no phones. Those below one frame are left out.
+        output: The file.
+
+    Raises:
+        ValueError: When model or cuts cannot be read or do not fit, or the model, with pooling, has no frames.
+    """
+    from speechattn.cuts.reading import cut_features, cut_waveform, long_enough
+    from speechattn.cuts.shards import checksum_or_path
+
+    stamp, options = Path(f"{output}.done.json"), {"model": str(model_name)}
+    inputs = {"cuts": checksum_or_path(cuts), **model_files(model_name)}
+    if is_done(stamp, options, inputs):
+        print(f"{output}: predicted already")
+        return
+    model = FrameClassifier.from_pretrained(model_name)
+    if model.pooling is not None:
+        raise ValueError(f"{model_name} has one label for an utterance, with pooling, and no frames")
+    read = cut_waveform if model.feature_dim is None else cut_features
+    utterances = long_enough(cuts, model.frontend.geometry, feature_dim=model.feature_dim)
+    number = 0
+    with atomic_path(output) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("Id", "Class"))
+        for cut in tqdm(utterances, unit="utt", leave=False, disable=None):
+            for index in model.posteriors(read(cut)).argmax(axis=1):
+                table.writerow((number, model.phones.symbols[index]))
+                number += 1
+    mark_done(stamp, options, inputs, [Path(output)])
+    print(f"{output}: {number:,} frames of {len(utterances)} utterances")

@@ -1,0 +1,109 @@
+"""A recording of any length through the model in bounded memory: a minute at a time, with the numbers of the whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from speechattn.audio import audio_blocks
+from speechattn.labels.intervals import Segment
+from speechattn.model.classifier import FrameClassifier
+from speechattn.prediction.live import LiveSegments
+
+__all__ = ["recording_posteriors", "recording_segments", "recording_stretches"]
+
+BLOCK_S = 60.0
+
+
+Heard = Callable[[float], object]  # is told of each block how many seconds it was, once it is done
+
+
+def _unheard(seconds: float) -> None:
+    pass
+
+
+def recording_segments(
+    model: FrameClassifier,
+    path: str | Path,
+    *,
+    channel: int | None = None,
+    smooth: bool = False,
+    heard: Heard = _unheard,
+) -> list[Segment]:
+    """What `FrameClassifier.classify` gives for a file, up to rounding; of a file of hours, too.
+
+    Beyond the segments, memory does not grow with the file, unless the model needs the whole recording before its first
+    frame (`lookahead` is None).
+
+    Raises:
+        ValueError: As for `FrameClassifier.classify`.
+    """
+    duration = model.duration(path)
+    if not _in_blocks(model, duration):
+        return model.segments(recording_posteriors(model, path, channel=channel, heard=heard), duration, smooth=smooth)
+    live, segments = LiveSegments(model, smooth=smooth), []
+    for block, seconds in _blocks(model, path, channel):
+        segments += live.push(block)
+        heard(seconds)
+    return segments + live.flush(duration)
+
+
+def recording_posteriors(
+    model: FrameClassifier, path: str | Path, *, channel: int | None = None, heard: Heard = _unheard
+) -> np.ndarray:
+    """Posteriors of a file, (T, P) float32, computed in blocks where the model can; with pooling (P,).
+
+    Raises:
+        ValueError: As for `FrameClassifier.classify`.
+    """
+    duration = model.duration(path)
+    if not _in_blocks(model, duration):
+        posteriors = model.posteriors(model.samples(path, channel=channel))
+        heard(duration)
+        return posteriors
+    stream, pieces = model.stream(), []
+    for block, seconds in _blocks(model, path, channel):
+        pieces.append(stream.push(block))
+        heard(seconds)
+    return np.exp(np.concatenate([*pieces, stream.flush()]))
+
+
+def recording_stretches(
+    model: FrameClassifier, path: str | Path, longest_s: float, *, channel: int | None = None
+) -> Iterator[np.ndarray]:
+    """The samples of a file as the model hears them, (n,) float32, in stretches of one length, as few as there can be.
+
+    Args:
+        model: One that takes audio.
+        path: The file.
+        longest_s: No stretch lasts longer.
+        channel: See `FrameClassifier.classify`.
+
+    Raises:
+        ValueError: As for `FrameClassifier.classify`.
+    """
+    rate = model.frontend.geometry.sample_rate
+    duration = model.duration(path)
+    size = math.ceil(duration * rate / math.ceil(duration / longest_s))
+    waiting = np.empty(0, dtype=np.float32)
+    for block in audio_blocks(path, sample_rate=rate, channel=channel):
+        waiting = np.concatenate([waiting, block])
+        while len(waiting) >= size:
+            yield waiting[:size]
+            waiting = waiting[size:]
+    if len(waiting):
+        yield waiting
+
+
+def _in_blocks(model: FrameClassifier, duration: float) -> bool:
+    return model.feature_dim is None and model.lookahead is not None and duration > BLOCK_S
+
+
+def _blocks(model: FrameClassifier, path: str | Path, channel: int | None) -> Iterator[tuple[np.ndarray, float]]:
+    """Blocks of samples and how many seconds each is."""
+    rate = model.frontend.geometry.sample_rate
+    for block in audio_blocks(path, sample_rate=rate, channel=channel, seconds=BLOCK_S):
+        yield block, len(block) / rate

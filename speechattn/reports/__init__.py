@@ -1,0 +1,1 @@
+"""Evaluations, comparisons, inspections and ablations as page, table and picture."""

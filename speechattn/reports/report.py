@@ -1,0 +1,216 @@
+"""An evaluation on disk: figures as JSON, the pictures that explain them, and a page of both and more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from speechattn.cuts.reading import cut_waveform, long_enough
+from speechattn.cuts.shards import checksum_or_path
+from speechattn.evaluation.evaluate import Evaluation, evaluate, evaluate_in_detail
+from speechattn.evaluation.metrics import percent
+from speechattn.jobs.atomic import save_json, save_text
+from speechattn.jobs.stamps import is_done, mark_done
+from speechattn.model.classifier import FrameClassifier, model_files
+from speechattn.phones import PhoneSet
+from speechattn.plots import plot_confusion, plot_phones, plot_prediction, save_figure
+from speechattn.reports.page import Source, evaluation_page, format_interval
+from speechattn.training.log import LOG_FILE, read_log
+
+__all__ = ["evaluate_and_report", "format_figures", "write_report"]
+
+EXAMPLE_SECONDS = 20
+FIGURES_VERSION = 2  # a report with the figures of another version is made anew
+
+
+def evaluate_and_report(
+    model_name: str,
+    cuts: str | Path,
+    *,
+    phones: str | None = None,
+    closures_as_stops: bool = False,
+    report: str | Path | None = None,
+    json_file: str | Path | None = None,
+    smooth: bool = False,
+    right: int | None = None,
+) -> None:
+    """Score a model on a file of cuts and print its figures; write them, pictures and a page, where that is wanted.
+
+    With a report and a model in a folder, an evaluation that has been made already is only printed again.
+
+    Args:
+        model_name: What `FrameClassifier.from_pretrained` takes.
+        cuts: The cuts; their file's name without suffixes names the figures.
+        phones: Name of the set to score on; None: the model's own. See `evaluate`.
+        closures_as_stops: See `evaluate`.
+        report: Folder for `<name>.json`, the pictures and `<name>.html`.
+        json_file: Another place for the figures.
+        smooth: See `evaluate`.
+        right: Of the model with so little right context, see `FrameClassifier.limit_right`; None: as it is.
+
+    Raises:
+        ValueError: As for `from_pretrained`, `limit_right`, `PhoneSet.load` and `evaluate`, or when there is to be a
+            report and the log beside the model is not one.
+    """
+    name = Path(cuts).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
+    figures = (
+        evaluate(
+            _model(model_name, right),
+            cuts,
+            phones=_phone_set(phones),
+            closures_as_stops=closures_as_stops,
+            smooth=smooth,
+        )[0]
+        if report is None
+        else _report(model_name, cuts, name, phones, closures_as_stops, Path(report), smooth, right)
+    )
+    if json_file is not None:
+        save_json(json_file, figures)
+    print(format_figures(f"{model_name} on {name}", figures))
+
+
+def _model(name: str, right: int | None) -> FrameClassifier:
+    model = FrameClassifier.from_pretrained(name)
+    if right is not None:
+        model.limit_right(right)
+    return model
+
+
+def _phone_set(name: str | None) -> PhoneSet | None:
+    return None if name is None else PhoneSet.load(name)
+
+
+def _report(
+    model_name: str,
+    cuts: str | Path,
+    name: str,
+    phones: str | None,
+    closures_as_stops: bool,
+    folder: Path,
+    smooth: bool,
+    right: int | None,
+) -> dict[str, Any]:
+    """The figures of an evaluation whose report lies in the folder, made now if it is not there."""
+    stamp = folder / f"{name}.done.json"
+    options = {
+        "model": str(model_name), "phones": phones, "smooth": smooth, "right": right, "figures": FIGURES_VERSION
+    }  # fmt: skip
+    options |= {"closures_as_stops": True} if closures_as_stops else {}  # without it, older reports stay valid
+    log_file = Path(model_name) / LOG_FILE
+    logs = {LOG_FILE: log_file} if log_file.is_file() else {}
+    phone_file = {} if phones is None or not Path(phones).is_file() else {"phones": Path(phones)}
+    model_inputs = model_files(model_name)
+    inputs = {"cuts": checksum_or_path(cuts), **model_inputs, **logs, **phone_file}
+    if model_inputs and is_done(stamp, options, inputs):  # a model on the Hub may have changed
+        return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    model = _model(model_name, right)
+    command = ["speechattn", "evaluate", str(model_name), "--cuts", str(cuts), "--report", str(folder)]
+    command += [] if phones is None else ["--phones", phones]
+    command += ["--closures-as-stops"] if closures_as_stops else []
+    command += [] if right is None else ["--right", str(right)]
+    command += ["--smooth"] if smooth else []
+    source = Source(
+        model=str(model_name),
+        cuts=str(cuts),
+        command=command,
+        geometry=model.frontend.geometry,
+        epochs=read_log(log_file) if logs else [],
+    )
+    evaluation = evaluate_in_detail(
+        model, cuts, phones=_phone_set(phones), closures_as_stops=closures_as_stops, smooth=smooth
+    )
+    stamp.unlink(missing_ok=True)
+    outputs = write_report(folder, name, evaluation, source)
+    if model.pooling is None and model.feature_dim is None:  # else there are no posteriors or no sound to draw
+        outputs.append(_write_example(folder, name, model, cuts))
+    mark_done(stamp, options, inputs, outputs)
+    return evaluation.figures
+
+
+def write_report(folder: str | Path, name: str, evaluation: Evaluation, source: Source) -> list[Path]:
+    """Write `<name>.json`, `<name>.html`, `<name>_confusion.png` and, where there are frames, `<name>_phones.png`.
+
+    Args:
+        folder: Where to; made when missing.
+        name: Of the scored set, such as `test`.
+        evaluation: From `evaluation.evaluate_in_detail`.
+        source: What the page says of where it comes from.
+
+    Returns:
+        The files.
+    """
+    figures = evaluation.figures
+    pictures = {"confusion": plot_confusion(evaluation.confusion, evaluation.phones.symbols)}
+    if "phones" in figures:
+        pictures["phones"] = plot_phones(figures)
+    paths = [Path(folder) / f"{name}_{kind}.png" for kind in pictures]
+    for path, picture in zip(paths, pictures.values(), strict=True):
+        save_figure(picture, path)
+    json_path, page_path = (Path(folder) / f"{name}.{suffix}" for suffix in ("json", "html"))
+    save_json(json_path, figures)
+    save_text(page_path, evaluation_page(name, evaluation, source))
+    return [*paths, json_path, page_path]
+
+
+def _write_example(folder: str | Path, name: str, model: FrameClassifier, cuts: str | Path) -> Path:
+    """Draw what the model makes of the first utterance, or of its first seconds: `<name>_example.png`."""
+    geometry = model.frontend.geometry
+    # Shards still hold the cuts that are too short.
+    cut = next(cut for cut in long_enough(cuts, geometry) if geometry.num_frames(cut.num_samples))
+    samples = cut_waveform(cut)[: EXAMPLE_SECONDS * geometry.sample_rate]
+    posteriors = model.posteriors(samples)
+    segments = model.segments(posteriors, len(samples) / geometry.sample_rate)
+    path = Path(folder) / f"{name}_example.png"
+    save_figure(plot_prediction(samples, posteriors, segments, model.phones.symbols, geometry), path)
+    return path
+
+
+def format_figures(name: str, figures: dict[str, Any]) -> str:
+    """The figures that matter, for a terminal."""
+    majority = figures["majority"]
+    if "accuracy" in figures:  # over utterances
+        lines = [
+            f"  {row:<16}{percent(score['accuracy']):>12}"
+            for row, score in (("model", figures), ("majority class", majority))
+        ]
+        return "\n".join([f"{name}: accuracy over {figures['num_utterances']:,} utterances", *lines])
+    rows = [
+        ("", "all frames", "without silence"),
+        ("model", percent(figures["frame_accuracy"]), percent(figures["frame_accuracy_no_silence"])),
+        (
+            "95 % interval",
+            format_interval(figures["frame_accuracy_interval"]),
+            format_interval(figures["frame_accuracy_no_silence_interval"]),
+        ),
+        ("majority class", percent(majority["frame_accuracy"]), percent(majority["frame_accuracy_no_silence"])),
+    ]
+    title = (
+        f"{name}: frame accuracy over {figures['num_frames']:,} frames of {figures['num_utterances']} utterances, "
+        f"{100 * figures['silence_share']:.1f} % of them silence"
+    )
+    lines = [title, *("  {:<16}{:>20}{:>20}".format(*row) for row in rows)]
+    lines += [
+        f"  mean over phones {percent(figures['macro_accuracy'])}, "
+        f"reference among the likeliest three {percent(figures['top3_accuracy'])}",
+        *_sequence_lines(figures),
+        f"  expected calibration error {percent(figures['expected_calibration_error'])} at temperature "
+        f"{figures['temperature']:.3f}, {percent(figures['expected_calibration_error_at_temperature_1'])} without",
+    ]
+    if smoothed := figures.get("smoothed"):
+        accuracies = (percent(smoothed[name]) for name in ("frame_accuracy", "frame_accuracy_no_silence"))
+        lines += ["  {:<16}{:>20}{:>20}".format("smoothed", *accuracies), *_sequence_lines(smoothed)]
+    if known := figures.get("utterances_of_training_speakers"):
+        lines.append(f"  {known} of the {figures['num_utterances']} utterances are by speakers that were trained on")
+    return "\n".join(lines)
+
+
+def _sequence_lines(figures: dict[str, Any]) -> list[str]:
+    """Boundaries and phone errors of one way to decide."""
+    lines = [
+        f"  boundaries within {tolerance} ms: precision {percent(row['precision'])}, "
+        f"recall {percent(row['recall'])}, F1 {percent(row['f1'])}, R-value {percent(row['r_value'])}"
+        for tolerance, row in figures["boundaries"].items()
+    ]
+    number = figures["phone_errors"]["num_phones"]
+    return [*lines, f"  phone error rate {percent(figures['phone_error_rate'])} over {number:,} phones"]

@@ -1,0 +1,13 @@
+"""What a corpus was prepared to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from speechattn.cuts.manifest import SPLITS, read_cuts
+
+
+def read_splits(output: Path) -> dict[str, list[Any]]:
+    """Split -> its cuts."""
+    return {split: list(read_cuts(output / f"{split}.jsonl.gz")) for split in SPLITS}
