@@ -158,7 +158,7 @@ class Peer:
     Args:
         module: Which module here: `Mfcc`, `Fbank` or `Spectrogram`.
         preset: Its preset.
-        fields: The `MfccConfig` fields in which the module departs from that preset.
+        fields: The `FrontendConfig` fields in which the module departs from that preset.
         package: The reference's distribution on PyPI.
         call: The reference call for x (N,) at 16 kHz, as one would type it.
         features: The function that makes this call: (N,) -> (T, D).

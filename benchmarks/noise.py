@@ -23,7 +23,7 @@ from scipy.signal import welch
 
 from speechattn.commands.inference import BOXED
 from speechattn.cuts.manifest import phone_intervals
-from speechattn.cuts.reading import cut_labels, cut_waveform, long_enough
+from speechattn.cuts.reading import cut_labels, cut_waveform, load_cuts
 from speechattn.evaluation.folding import Folding
 from speechattn.geometry import Geometry
 from speechattn.labels.folding import merge_closures
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder for noise_figures.json")
     args = parser.parse_args()
     model = FrameClassifier.from_pretrained(args.model)
-    cuts = list(long_enough(args.cuts, model.frontend.geometry))[: args.num_cuts]
+    cuts = list(load_cuts(args.cuts, model.frontend.geometry))[: args.num_cuts]
     phones = scored_phones(model.phones, cuts)
     noise = noise_alone(model, signals(cuts, phones, model.frontend.geometry, args.takes), args.seconds)
     pause = after_pause(model, phones, cuts, args.pause)

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from harness import Job, circumstances, cpu_name, in_process, take_turns
 
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.geometry import Geometry
 from speechattn.model.baselines import BlstmConfig, MlpConfig, TdnnConfig
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
@@ -96,7 +96,7 @@ class Result:
 def measure(batch: int, precision: str, repeats: int) -> list[Result]:
     """All models at one size of batch, in this process."""
     torch.manual_seed(0)
-    frontend = MfccConfig(normalisation="utterance")
+    frontend = FrontendConfig(normalisation="utterance")
     models = {name: FrameClassifier(ClassifierConfig(frontend=frontend, **model)) for name, model in MODELS.items()}
     sizes = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in models.items()}
     if any(abs(size / PARAMETERS - 1) > 0.05 for size in sizes.values()):

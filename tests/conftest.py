@@ -104,7 +104,7 @@ def tone_corpus(tmp_path_factory) -> Path:
 def config(tone_corpus: Path, tmp_path: Path) -> TrainConfig:
     """A training that learns those tones in seconds."""
     from speechattn.batches.spec_augment import SpecAugmentConfig
-    from speechattn.frontend import MfccConfig
+    from speechattn.frontend import FrontendConfig
     from speechattn.model.classifier import ClassifierConfig
     from speechattn.model.encoder import EncoderConfig
     from speechattn.training.config import DataConfig, OptimConfig, TrainConfig
@@ -118,7 +118,7 @@ def config(tone_corpus: Path, tmp_path: Path) -> TrainConfig:
             num_workers=0,
         ),
         model=ClassifierConfig(
-            frontend=MfccConfig(normalisation="global"),
+            frontend=FrontendConfig(normalisation="global"),
             encoder=EncoderConfig(dim=32, layers=1, heads=2, left=4, right=4, feed_forward=32, conv_kernel=3),
         ),
         spec_augment=SpecAugmentConfig(freq_masks=1, freq_width=2, time_masks_per_s=0.5, time_width=3),

@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from speechattn.decoding.smoothing import phonotactics_of
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
 from speechattn.model.encoder import EncoderConfig
 from speechattn.server.serving import configuration
@@ -25,7 +25,7 @@ def streaming_model() -> FrameClassifier:
     """A tiny untrained model that can stream and smooth; with strong weights, so that its posteriors differ."""
     torch.manual_seed(0)
     encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=3)
-    model = FrameClassifier(ClassifierConfig(encoder=encoder, frontend=MfccConfig(normalisation="none"))).eval()
+    model = FrameClassifier(ClassifierConfig(encoder=encoder, frontend=FrontendConfig(normalisation="none"))).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2)

@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 SILENCE = "SIL"
-ACOUSTIC_SCALE = 0.1  # what the log-likelihood of a frame counts against a duration's
+ALIGNMENT_ACOUSTIC_SCALE = 0.1  # what the log-likelihood of a frame counts against a duration's
 PRIOR_SCALE = 0.5  # how much of log p(phone) is taken off: with 1, short and rare phones grow into their neighbours
 PAUSE_DURATIONS = [-np.inf, -np.inf, 0.0]  # any number of frames from 3, as the default aligner's
 MAX_FRAMES = 30  # longer phones are as probable as this
@@ -145,7 +145,7 @@ def align_posteriors(
     durations: list[Sequence[float]] = list(statistics.durations)
     durations[silence] = PAUSE_DURATIONS
     graph, units = transcript_graph(words, silence, durations=durations)
-    states, _ = best_path(ACOUSTIC_SCALE * scores, graph)
+    states, _ = best_path(ALIGNMENT_ACOUSTIC_SCALE * scores, graph)
     classes = graph.classes[states]
     speech = np.flatnonzero(classes != silence)
     return units[states], classes, float(scores[speech, classes[speech]].mean())

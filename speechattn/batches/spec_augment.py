@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from speechattn.frontend import MfccConfig, frame_mask
+from speechattn.frontend import FrontendConfig, frame_mask
 
 __all__ = ["SpecAugment", "SpecAugmentConfig", "cut_seed", "warp_frequency"]
 
@@ -66,7 +66,7 @@ class SpecAugment:
         frontend: The features that the energies are on the way to.
     """
 
-    def __init__(self, config: SpecAugmentConfig, seeds: Sequence[int], frontend: MfccConfig) -> None:
+    def __init__(self, config: SpecAugmentConfig, seeds: Sequence[int], frontend: FrontendConfig) -> None:
         self.config = config
         self.seeds = seeds
         self.frontend = frontend
@@ -94,7 +94,7 @@ class SpecAugment:
         return torch.where(hidden.to(log_mel.device), mean, log_mel)
 
 
-def warp_frequency(log_mel: Tensor, factors: Tensor, frontend: MfccConfig) -> Tensor:
+def warp_frequency(log_mel: Tensor, factors: Tensor, frontend: FrontendConfig) -> Tensor:
     """Stretch the frequency axis: the channel at f takes the energy at f * factor, between channels by a line.
 
     Args:

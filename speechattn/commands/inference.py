@@ -48,7 +48,14 @@ def add_predict(parser: ArgumentParser) -> None:
 
 
 # What is for audio files alone, and what it is when it is not given.
-_OF_FILES = {"channel": None, "smooth": False, "right": None, "symbols": "model", "speech": False, "plot": False}
+FILE_ONLY_OPTIONS = {
+    "channel": None,
+    "smooth": False,
+    "right": None,
+    "symbols": "model",
+    "speech": False,
+    "plot": False,
+}
 
 
 def predict(arguments: Any) -> None:
@@ -56,7 +63,7 @@ def predict(arguments: Any) -> None:
     from speechattn.prediction.cuts import predict_cuts, predict_frames
 
     formats = arguments.format.split(",")
-    given = [f"--{name}" for name, default in _OF_FILES.items() if arguments[name] != default]
+    given = [f"--{name}" for name, default in FILE_ONLY_OPTIONS.items() if arguments[name] != default]
     if bool(arguments.audio) == bool(arguments.cuts):
         raise ValueError("predict takes audio files or --cuts FILE, one of the two")
     if arguments.frames and (not arguments.cuts or arguments.output is not None or given):
@@ -68,7 +75,7 @@ def predict(arguments: Any) -> None:
         predict_frames(arguments.model, arguments.cuts, arguments.frames)
     elif arguments.cuts and (arguments.output is None or given):
         raise ValueError(
-            f"predict --cuts needs --output, and takes none of {' '.join(f'--{name}' for name in _OF_FILES)}"
+            f"predict --cuts needs --output, and takes none of {' '.join(f'--{name}' for name in FILE_ONLY_OPTIONS)}"
         )
     elif arguments.cuts:
         predict_cuts(arguments.model, arguments.cuts, arguments.output, formats=formats, num_jobs=num_jobs)
@@ -77,10 +84,10 @@ def predict(arguments: Any) -> None:
 
 
 def _predict_files(arguments: Any, formats: list[str], num_jobs: int) -> None:
-    from speechattn.prediction.files import Wanted, predict_files
+    from speechattn.prediction.files import OutputOptions, predict_files
     from speechattn.prediction.recordings import find_recordings
 
-    wanted = Wanted(
+    wanted = OutputOptions(
         formats,
         plot=arguments.plot,
         channel=arguments.channel,

@@ -23,7 +23,7 @@ OPTIONS = {
     "libriphone": "LibriPhoneOptions",
     "folder": "FolderOptions",
 }
-STAMP = "prepare.done.json"
+PREPARE_STAMP = "prepare.done.json"
 OUTPUTS = ("*.jsonl.gz", "*.tsv", "phones.txt")
 
 
@@ -69,7 +69,7 @@ def prepare_corpus(corpus: str, output: Path, *, corpus_dir: Path, num_jobs: int
         ValueError: An unknown corpus, or the corpus is not there, damaged, or another one.
     """
     prepare = getattr(_module(corpus), f"prepare_{corpus}")
-    stamp = output / STAMP
+    stamp = output / PREPARE_STAMP
 
     def circumstances() -> dict[str, Any]:
         # Features count as files, not as outputs: there are thousands, too many for checksums.

@@ -17,7 +17,7 @@ from lhotse.utils import fastcopy
 
 from speechattn.audio import SAMPLE_RATE, audio_info
 from speechattn.corpora.kaldi_manifests import read_kaldi, read_table
-from speechattn.corpora.matching import Alignment, Candidate, find_alignments, match, visible_files
+from speechattn.corpora.matching import AlignmentTrack, Candidate, find_alignments, match, visible_files
 from speechattn.cuts.manifest import (
     alignment_items,
     phone_intervals,
@@ -241,7 +241,7 @@ def _speaker(audio: Path, path: str, pattern: str | None) -> str:
     return who
 
 
-def _labelled(job: tuple[Candidate, Alignment], options: FolderOptions) -> MonoCut | str:
+def _labelled(job: tuple[Candidate, AlignmentTrack], options: FolderOptions) -> MonoCut | str:
     """An utterance as a cut with phones; a text: why it is left out."""
     candidate, alignment = job
     if not candidate.audio.exists():

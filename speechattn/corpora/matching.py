@@ -9,7 +9,7 @@ from typing import NamedTuple
 from speechattn.labels.files import SUFFIXES, read_ctm
 from speechattn.labels.intervals import Segment
 
-__all__ = ["Alignment", "Candidate", "find_alignments", "match", "visible_files"]
+__all__ = ["AlignmentTrack", "Candidate", "find_alignments", "match", "visible_files"]
 
 
 class Candidate(NamedTuple):
@@ -34,7 +34,7 @@ class Candidate(NamedTuple):
     end: float | None = None
 
 
-class Alignment(NamedTuple):
+class AlignmentTrack(NamedTuple):
     """The phones of an utterance: a file that is still to be read, or a part of a CTM.
 
     Attributes:
@@ -61,7 +61,7 @@ def visible_files(folder: Path, suffixes: Iterable[str]) -> Iterator[Path]:
             yield path
 
 
-def find_alignments(root: Path, format: str | None) -> list[Alignment]:
+def find_alignments(root: Path, format: str | None) -> list[AlignmentTrack]:
     """The alignments in a folder, or in a single file.
 
     Args:
@@ -82,17 +82,17 @@ def find_alignments(root: Path, format: str | None) -> list[Alignment]:
         if file.suffix.lower() == ".ctm":
             utterances = read_ctm(file)
             own = path if len(utterances) == 1 else None
-            found += [Alignment(file, own, utterance, segments) for utterance, segments in utterances.items()]
+            found += [AlignmentTrack(file, own, utterance, segments) for utterance, segments in utterances.items()]
         else:
-            found.append(Alignment(file, path))
+            found.append(AlignmentTrack(file, path))
     if not found:
         raise ValueError(f"{root}: holds no alignments; files that end in {' '.join(suffixes)} are looked for")
     return found
 
 
 def match(
-    candidates: Sequence[Candidate], alignments: Sequence[Alignment]
-) -> tuple[dict[str, Alignment], list[Alignment]]:
+    candidates: Sequence[Candidate], alignments: Sequence[AlignmentTrack]
+) -> tuple[dict[str, AlignmentTrack], list[AlignmentTrack]]:
     """Find the alignment of every utterance.
 
     An alignment belongs to the utterance whose audio lies at the same path below its own folder, or whose id it
@@ -119,14 +119,14 @@ def _name(path: str | None) -> str | None:
 
 
 def _match(
-    candidates: Mapping[Candidate, set[str | None]], alignments: Sequence[tuple[Alignment, set[str | None]]]
-) -> dict[str, Alignment]:
+    candidates: Mapping[Candidate, set[str | None]], alignments: Sequence[tuple[AlignmentTrack, set[str | None]]]
+) -> dict[str, AlignmentTrack]:
     """The pairs that share a name, by the utterance's id."""
-    by_name: dict[str | None, list[Alignment]] = {}
+    by_name: dict[str | None, list[AlignmentTrack]] = {}
     for alignment, names in alignments:
         for name in names - {None}:
             by_name.setdefault(name, []).append(alignment)
-    matched: dict[str, Alignment] = {}
+    matched: dict[str, AlignmentTrack] = {}
     owner: dict[int, Candidate] = {}
     for candidate, own_names in candidates.items():
         fitting = {id(alignment): alignment for name in own_names for alignment in by_name.get(name, ())}

@@ -27,7 +27,7 @@ __all__ = [
     "cut_labels",
     "cut_length",
     "cut_waveform",
-    "long_enough",
+    "load_cuts",
 ]
 
 MODEL_ALIGNER = "model"  # custom["aligner"] of cuts whose phones a model placed
@@ -35,7 +35,7 @@ MODEL_ALIGNER = "model"  # custom["aligner"] of cuts whose phones a model placed
 log = logging.getLogger("speechattn")
 
 
-def long_enough(path: str | Path, geometry: Geometry, *, feature_dim: int | None = None) -> Any:
+def load_cuts(path: str | Path, geometry: Geometry, *, feature_dim: int | None = None) -> Any:
     """The cuts of a file that have at least one frame; the others are counted and listed.
 
     Args:
@@ -153,7 +153,7 @@ def check_labels(cuts: Any, phones: PhoneSet, geometry: Geometry, *, per_utteran
     Of shards only the phones are looked at, which their list names.
 
     Args:
-        cuts: What `long_enough` gives.
+        cuts: What `load_cuts` gives.
         phones: The inventory.
         geometry: Where the frames lie.
         per_utterance: Whether a cut has one label, instead of one for each frame.

@@ -22,7 +22,7 @@ SHORTEST_SHARE = 0.05  # of a phone's runs that are shorter than its least durat
 LONGEST_MINIMUM = 5  # frames: states cost time
 PSEUDO_COUNT = 0.5  # of every transition, and of every class
 # Both chosen on dev, docs/evaluation.md has the figures.
-ACOUSTIC_SCALE = 1.0  # what a frame counts against a transition
+SMOOTHING_ACOUSTIC_SCALE = 1.0  # what a frame counts against a transition
 PRIOR_SCALE = 0.1  # how much of the prior is divided out; with more, what is rare is found too often
 
 
@@ -182,4 +182,4 @@ def _scores(posteriors: np.ndarray, phonotactics: Phonotactics) -> np.ndarray:
     tiny = np.finfo(np.float32).tiny  # never log 0: there must be some path
     frames = np.array(phonotactics.durations) + PSEUDO_COUNT
     log_prior = np.log(frames / frames.sum())
-    return ACOUSTIC_SCALE * (np.log(np.maximum(posteriors, tiny)) - PRIOR_SCALE * log_prior)
+    return SMOOTHING_ACOUSTIC_SCALE * (np.log(np.maximum(posteriors, tiny)) - PRIOR_SCALE * log_prior)

@@ -16,7 +16,7 @@ from speechattn.geometry import Geometry
 from speechattn.labels.intervals import Interval
 from speechattn.phones import IGNORED
 
-__all__ = ["TOLERANCE_MS", "boundaries", "boundary_figures", "close_slits", "count_boundaries", "match_boundaries"]
+__all__ = ["TOLERANCE_MS", "boundaries", "boundary_figures", "snap_gaps", "count_boundaries", "match_boundaries"]
 
 
 def boundaries(intervals: Sequence[Interval]) -> list[int]:
@@ -103,7 +103,7 @@ def boundary_figures(num_matched: int, num_reference: int, num_hypothesis: int) 
 TOLERANCE_MS = 20
 
 
-def close_slits(intervals: Sequence[Interval], geometry: Geometry) -> list[Interval]:
+def snap_gaps(intervals: Sequence[Interval], geometry: Geometry) -> list[Interval]:
     """The intervals in order, each moved up to the next one where no frame is centred in the gap between them.
 
     Such a gap, of rounded times say, leaves no frame unscored: it is one boundary, not two.
@@ -128,7 +128,7 @@ def count_boundaries(
 
     Args:
         intervals: The reference, folded to the scored phones and without those that have no place among them; from
-            `close_slits`, in samples at the geometry's rate.
+            `snap_gaps`, in samples at the geometry's rate.
         labels: (T,) int, -100 where a frame is not scored.
         decided: (T,) int, the class decided for.
         geometry: Where the frames lie.

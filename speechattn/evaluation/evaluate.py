@@ -12,10 +12,10 @@ from torch import Tensor
 
 from speechattn.batches.loader import Batch, Batches
 from speechattn.cuts.manifest import phone_intervals, speaker_in_train
-from speechattn.cuts.reading import closures_merged, long_enough, refuse_realigned
+from speechattn.cuts.reading import closures_merged, load_cuts, refuse_realigned
 from speechattn.cuts.shards import Shards
 from speechattn.evaluation.bootstrap import SpeakerCounts, accuracy_interval
-from speechattn.evaluation.boundaries import TOLERANCE_MS, boundary_figures, close_slits, count_boundaries
+from speechattn.evaluation.boundaries import TOLERANCE_MS, boundary_figures, count_boundaries, snap_gaps
 from speechattn.evaluation.calibration import NUM_BINS, calibration_error, fit_temperature, reliability_counts
 from speechattn.evaluation.folding import Folding
 from speechattn.evaluation.metrics import among_likeliest, confusion_matrix, frame_figures, utterance_figures
@@ -29,7 +29,7 @@ from speechattn.phones import IGNORED, PhoneSet
 
 __all__ = [
     "Evaluation",
-    "Utterance",
+    "ScoredUtterance",
     "count_confusions",
     "evaluate",
     "evaluate_in_detail",
@@ -170,7 +170,7 @@ def evaluation_batches(
 ) -> Batches:
     """The batches of a file of cuts, or of shards, that a model is scored on; ValueErrors as for `evaluate`."""
     geometry = model.frontend.geometry
-    scored = long_enough(cuts, geometry, feature_dim=model.feature_dim)
+    scored = load_cuts(cuts, geometry, feature_dim=model.feature_dim)
     if closures_as_stops:
         if model.pooling is not None or isinstance(scored, Shards):
             raise ValueError(f"{cuts}: closures can be counted as stops in a file of cuts with phones only")
@@ -182,7 +182,7 @@ def evaluation_batches(
     )  # fmt: skip
 
 
-class Utterance(NamedTuple):
+class ScoredUtterance(NamedTuple):
     """An utterance as models of its frames score it.
 
     Attributes:
@@ -198,7 +198,7 @@ class Utterance(NamedTuple):
     waveform: np.ndarray
 
 
-def utterances(models: Sequence[FrameClassifier], batches: Batches, cuts: str | Path) -> Iterator[Utterance]:
+def utterances(models: Sequence[FrameClassifier], batches: Batches, cuts: str | Path) -> Iterator[ScoredUtterance]:
     """Every utterance once, scored by models whose frames lie at the same places.
 
     Args:
@@ -219,7 +219,7 @@ def utterances(models: Sequence[FrameClassifier], batches: Batches, cuts: str | 
             scores.append(logits.cpu())
         sizes = zip(batch.cuts, frame_lengths.tolist(), batch.lengths.tolist(), strict=True)
         for row, (cut, num_frames, length) in enumerate(sizes):
-            yield Utterance(
+            yield ScoredUtterance(
                 cut,
                 batch.labels[row, :num_frames].numpy(),
                 [score[row, :num_frames] for score in scores],
@@ -278,13 +278,13 @@ class _Tally:
         self.num_utterances = self.num_known = 0
         self.seconds = 0.0
 
-    def add(self, utterance: Utterance) -> None:
+    def add(self, utterance: ScoredUtterance) -> None:
         cut, labels, (logits,), waveform = utterance
         self.num_utterances += 1
         self.seconds += cut.duration
         self.num_known += speaker_in_train(cut)
         decided = self.folding.decide(logits)
-        intervals = close_slits(
+        intervals = snap_gaps(
             fold_intervals(phone_intervals(cut, self.geometry.sample_rate), self.phones), self.geometry
         )
         self.by_frame.add(intervals, labels, decided)

@@ -1,6 +1,6 @@
 """From waveforms to features: frames, spectrum, log-mel energies, cepstra, deltas, normalisation, streams."""
 
-from speechattn.frontend.config import MfccConfig
+from speechattn.frontend.config import FrontendConfig
 from speechattn.frontend.features import Fbank, LogMelTransform, Mfcc, Spectrogram
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.normalisation import FeatureStatistics
@@ -14,7 +14,7 @@ __all__ = [
     "FeatureStream",
     "LogMelTransform",
     "Mfcc",
-    "MfccConfig",
+    "FrontendConfig",
     "ReadyFeatures",
     "Spectrogram",
     "frame_mask",

@@ -7,7 +7,7 @@ from typing import Any
 
 from speechattn.geometry import Geometry
 
-__all__ = ["DELTA_RULES", "PRESETS", "MfccConfig"]
+__all__ = ["DELTA_RULES", "FRONTEND_PRESETS", "FrontendConfig"]
 
 FLOAT32_EPS = 2.0**-23
 FLOAT64_EPS = 2.0**-52
@@ -55,7 +55,7 @@ _LIBROSA: dict[str, Any] = {
     "top_db": 80.0,
     "lifter": 0.0,
 }
-PRESETS: dict[str, dict[str, Any]] = {
+FRONTEND_PRESETS: dict[str, dict[str, Any]] = {
     "kaldi": _KALDI,
     "htk": {
         **_KALDI,
@@ -95,7 +95,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 DELTA_RULES = ("kaldi", "torchaudio")
 CHOICES = {
-    "preset": tuple(PRESETS),
+    "preset": tuple(FRONTEND_PRESETS),
     "edge_padding": ("mirror", "zero", "reflect", "tail"),
     "preemphasis_over": ("frame", "signal"),
     "window_type": ("povey", "hamming", "hann", "rectangular"),
@@ -110,7 +110,7 @@ AS_PRESET: Any = None  # a field left at this takes its preset's value
 
 
 @dataclass(frozen=True)
-class MfccConfig:
+class FrontendConfig:
     """What a front end computes. Fields that say "preset" take the preset's value unless they are given.
 
     Args:
@@ -205,7 +205,7 @@ class MfccConfig:
     global_frames: int = 200
 
     def __post_init__(self) -> None:
-        for name, value in PRESETS.get(self.preset, {}).items():
+        for name, value in FRONTEND_PRESETS.get(self.preset, {}).items():
             if getattr(self, name) is AS_PRESET:
                 object.__setattr__(self, name, value)
         for name, choices in CHOICES.items():

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speechattn.frontend.config import MfccConfig
+from speechattn.frontend.config import FrontendConfig
 from speechattn.frontend.deltas import add_deltas
 from speechattn.frontend.inputs import as_tensor, full_precision
 from speechattn.frontend.masks import frame_mask
@@ -42,7 +42,7 @@ class Frontend(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, config: MfccConfig, filters: Tensor | None, *, frame_energy: bool, static_dim: int) -> None:
+    def __init__(self, config: FrontendConfig, filters: Tensor | None, *, frame_energy: bool, static_dim: int) -> None:
         super().__init__()
         self.config = config
         self.geometry = config.geometry
@@ -231,14 +231,14 @@ class Spectrogram(Frontend):
     Args:
         preset: Whose frames, pre-emphasis, window and transform.
         config: The whole configuration at once; preset and fields are then not looked at.
-        **fields: Fields of `MfccConfig`. Deltas are off unless asked for.
+        **fields: Fields of `FrontendConfig`. Deltas are off unless asked for.
 
     Raises:
         ValueError: When a setting is out of its range.
     """
 
-    def __init__(self, preset: str = "kaldi", *, config: MfccConfig | None = None, **fields: Any) -> None:
-        config = config or MfccConfig(preset=preset, **{"delta_order": 0, **fields})
+    def __init__(self, preset: str = "kaldi", *, config: FrontendConfig | None = None, **fields: Any) -> None:
+        config = config or FrontendConfig(preset=preset, **{"delta_order": 0, **fields})
         super().__init__(config, None, frame_energy=False, static_dim=config.fft_length // 2 + 1)
 
     def static(self, energies: Tensor, frame_lengths: Tensor, transform: LogMelTransform | None) -> Tensor:
@@ -256,7 +256,7 @@ class Fbank(Frontend):
     Args:
         preset: Whose recipe to follow, see `Mfcc`.
         config: The whole configuration at once; preset and fields are then not looked at.
-        **fields: Fields of `MfccConfig`. Deltas are off unless asked for.
+        **fields: Fields of `FrontendConfig`. Deltas are off unless asked for.
 
     Raises:
         ValueError: When a setting is out of its range.
@@ -266,8 +266,8 @@ class Fbank(Frontend):
         torch.Size([98, 40])
     """
 
-    def __init__(self, preset: str = "kaldi", *, config: MfccConfig | None = None, **fields: Any) -> None:
-        config = config or MfccConfig(preset=preset, **{"delta_order": 0, **fields})
+    def __init__(self, preset: str = "kaldi", *, config: FrontendConfig | None = None, **fields: Any) -> None:
+        config = config or FrontendConfig(preset=preset, **{"delta_order": 0, **fields})
         super().__init__(config, mel_filters(config), frame_energy=False, static_dim=config.num_mels)
 
     def static(self, energies: Tensor, frame_lengths: Tensor, transform: LogMelTransform | None) -> Tensor:
@@ -286,7 +286,7 @@ class Mfcc(Frontend):
     Args:
         preset: Whose recipe to follow.
         config: The whole configuration at once; preset and fields are then not looked at.
-        **fields: Fields of `MfccConfig`; `Mfcc(delta_order=0)` gives the 13 static coefficients.
+        **fields: Fields of `FrontendConfig`; `Mfcc(delta_order=0)` gives the 13 static coefficients.
 
     Raises:
         ValueError: When a setting is out of its range.
@@ -298,8 +298,8 @@ class Mfcc(Frontend):
 
     dct: Tensor
 
-    def __init__(self, preset: str = "kaldi", *, config: MfccConfig | None = None, **fields: Any) -> None:
-        config = config or MfccConfig(preset=preset, **fields)
+    def __init__(self, preset: str = "kaldi", *, config: FrontendConfig | None = None, **fields: Any) -> None:
+        config = config or FrontendConfig(preset=preset, **fields)
         super().__init__(config, mel_filters(config), frame_energy=config.use_energy, static_dim=config.num_ceps)
         self.register_buffer("dct", liftered_dct(config), persistent=False)
 
@@ -315,7 +315,9 @@ class Mfcc(Frontend):
         return torch.cat([energy, cepstra[..., 1:]], dim=-1)
 
 
-def _log_mel(log_mel: Tensor, frame_lengths: Tensor, config: MfccConfig, transform: LogMelTransform | None) -> Tensor:
+def _log_mel(
+    log_mel: Tensor, frame_lengths: Tensor, config: FrontendConfig, transform: LogMelTransform | None
+) -> Tensor:
     """(B, T, num_mels): with the range limited, if the recipe does, and transformed."""
     if config.top_db:
         # Over the utterance's own frames; a row of the least value, so that there is one without frames.

@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from speechattn.frontend.config import MfccConfig
+from speechattn.frontend.config import FrontendConfig
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.tables import analysis_window, fourier_matrix
 from speechattn.geometry import Geometry
@@ -42,7 +42,7 @@ class BandEnergies(nn.Module):
     filters: Tensor | None
     transposed_filters: Tensor | None
 
-    def __init__(self, config: MfccConfig, filters: Tensor | None, *, frame_energy: bool = False) -> None:
+    def __init__(self, config: FrontendConfig, filters: Tensor | None, *, frame_energy: bool = False) -> None:
         super().__init__()
         self.config, self.geometry, self.fft_length = config, config.geometry, config.fft_length
         self.num_bands = self.fft_length // 2 + 1 if filters is None else filters.shape[1]

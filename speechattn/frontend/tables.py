@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from speechattn.audio import import_torchaudio
-from speechattn.frontend.config import MfccConfig
+from speechattn.frontend.config import FrontendConfig
 
 __all__ = ["analysis_window", "fourier_matrix", "liftered_dct", "mel_filters"]
 
 
-def analysis_window(config: MfccConfig) -> Tensor:
+def analysis_window(config: FrontendConfig) -> Tensor:
     """What a frame is multiplied by, (window,) float32.
 
     Povey: Kaldi's default, a Hann window raised to 0.85. Hamming: symmetric, as in the HTK Book, eq. 5.3.
@@ -30,7 +30,7 @@ def analysis_window(config: MfccConfig) -> Tensor:
     return torch.ones(size)
 
 
-def fourier_matrix(config: MfccConfig) -> Tensor:
+def fourier_matrix(config: FrontendConfig) -> Tensor:
     """The real transform as a matrix, (window, 2 * bins) float32: real parts, then imaginary parts.
 
     It takes the place of the FFT in exported graphs, which shall hold no complex numbers.
@@ -40,7 +40,7 @@ def fourier_matrix(config: MfccConfig) -> Tensor:
     return torch.cat([spectrum.real, spectrum.imag], dim=1).float()
 
 
-def mel_filters(config: MfccConfig) -> Tensor:
+def mel_filters(config: FrontendConfig) -> Tensor:
     """Triangular filters, (bins, num_mels) float32."""
     torchaudio = import_torchaudio()
     bins = config.fft_length // 2 + 1
@@ -67,7 +67,7 @@ def mel_filters(config: MfccConfig) -> Tensor:
         )
 
 
-def _slaney_filters(config: MfccConfig) -> Tensor:
+def _slaney_filters(config: FrontendConfig) -> Tensor:
     """Triangles of equal area on the scale of Slaney's Auditory Toolbox: linear to 1 kHz, logarithmic above.
 
     torchaudio has them too, but rounds half an odd sample rate (11,025 Hz) down; librosa does not.
@@ -89,7 +89,7 @@ def _slaney_filters(config: MfccConfig) -> Tensor:
     return (triangles * 2 / (right - left)).float()
 
 
-def _filters_between_bins(config: MfccConfig) -> Tensor:
+def _filters_between_bins(config: FrontendConfig) -> Tensor:
     """Triangles whose corners are rounded down to whole bins, as python_speech_features makes them."""
     lowest, highest = (math.log10(1 + freq / 700) for freq in (config.low_freq, config.highest_freq))
     points = torch.linspace(lowest, highest, config.num_mels + 2, dtype=torch.float64)
@@ -103,7 +103,7 @@ def _filters_between_bins(config: MfccConfig) -> Tensor:
     return torch.where((bins >= left) & (bins < right), filters, 0.0).float()
 
 
-def liftered_dct(config: MfccConfig) -> Tensor:
+def liftered_dct(config: FrontendConfig) -> Tensor:
     """Orthonormal DCT-II with the lifter 1 + Q/2 sin(pi i / Q) folded in: (num_mels, num_ceps) float32.
 
     With `htk_compat` all rows are scaled by sqrt(2 / num_mels) and c0 comes last (HTK Book, eq. 5.14, `MFCC_0`).

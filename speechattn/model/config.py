@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.geometry import Geometry
 from speechattn.model.baselines import BlstmConfig, MlpConfig, TdnnConfig
 from speechattn.model.encoder import EncoderConfig
@@ -44,7 +44,7 @@ class ClassifierConfig:
     phones: str = "arpabet41"
     symbols: tuple[str, ...] = ()
     kind: str = "encoder"
-    frontend: MfccConfig | None = field(default_factory=MfccConfig)
+    frontend: FrontendConfig | None = field(default_factory=FrontendConfig)
     feature_dim: int = 39
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     blstm: BlstmConfig = field(default_factory=BlstmConfig)
@@ -83,7 +83,7 @@ class ClassifierConfig:
         if not isinstance(values, dict):
             raise TypeError(f"settings by name are needed, got {values!r}")
         parts = {
-            "frontend": MfccConfig, "encoder": EncoderConfig, "blstm": BlstmConfig, "tdnn": TdnnConfig, "mlp": MlpConfig
+            "frontend": FrontendConfig, "encoder": EncoderConfig, "blstm": BlstmConfig, "tdnn": TdnnConfig, "mlp": MlpConfig
         }  # fmt: skip
         built = {key: part(**values[key]) for key, part in parts.items() if values.get(key) is not None}
         return cls(**{**values, **built})

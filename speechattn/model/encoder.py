@@ -14,7 +14,7 @@ from speechattn.attention.positions import POSITIONS, RelativeBias
 from speechattn.frontend.masks import zero_padding
 from speechattn.model.block import EncoderBlock
 
-__all__ = ["PRESETS", "Encoder", "EncoderConfig", "sinusoidal_positions"]
+__all__ = ["ENCODER_PRESETS", "Encoder", "EncoderConfig", "sinusoidal_positions"]
 
 INPUT_POSITIONS = ("sinusoidal", "learned")  # added to the encoder's input; the others are each layer's own
 ACTIVATIONS = ("silu", "gelu", "swiglu")
@@ -114,9 +114,9 @@ class EncoderConfig:
         Raises:
             ValueError: When there is no preset of that name.
         """
-        if name not in PRESETS:
-            raise ValueError(f"an encoder preset must be one of {', '.join(PRESETS)}, got {name!r}")
-        return PRESETS[name]
+        if name not in ENCODER_PRESETS:
+            raise ValueError(f"an encoder preset must be one of {', '.join(ENCODER_PRESETS)}, got {name!r}")
+        return ENCODER_PRESETS[name]
 
     @property
     def layer_contexts(self) -> tuple[tuple[int | None, int | None], ...]:
@@ -136,7 +136,7 @@ def _exceeds(context: int | None, limit: int | None) -> bool:
     return limit is not None and (context is None or context > limit)
 
 
-PRESETS = {
+ENCODER_PRESETS = {
     "tiny": EncoderConfig(dim=48, layers=3, heads=4, feed_forward=144),
     "small": EncoderConfig(dim=96, layers=4, heads=4, feed_forward=288),
     "base": EncoderConfig(dim=160, layers=5, heads=4, feed_forward=480),

@@ -11,12 +11,12 @@ from tqdm import tqdm
 from speechattn.jobs.atomic import atomic_path
 from speechattn.jobs.stamps import is_done, mark_done
 from speechattn.model.classifier import FrameClassifier, model_files
-from speechattn.prediction.files import FORMATS, Wanted, predict_files
+from speechattn.prediction.files import FORMATS, OutputOptions, predict_files
 from speechattn.prediction.recordings import by_cut
 
 __all__ = ["predict_cuts", "predict_frames"]
 
-STAMP = "predict.done.json"
+PREDICT_STAMP = "predict.done.json"
 
 
 def predict_cuts(
@@ -43,7 +43,7 @@ def predict_cuts(
     """
     if unknown := set(formats) - set(FORMATS):
         raise ValueError(f"the formats for cuts are {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
-    stamp, options = Path(output) / STAMP, {"model": str(model_name), "formats": list(formats)}
+    stamp, options = Path(output) / PREDICT_STAMP, {"model": str(model_name), "formats": list(formats)}
     inputs = {"cuts": Path(cuts), **model_files(model_name)}
     if is_done(stamp, options, inputs):
         print(f"{output}: predicted already")
@@ -53,7 +53,7 @@ def predict_cuts(
         raise ValueError(f"{model_name} takes features, not audio: it predicts frames (--frames), not segments")
     recordings = by_cut(cuts, model.frontend.geometry)
     stamp.unlink(missing_ok=True)
-    failures = predict_files(model, recordings, Wanted(formats), output=output, num_jobs=num_jobs)
+    failures = predict_files(model, recordings, OutputOptions(formats), output=output, num_jobs=num_jobs)
     if failures:
         raise ValueError("; ".join(failures))
     outputs = [Path(output) / (stem + FORMATS[name][0]) for stem in recordings for name in formats]
@@ -77,7 +77,7 @@ def predict_frames(model_name: str, cuts: str | Path, output: str | Path) -> Non
     Raises:
         ValueError: When model or cuts cannot be read or do not fit, or the model, with pooling, has no frames.
     """
-    from speechattn.cuts.reading import cut_features, cut_waveform, long_enough
+    from speechattn.cuts.reading import cut_features, cut_waveform, load_cuts
     from speechattn.cuts.shards import checksum_or_path
 
     stamp, options = Path(f"{output}.done.json"), {"model": str(model_name)}
@@ -89,7 +89,7 @@ def predict_frames(model_name: str, cuts: str | Path, output: str | Path) -> Non
     if model.pooling is not None:
         raise ValueError(f"{model_name} has one label for an utterance, with pooling, and no frames")
     read = cut_waveform if model.feature_dim is None else cut_features
-    utterances = long_enough(cuts, model.frontend.geometry, feature_dim=model.feature_dim)
+    utterances = load_cuts(cuts, model.frontend.geometry, feature_dim=model.feature_dim)
     number = 0
     with atomic_path(output) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")

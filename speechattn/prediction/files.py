@@ -22,7 +22,7 @@ from speechattn.model.classifier import FrameClassifier
 from speechattn.plots import plot_prediction, save_figure
 from speechattn.prediction.long_audio import Heard, recording_posteriors, recording_segments, recording_stretches
 
-__all__ = ["FORMATS", "POSTERIORS", "Wanted", "predict_files"]
+__all__ = ["FORMATS", "POSTERIORS", "OutputOptions", "predict_files"]
 
 FORMATS: dict[str, tuple[str, Callable[[Path, list[Segment]], None]]] = {
     "textgrid": (".TextGrid", write_textgrid),
@@ -37,7 +37,7 @@ BAR = "{l_bar}{bar}| {n:.0f} of {total} s of audio [{elapsed}<{remaining}]"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class OutputOptions:
     """What is to be known of each recording.
 
     Args:
@@ -83,7 +83,7 @@ class Wanted:
 def predict_files(
     model: FrameClassifier,
     recordings: Mapping[str, Path],
-    wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
+    wanted: OutputOptions = OutputOptions(),  # noqa: B008 (frozen)
     *,
     output: str | Path | None = None,
     num_jobs: int = 1,
@@ -162,13 +162,13 @@ def _duration(model: FrameClassifier, path: Path) -> float:
         return 0.0
 
 
-def _renamed(model: FrameClassifier, segments: list[Segment], wanted: Wanted) -> list[Segment]:
+def _renamed(model: FrameClassifier, segments: list[Segment], wanted: OutputOptions) -> list[Segment]:
     if wanted.speech_only:
         return speech_and_silence(segments, model.phones.silences)
     return in_ipa(segments) if wanted.symbols == "ipa" else segments
 
 
-def _write(model: FrameClassifier, path: Path, wanted: Wanted, target: Path, heard: Heard) -> None:
+def _write(model: FrameClassifier, path: Path, wanted: OutputOptions, target: Path, heard: Heard) -> None:
     """All files of one recording; `target` lacks their suffixes."""
     channel, smooth = wanted.channel, wanted.smooth
     if not (wanted.plot or POSTERIORS in wanted.formats):

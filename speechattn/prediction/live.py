@@ -181,7 +181,7 @@ def print_live(
         model: In eval mode.
         pieces: (n,) samples at the model's rate, one after the other.
         smooth: See `LiveSegments`.
-        symbols: See `prediction.Wanted`.
+        symbols: See `prediction.OutputOptions`.
 
     Returns:
         The latencies, in seconds.

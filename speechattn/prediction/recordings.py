@@ -67,10 +67,10 @@ def by_cut(cuts: str | Path, geometry: Geometry) -> dict[str, Path]:
         ValueError: When a cut is not a whole single-channel recording, or its id cannot name a file or is taken.
     """
     from speechattn.cuts.manifest import recording_file
-    from speechattn.cuts.reading import long_enough
+    from speechattn.cuts.reading import load_cuts
 
     recordings: dict[str, Path] = {}
-    for cut in long_enough(cuts, geometry):
+    for cut in load_cuts(cuts, geometry):
         if cut.id in recordings or cut.id != Path(cut.id).name:
             raise ValueError(f"{cuts}: cut id {cut.id!r} occurs twice or cannot name a file")
         if cut.recording.num_channels != 1:

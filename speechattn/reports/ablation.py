@@ -24,7 +24,7 @@ from speechattn.jobs.atomic import save_text
 from speechattn.model.classifier import CONFIG_FILE, ClassifierConfig, FrameClassifier
 from speechattn.plots import save_figure
 from speechattn.training.log import LOG_FILE, read_log
-from speechattn.training.run import STAMP
+from speechattn.training.run import TRAIN_STAMP
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,12 +92,12 @@ def read_settings(folder: Path) -> list[Setting]:
     """
     runs: dict[str, dict[int, Path]] = {}
     for run in folder.glob("*/seed-*"):
-        if (run / STAMP).is_file():
+        if (run / TRAIN_STAMP).is_file():
             runs.setdefault(run.parent.name, {})[int(run.name.removeprefix("seed-"))] = run
         else:
             print(f"{run} is left out: its training has not finished", file=sys.stderr)
     if not runs:
-        raise ValueError(f"{folder} holds no finished training: SETTING/seed-N/{STAMP} is needed")
+        raise ValueError(f"{folder} holds no finished training: SETTING/seed-N/{TRAIN_STAMP} is needed")
     by_number = sorted(runs, key=lambda name: re.sub(r"\d+", lambda digits: digits[0].zfill(9), name))
     return [_read_setting(name, runs[name]) for name in by_number]
 
@@ -107,10 +107,10 @@ def _read_setting(name: str, runs: dict[int, Path]) -> Setting:
     files = [(runs[seed] / CONFIG_FILE).read_text(encoding="utf-8") for seed in seeds]
     # The temperature is learned, like the weights: each seed has its own.
     configs = [replace(ClassifierConfig.from_dict(json.loads(file)), temperature=1.0) for file in files]
-    trainings = [_training(runs[seed] / STAMP) for seed in seeds]
+    trainings = [_training(runs[seed] / TRAIN_STAMP) for seed in seeds]
     for what, file, values in (
         ("trained different models", CONFIG_FILE, configs),
-        ("differ in training", STAMP, trainings),
+        ("differ in training", TRAIN_STAMP, trainings),
     ):
         if any(value != values[0] for value in values):
             raise ValueError(f"{runs[seeds[0]].parent}: the seeds {what}, see {file} of each")

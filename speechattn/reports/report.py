@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from speechattn.cuts.reading import cut_waveform, long_enough
+from speechattn.cuts.reading import cut_waveform, load_cuts
 from speechattn.cuts.shards import checksum_or_path
 from speechattn.evaluation.evaluate import Evaluation, evaluate, evaluate_in_detail
 from speechattn.evaluation.metrics import percent
@@ -157,7 +157,7 @@ def _write_example(folder: str | Path, name: str, model: FrameClassifier, cuts: 
     """Draw what the model makes of the first utterance, or of its first seconds: `<name>_example.png`."""
     geometry = model.frontend.geometry
     # Shards still hold the cuts that are too short.
-    cut = next(cut for cut in long_enough(cuts, geometry) if geometry.num_frames(cut.num_samples))
+    cut = next(cut for cut in load_cuts(cuts, geometry) if geometry.num_frames(cut.num_samples))
     samples = cut_waveform(cut)[: EXAMPLE_SECONDS * geometry.sample_rate]
     posteriors = model.posteriors(samples)
     segments = model.segments(posteriors, len(samples) / geometry.sample_rate)

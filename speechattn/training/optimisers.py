@@ -26,7 +26,7 @@ from speechattn.training.config import OptimConfig, TrainConfig
 from speechattn.training.muon import Muon
 from speechattn.training.neighbours import WithNeighbours, neighbour_labels
 
-__all__ = ["Learner", "frame_loss", "grouped", "in_step", "optimizer_of", "schedule"]
+__all__ = ["Learner", "frame_loss", "grouped", "padded_with_idle", "optimizer_of", "schedule"]
 
 
 class Learner:
@@ -86,7 +86,7 @@ class Learner:
         total, frames = 0.0, 0
         for number, batch in enumerate(batches, 1):
             together = nullcontext() if number == len(batches) else self.accelerator.no_sync(self.wrapped)
-            with together, _memory_told(batch, self.config):
+            with together, explain_out_of_memory(batch, self.config):
                 loss, further, frame_lengths = self._loss(batch.to(self.accelerator.device))
                 whole = loss + further
                 if not torch.isfinite(whole):
@@ -119,7 +119,7 @@ class Learner:
 
 
 @contextmanager
-def _memory_told(batch: Batch, config: TrainConfig) -> Iterator[None]:
+def explain_out_of_memory(batch: Batch, config: TrainConfig) -> Iterator[None]:
     """Turn what PyTorch says when memory runs out into what can be done."""
     try:
         yield
@@ -146,7 +146,7 @@ def grouped(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def in_step(batches: Iterator[Batch], idle: Batch, accelerator: Any) -> Iterator[Batch]:
+def padded_with_idle(batches: Iterator[Batch], idle: Batch, accelerator: Any) -> Iterator[Batch]:
     """The batches of this process; and while another still has some, one without labels instead.
 
     A step needs all processes, and they may have different numbers of batches. What has no labels adds nothing to loss

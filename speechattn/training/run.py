@@ -23,7 +23,7 @@ from torch import Tensor
 from speechattn.batches.chunks import Chunking
 from speechattn.batches.loader import Batch, Batches
 from speechattn.batches.wave_augment import WaveAugmentConfig
-from speechattn.cuts.reading import check_labels, cut_labels, long_enough, refuse_realigned
+from speechattn.cuts.reading import check_labels, cut_labels, load_cuts, refuse_realigned
 from speechattn.cuts.shards import Shards, checksum_or_path, is_sharded
 from speechattn.decoding.smoothing import Phonotactics, phonotactics_of
 from speechattn.evaluation.evaluate import count_confusions, learn_temperature
@@ -38,14 +38,14 @@ from speechattn.training.checkpoint import Checkpoints
 from speechattn.training.config import DataConfig, OptimConfig, TrainConfig
 from speechattn.training.fine_tuning import model_to_tune
 from speechattn.training.log import LOG_FILE, EpochLog, Progress, Tally, Timed
-from speechattn.training.optimisers import Learner, grouped, in_step
+from speechattn.training.optimisers import Learner, grouped, padded_with_idle
 from speechattn.training.precision import resolve_mixed_precision
 
 __all__ = ["DataConfig", "OptimConfig", "TrainConfig", "train"]
 
 log = logging.getLogger("speechattn")
 
-STAMP = "train.done.json"
+TRAIN_STAMP = "train.done.json"
 UNFINISHED = "unfinished"  # holds the best model so far and the state of a training that goes on, or was stopped
 
 
@@ -115,8 +115,8 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     from accelerate.utils import set_seed
 
     output, unfinished = Path(config.output), Path(config.output) / UNFINISHED
-    options, inputs = _what_matters(config, init)
-    if is_done(output / STAMP, options, inputs):
+    options, inputs = stamp_inputs(config, init)
+    if is_done(output / TRAIN_STAMP, options, inputs):
         shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed as it tidied up
         log.info("%s: trained already with these options and data", output)
         return output
@@ -183,7 +183,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
                     )
                     if history.close_epoch(accuracy, learner.averaged) and main:
                         _show_best(learner.averaged, unfinished)
-                [signals] = _everywhere(accelerator, interruption.received is not None)
+                [signals] = sum_over_processes(accelerator, interruption.received is not None)
                 interruption.raise_if(signals > 0)
             interruption.deferred = False  # there is nothing more to agree on
             if main:
@@ -194,10 +194,10 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
                 best.phonotactics = phonotactics
                 save_figure(plot_curves(history.rows), output / "curves.png")
                 best.save_pretrained(output)
-                mark_done(output / STAMP, options, inputs, [*model_files(output).values(), output / LOG_FILE])
+                mark_done(output / TRAIN_STAMP, options, inputs, [*model_files(output).values(), output / LOG_FILE])
                 shutil.rmtree(unfinished)
         except (KeyboardInterrupt, SystemExit):
-            if main and not (output / STAMP).is_file():  # else it has ended, all but for the exit
+            if main and not (output / TRAIN_STAMP).is_file():  # else it has ended, all but for the exit
                 save()
                 log.info(
                     "stopped after %d epochs and %d batches: the same command goes on from the last state",
@@ -210,7 +210,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
 
 def _clear(output: Path, *, resumed: bool) -> None:
     """Make room for a training; one that goes on keeps its states."""
-    for stale in (output / STAMP, *(output / name for name in MODEL_FILES)):
+    for stale in (output / TRAIN_STAMP, *(output / name for name in MODEL_FILES)):
         stale.unlink(missing_ok=True)
     for folder in (output / "tensorboard", *([] if resumed else [output / UNFINISHED])):
         shutil.rmtree(folder, ignore_errors=True)
@@ -225,7 +225,7 @@ def _show_best(model: FrameClassifier, folder: Path) -> None:
         log.warning("%s: the best model so far could not be saved, and the training goes on: %s", folder, error)
 
 
-def _what_matters(config: TrainConfig, init: str | Path | None) -> tuple[dict[str, Any], dict[str, Path | str]]:
+def stamp_inputs(config: TrainConfig, init: str | Path | None) -> tuple[dict[str, Any], dict[str, Path | str]]:
     """What a training's result depends on, for its stamp: options, and files by role. Not where things lie."""
     options = asdict(config) | {"init": None if init is None else str(init)}
     del options["output"], options["model"]["temperature"]  # which is learned
@@ -271,7 +271,7 @@ def _data(
     if ready_features and config.wave_augment != WaveAugmentConfig():
         raise ValueError("wave_augment needs a front end: a model of ready features hears no waveforms")
     training, dev = (
-        long_enough(path, geometry, feature_dim=model.feature_dim) for path in (config.data.train, config.data.dev)
+        load_cuts(path, geometry, feature_dim=model.feature_dim) for path in (config.data.train, config.data.dev)
     )
     phonotactics = None  # of shards, which would have to be read through, and of pooling
     if per_utterance or isinstance(training, Shards):
@@ -325,14 +325,14 @@ def _steps(
     before, waited = time.monotonic(), 0.0
 
     with progress.over(epoch, tally):
-        for group in grouped(in_step(data, batches.idle(), accelerator), learner.config.optim.accumulate):
-            labels, utterances = _everywhere(
+        for group in grouped(padded_with_idle(data, batches.idle(), accelerator), learner.config.optim.accumulate):
+            labels, utterances = sum_over_processes(
                 accelerator,
                 sum(int((batch.labels != IGNORED).sum()) for batch in group),
                 sum(batch.num_utterances for batch in group),
             )
             own_loss, own_frames = learner.backward(group, int(labels), epoch)
-            loss, frames, waiting, signals = _everywhere(
+            loss, frames, waiting, signals = sum_over_processes(
                 accelerator, own_loss, own_frames, data.seconds - waited, interruption.received is not None
             )
             with interruption.held():
@@ -348,7 +348,7 @@ def _steps(
             interruption.raise_if(signals > 0)
 
 
-def _everywhere(accelerator: Any, *numbers: float) -> list[float]:
+def sum_over_processes(accelerator: Any, *numbers: float) -> list[float]:
     """The sums over all processes."""
     return accelerator.reduce(torch.tensor(numbers, dtype=torch.float32, device=accelerator.device)).tolist()
 

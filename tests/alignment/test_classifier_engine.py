@@ -22,7 +22,7 @@ from speechattn.alignment.cuts import with_phones
 from speechattn.commands import main as cli
 from speechattn.cuts.manifest import phone_intervals, read_cuts, save_cuts, utterance_cut
 from speechattn.evaluation.evaluate import evaluate
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.labels.frames import frame_labels
 from speechattn.labels.intervals import Interval
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
@@ -56,7 +56,7 @@ def realigned(tone_corpus, tmp_path_factory):
     config = TrainConfig(
         output=str(folder / "model"),
         data=DataConfig(str(folder / "jittered.jsonl.gz"), str(tone_corpus / "dev.jsonl.gz"), 10, num_workers=0),
-        model=ClassifierConfig(kind="linear", frontend=MfccConfig(delta_order=0)),
+        model=ClassifierConfig(kind="linear", frontend=FrontendConfig(delta_order=0)),
         optim=OptimConfig(epochs=8, learning_rate=0.05, average=0.0),
     )
     train(config)
@@ -100,7 +100,7 @@ def test_realigned_labels_are_trained_on_and_never_scored(realigned, tone_corpus
 
     def one_epoch(dev):
         data = DataConfig(str(cuts), str(dev), 30, num_workers=0)
-        shape = ClassifierConfig(kind="linear", frontend=MfccConfig(delta_order=0))
+        shape = ClassifierConfig(kind="linear", frontend=FrontendConfig(delta_order=0))
         train(TrainConfig(str(tmp_path / "model"), data=data, model=shape, optim=OptimConfig(epochs=1)))
 
     with pytest.raises(ValueError, match="were placed by a model"):
@@ -188,7 +188,7 @@ def test_durations_settle_what_the_frames_leave_open():
 
 @pytest.mark.parametrize("preset", ["kaldi", "librosa"])
 def test_boundaries_lie_half_way_between_the_models_frames(preset):
-    model = FrameClassifier(ClassifierConfig(kind="linear", frontend=MfccConfig(preset=preset))).eval()
+    model = FrameClassifier(ClassifierConfig(kind="linear", frontend=FrontendConfig(preset=preset))).eval()
     geometry, ids = model.frontend.geometry, {s: n for n, s in enumerate(model.phones.symbols)}
     num_samples = 3200
     frames = geometry.num_frames(num_samples)

@@ -15,9 +15,9 @@ from speechattn.batches.chunks import Chunking, chunk_cut, num_chunks
 from speechattn.batches.loader import Batches
 from speechattn.batches.wave_augment import WaveAugmentConfig
 from speechattn.cuts.manifest import phone_intervals, save_cuts, utterance_cut
-from speechattn.cuts.reading import cut_labels, cut_waveform, long_enough
+from speechattn.cuts.reading import cut_labels, cut_waveform, load_cuts
 from speechattn.cuts.shards import write_shards
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.geometry import Geometry
 from speechattn.labels.intervals import Interval
 from speechattn.phones import IGNORED, PhoneSet
@@ -80,7 +80,7 @@ def test_pieces_cover_the_utterance_and_overlap_by_the_context(num_samples, max_
         assert context >= min(wanted, max_seconds * 16000 / 4 - 160)
 
 
-@pytest.mark.parametrize("geometry", [Geometry(), MfccConfig(preset="librosa").geometry], ids=["kaldi", "centred"])
+@pytest.mark.parametrize("geometry", [Geometry(), FrontendConfig(preset="librosa").geometry], ids=["kaldi", "centred"])
 @given(num_samples=st.integers(400, 192_000), max_seconds=st.floats(1.0, 4.0), left=FRAMES, right=FRAMES)
 def test_every_labelled_frame_is_scored_once(recording, geometry, num_samples, max_seconds, left, right):
     cut = long_cut(recording, num_samples, seed=num_samples)
@@ -134,7 +134,7 @@ def corpus(recording, tmp_path_factory):
 
 def batches(cuts, **options):
     return Batches(
-        long_enough(cuts, GEOMETRY), PHONES, GEOMETRY,
+        load_cuts(cuts, GEOMETRY), PHONES, GEOMETRY,
         batch_seconds=8.0, shuffle=True, chunking=Chunking.of(GEOMETRY, 4.0, 10, 10), **options,
     )  # fmt: skip
 
@@ -146,7 +146,7 @@ def test_batches_hold_every_label_once_and_no_long_utterance(corpus, sharded, tm
         write_shards(corpus, tmp_path / "shards", size=5)
         where = tmp_path / "shards"
     expected = Counter()
-    for cut in long_enough(corpus, GEOMETRY):
+    for cut in load_cuts(corpus, GEOMETRY):
         expected.update(cut_labels(cut, PHONES, GEOMETRY).tolist())
     found, utterances = Counter(), 0.0
     made = batches(where)
@@ -163,7 +163,7 @@ def test_silence_is_cropped_but_not_the_context_of_a_piece(corpus):
     made = batches(corpus, wave_augment=WaveAugmentConfig(edge_silence_s=0.0))
     lengths = {id_: int(n) for batch in made.epoch() for id_, n in zip(batch.ids, batch.lengths, strict=True)}
     cropped = 0
-    for cut in long_enough(corpus, GEOMETRY):
+    for cut in load_cuts(corpus, GEOMETRY):
         for piece in chunk_cut(cut, Chunking.of(GEOMETRY, 4.0, 10, 10)):
             start, end = 0, piece.num_samples
             if num_chunks(piece) == 1:

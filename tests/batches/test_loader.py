@@ -18,9 +18,9 @@ from lhotse import CutSet
 
 from speechattn.batches.loader import Batches
 from speechattn.cuts.manifest import read_cuts
-from speechattn.cuts.reading import cut_labels, long_enough
+from speechattn.cuts.reading import cut_labels, load_cuts
 from speechattn.cuts.shards import write_shards
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.geometry import Geometry
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
 from speechattn.model.encoder import EncoderConfig
@@ -32,7 +32,7 @@ PHONES = PhoneSet.load("arpabet41")
 
 
 def make_batches(path, **options):
-    return Batches(long_enough(path, GEOMETRY), PHONES, GEOMETRY, batch_seconds=4.0, **options)
+    return Batches(load_cuts(path, GEOMETRY), PHONES, GEOMETRY, batch_seconds=4.0, **options)
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -108,13 +108,13 @@ def test_a_worker_is_deaf_to_a_signal_to_all_and_ends_with_its_loader(tone_corpu
 KILLED_WHILE_LOADING = """
 import os, signal, sys
 from multiprocessing import active_children
-from speechattn.cuts.reading import long_enough
+from speechattn.cuts.reading import load_cuts
 from speechattn.batches.loader import Batches
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet
 
 if __name__ == "__main__":
-    cuts = long_enough(sys.argv[1], Geometry())
+    cuts = load_cuts(sys.argv[1], Geometry())
     batches = Batches(
         cuts, PhoneSet.load("arpabet41"), Geometry(), batch_seconds=4.0, shuffle=False, num_workers=1
     )
@@ -141,7 +141,7 @@ def test_no_worker_outlives_a_killed_training(tone_corpus, tmp_path):
 
 def test_a_last_utterance_that_is_longer_than_all_before_does_not_exceed_the_cap(tone_corpus):
     """Short ones first."""
-    cuts = sorted(long_enough(tone_corpus / "train.jsonl.gz", GEOMETRY), key=lambda cut: cut.duration)
+    cuts = sorted(load_cuts(tone_corpus / "train.jsonl.gz", GEOMETRY), key=lambda cut: cut.duration)
     longest = cuts[-1].duration
     for cap in (0.5 * longest, 1.01 * longest, 2.5 * longest, 7 * longest):
         batches = Batches(CutSet.from_cuts(cuts), PHONES, GEOMETRY, batch_seconds=cap, shuffle=False)
@@ -153,10 +153,10 @@ def test_a_last_utterance_that_is_longer_than_all_before_does_not_exceed_the_cap
 @pytest.mark.parametrize("preset", ["kaldi", "librosa"])
 def test_an_idle_batch_teaches_nothing(tone_corpus, preset):
     encoder = EncoderConfig(dim=8, layers=1, heads=2, feed_forward=8)
-    model = FrameClassifier(ClassifierConfig(frontend=MfccConfig(preset=preset), encoder=encoder))
+    model = FrameClassifier(ClassifierConfig(frontend=FrontendConfig(preset=preset), encoder=encoder))
     geometry = model.frontend.geometry
     path = tone_corpus / "train.jsonl.gz"
-    idle = Batches(long_enough(path, geometry), PHONES, geometry, batch_seconds=4.0, shuffle=True).idle()
+    idle = Batches(load_cuts(path, geometry), PHONES, geometry, batch_seconds=4.0, shuffle=True).idle()
     loss = frame_loss(model(idle.waveforms, idle.lengths)[0], idle.labels)
     loss.backward()
     assert loss == 0 and idle.ids == [] and idle.num_utterances == 0
@@ -169,7 +169,7 @@ def test_cuts_below_one_frame_are_left_out_and_listed(tone_corpus, tmp_path, cap
     rows[0]["duration"] = rows[0]["recording"]["duration"] = 399 / 16000
     path = tmp_path / "cuts.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert len(long_enough(path, GEOMETRY)) == len(rows) - 1
+    assert len(load_cuts(path, GEOMETRY)) == len(rows) - 1
     assert rows[0]["id"] in caplog.text
 
 
@@ -194,7 +194,7 @@ def test_what_is_not_a_file_of_cuts_is_refused_by_name(tmp_path, content):
 
 def test_another_sample_rate_is_refused(tone_corpus):
     with pytest.raises(ValueError, match="16000 Hz, the model at 8000 Hz"):
-        long_enough(tone_corpus / "dev.jsonl.gz", Geometry(8000, 200, 80))
+        load_cuts(tone_corpus / "dev.jsonl.gz", Geometry(8000, 200, 80))
 
 
 def test_labels_at_another_rate_are_the_same_phones(tone_corpus):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from speechattn.batches.spec_augment import SpecAugment, SpecAugmentConfig, cut_seed, warp_frequency
-from speechattn.frontend import Mfcc, MfccConfig
+from speechattn.frontend import FrontendConfig, Mfcc
 
-FRONTEND = MfccConfig()
+FRONTEND = FrontendConfig()
 NUM_MELS, FRAMES_PER_S = FRONTEND.num_mels, 100
 CONFIG = SpecAugmentConfig(freq_masks=2, freq_width=5, time_masks_per_s=3.0, time_width=10)
 

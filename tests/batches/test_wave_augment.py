@@ -21,7 +21,7 @@ from speechattn.batches.wave_augment import (
     speech_bounds,
 )
 from speechattn.cuts.manifest import alignment_items, phone_intervals, read_cuts
-from speechattn.cuts.reading import cut_labels, long_enough
+from speechattn.cuts.reading import cut_labels, load_cuts
 from speechattn.cuts.shards import write_shards
 from speechattn.geometry import Geometry
 from speechattn.labels.intervals import Interval
@@ -195,9 +195,7 @@ def test_batches_are_capped_by_the_length_after_augmentation(tone_corpus, tmp_pa
         write_shards(path, tmp_path / "shards", size=24)
         path = tmp_path / "shards"
     config = WaveAugmentConfig(speeds=(0.9, 1.1), pause_share=pauses, pause_s=(0.5, 3.0))
-    batches = Batches(
-        long_enough(path, GEOMETRY), PHONES, GEOMETRY, batch_seconds=6.0, shuffle=True, wave_augment=config
-    )
+    batches = Batches(load_cuts(path, GEOMETRY), PHONES, GEOMETRY, batch_seconds=6.0, shuffle=True, wave_augment=config)
     for epoch in range(3):
         made = list(batches.epoch(epoch))
         assert all(len(b.ids) == 1 or b.waveforms.numel() <= 6 * 16000 for b in made)
@@ -238,7 +236,7 @@ def test_the_length_of_an_utterance_at_another_speed_is_known_beforehand(length,
 def test_batches_draw_anew_in_every_epoch_and_for_every_utterance(tone_corpus):
     def lengths(epoch, **options):
         batches = Batches(
-            long_enough(tone_corpus / "train.jsonl.gz", GEOMETRY), PHONES, GEOMETRY,
+            load_cuts(tone_corpus / "train.jsonl.gz", GEOMETRY), PHONES, GEOMETRY,
             batch_seconds=4.0, shuffle=False, **options,
         )  # fmt: skip
         return {name: int(n) for b in batches.epoch(epoch) for name, n in zip(b.ids, b.lengths, strict=True)}
@@ -253,7 +251,7 @@ def test_batches_draw_anew_in_every_epoch_and_for_every_utterance(tone_corpus):
 def test_augmented_batches_keep_labels_on_their_tones(tone_corpus):
     """Each phone is a tone of its own: the label of a frame is told by its spectrum."""
     batches = Batches(
-        long_enough(tone_corpus / "train.jsonl.gz", GEOMETRY), PHONES, GEOMETRY,
+        load_cuts(tone_corpus / "train.jsonl.gz", GEOMETRY), PHONES, GEOMETRY,
         batch_seconds=10.0, shuffle=True, wave_augment=EVERYTHING,
     )  # fmt: skip
     tones = {"AA": 300.0, "IY": 700.0, "S": 3000.0}

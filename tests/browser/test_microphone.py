@@ -11,7 +11,7 @@ import soundfile
 from playwright.sync_api import Browser, Page, expect
 from served_app import served_app
 
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
 from speechattn.model.encoder import EncoderConfig
 from speechattn.server.app import create_app
@@ -83,7 +83,7 @@ def test_a_refused_live_session_says_why(browser: Browser, model: FrameClassifie
 
 def test_a_model_that_cannot_stream_has_no_live_mode(browser: Browser):
     small = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=0)
-    frontend = MfccConfig(normalisation="utterance")
+    frontend = FrontendConfig(normalisation="utterance")
     model = FrameClassifier(ClassifierConfig(encoder=small, frontend=frontend)).eval()
     with served_app(create_app(model)) as address:
         page = browser.new_page()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from speechattn.corpora.matching import Alignment, Candidate, find_alignments, match, visible_files
+from speechattn.corpora.matching import AlignmentTrack, Candidate, find_alignments, match, visible_files
 from speechattn.labels.intervals import Segment
 
 
@@ -15,7 +15,7 @@ def candidates(*paths):
 
 
 def grids(*paths):
-    return [Alignment(Path(f"grids/{path}.TextGrid"), path) for path in paths]
+    return [AlignmentTrack(Path(f"grids/{path}.TextGrid"), path) for path in paths]
 
 
 def pairs(matched):
@@ -24,7 +24,7 @@ def pairs(matched):
 
 def ctm(*utterances):
     path = utterances[0] if len(utterances) == 1 else None
-    return [Alignment(Path("all.ctm"), path, name, [Segment("a", 0.0, 1.0)]) for name in utterances]
+    return [AlignmentTrack(Path("all.ctm"), path, name, [Segment("a", 0.0, 1.0)]) for name in utterances]
 
 
 def test_by_path():
@@ -55,7 +55,7 @@ def test_a_ctm_of_one_utterance_also_goes_by_its_file_name(tmp_path):
 
 
 def test_ambiguity_is_refused_by_name():
-    both = [*grids("a/u1"), Alignment(Path("grids/a/u1.phn"), "a/u1")]
+    both = [*grids("a/u1"), AlignmentTrack(Path("grids/a/u1.phn"), "a/u1")]
     with pytest.raises(ValueError, match=r"utterance a-u1: grids/a/u1.TextGrid and grids/a/u1.phn both fit .*--format"):
         match(candidates("a/u1"), both)
     with pytest.raises(ValueError, match=r"utterance a-u1: grids/x/u1.TextGrid and grids/y/u1.TextGrid both fit"):

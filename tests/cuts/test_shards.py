@@ -25,7 +25,7 @@ from speechattn.batches.loader import Batches
 from speechattn.commands.main import main
 from speechattn.cuts import shards as module
 from speechattn.cuts.manifest import alignment_items, phone_intervals, read_cuts, save_cuts
-from speechattn.cuts.reading import check_labels, cut_waveform, long_enough
+from speechattn.cuts.reading import check_labels, cut_waveform, load_cuts
 from speechattn.cuts.shards import Shards, checksum_or_path, is_sharded, read_shards, write_shards
 from speechattn.geometry import Geometry
 from speechattn.labels.intervals import Interval
@@ -50,7 +50,7 @@ def copy(sharded, tmp_path) -> Path:
 
 
 def make_batches(path, **options):
-    return Batches(long_enough(path, GEOMETRY), PHONES, GEOMETRY, batch_seconds=4.0, **options)
+    return Batches(load_cuts(path, GEOMETRY), PHONES, GEOMETRY, batch_seconds=4.0, **options)
 
 
 def contents(batches: Batches, epoch: int = 0) -> dict[str, tuple[bytes, bytes]]:
@@ -246,7 +246,7 @@ def test_a_short_cut_is_left_out_by_name_and_another_rate_refused(tone_corpus, t
         assert contents(batches).keys() == {cut.id for cut in cuts[1:]}
     assert caplog.text.count(f"below one frame left out: {cuts[0].id}") == 1
     with pytest.raises(ValueError, match="16000 Hz, the model is at 8000 Hz"):
-        long_enough(tmp_path / "short", Geometry(8000, 200, 80))
+        load_cuts(tmp_path / "short", Geometry(8000, 200, 80))
 
 
 def test_a_phone_that_the_model_lacks_is_refused_before_training(sharded):

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechattn.decoding.smoothing import (
-    ACOUSTIC_SCALE,
     PRIOR_SCALE,
     PSEUDO_COUNT,
+    SMOOTHING_ACOUSTIC_SCALE,
     Phonotactics,
     phonotactics_of,
     runs,
@@ -61,7 +61,8 @@ def log_probability(path, posteriors, known):
     minimum, prior = known.minimum, np.array(known.durations) + PSEUDO_COUNT
     prior = prior / prior.sum()
     total = sum(
-        ACOUSTIC_SCALE * (math.log(posteriors[t, c]) - PRIOR_SCALE * math.log(prior[c])) for t, c in enumerate(path)
+        SMOOTHING_ACOUSTIC_SCALE * (math.log(posteriors[t, c]) - PRIOR_SCALE * math.log(prior[c]))
+        for t, c in enumerate(path)
     )
     pieces = [(c, len(list(group))) for c, group in itertools.groupby(path)]
     initial = np.array(known.initial) + PSEUDO_COUNT

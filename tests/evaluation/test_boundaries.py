@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechattn.evaluation.boundaries import boundary_figures, close_slits, count_boundaries, match_boundaries
+from speechattn.evaluation.boundaries import boundary_figures, count_boundaries, match_boundaries, snap_gaps
 from speechattn.evaluation.phone_errors import count_phone_errors, phone_sequence
 from speechattn.geometry import Geometry
 from speechattn.labels.frames import frame_labels, frames_to_segments
@@ -33,7 +33,7 @@ def decided_utterances(draw):
         st.lists(st.tuples(st.integers(1, 1500), st.sampled_from([*SYMBOLS, None])), min_size=1, max_size=9)
     )
     num_samples = 400 + sum(length for length, _ in stretches)
-    intervals = close_slits(intervals_of(stretches), GEOMETRY)
+    intervals = snap_gaps(intervals_of(stretches), GEOMETRY)
     labels = frame_labels(intervals, num_samples, IDS)
     runs = draw(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 2)), min_size=len(labels), max_size=len(labels)))
     decided = np.repeat([index for _, index in runs], [length for length, _ in runs])[: len(labels)]
@@ -104,14 +104,14 @@ def test_what_is_decided_where_nothing_is_scored_never_counts(utterance, answers
 
 def test_a_gap_without_a_frame_is_one_boundary() -> None:
     slit = [Interval(0, 700, "a"), Interval(716, 1600, "b"), Interval(1700, 2000, "b")]  # centres: ... 680, 840, ...
-    assert close_slits(slit[::-1], GEOMETRY) == [
+    assert snap_gaps(slit[::-1], GEOMETRY) == [
         Interval(0, 716, "a"),
         Interval(716, 1600, "b"),
         Interval(1700, 2000, "b"),
     ]
     labels = frame_labels(slit[:2], 1600, IDS)
     decided = np.where(np.arange(len(labels)) < 4, 0, 1)  # from sample 760 on
-    assert count_boundaries(close_slits(slit[:2], GEOMETRY), labels, decided, GEOMETRY).tolist() == [1, 1, 1]
+    assert count_boundaries(snap_gaps(slit[:2], GEOMETRY), labels, decided, GEOMETRY).tolist() == [1, 1, 1]
 
 
 def test_a_case_by_hand() -> None:

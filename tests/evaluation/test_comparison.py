@@ -17,7 +17,7 @@ from speechattn.cuts.shards import write_shards
 from speechattn.evaluation.bootstrap import paired_difference
 from speechattn.evaluation.comparison import compare
 from speechattn.evaluation.evaluate import evaluate
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
 
 NAMES = ("frame_accuracy", "frame_accuracy_no_silence")
@@ -116,7 +116,7 @@ def test_models_that_cannot_be_compared_are_refused(models, tone_corpus):
     )
     pooled = FrameClassifier(ClassifierConfig(symbols=("low", "high"), pooling="mean", kind="linear")).eval()
     for other, reason, reversed_reason in (
-        (linear(2, frontend=MfccConfig(preset="librosa")), frames, frames),
+        (linear(2, frontend=FrontendConfig(preset="librosa")), frames, frames),
         (linear(2, frontend=None), f"one takes waveforms, the other {features}", f"{features}, the other waveforms"),
         (pooled, "models with pooling", "models with pooling"),
     ):

@@ -21,7 +21,7 @@ from speechattn.commands.main import main
 from speechattn.export import file as export
 from speechattn.export.check import Agreement, compare_stream, compare_whole, open_file, speech_like, streamed
 from speechattn.export.step import StreamingStep
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.model.baselines import BlstmConfig, MlpConfig, TdnnConfig
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
 from speechattn.model.encoder import EncoderConfig
@@ -35,23 +35,23 @@ MLP = MlpConfig(width=8, layers=1, left=3, right=2)
 POOLED = {"phones": "arpabet41", "symbols": ("low", "high")}
 KINDS: dict[str, dict[str, Any]] = {
     "not normalised, additive scores": {
-        "frontend": MfccConfig(delta_order=0),
+        "frontend": FrontendConfig(delta_order=0),
         "encoder": EncoderConfig(**SMALL, layers=1, left=4, right=1, score="additive", position="none"),
     },
     "globally normalised, stack of 2": {
-        "frontend": MfccConfig(normalisation="global"),
+        "frontend": FrontendConfig(normalisation="global"),
         "encoder": EncoderConfig(**SMALL, layers=2, left=4, right=1, stack=2, position="sinusoidal"),
     },
     "online normalised": {
-        "frontend": MfccConfig(normalisation="online", cmn_window=30),
+        "frontend": FrontendConfig(normalisation="online", cmn_window=30),
         "encoder": EncoderConfig(**SMALL, layers=1, left=4, right=1, position="rotary"),
     },
     "unlimited contexts": {
-        "frontend": MfccConfig(normalisation="utterance"),
+        "frontend": FrontendConfig(normalisation="utterance"),
         "encoder": EncoderConfig(**SMALL, layers=2, context=((None, 2), (3, None)), stack=3, conv_kernel=5),
     },
     "learned positions, edges padded": {
-        "frontend": MfccConfig(snip_edges=False, normalisation="sliding"),
+        "frontend": FrontendConfig(snip_edges=False, normalisation="sliding"),
         "encoder": EncoderConfig(**SMALL, layers=1, left=3, right=0, position="learned", max_positions=50),
     },
     "ready features, relative positions": {
@@ -62,13 +62,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "blstm": {
         "kind": "blstm",
         "blstm": BlstmConfig(width=8, layers=2),
-        "frontend": MfccConfig(normalisation="utterance"),
+        "frontend": FrontendConfig(normalisation="utterance"),
     },
     "mlp": {"kind": "mlp", "mlp": MLP},
     "tdnn": {"kind": "tdnn", "tdnn": TdnnConfig(width=8, layers=((5, 1), (3, 3)))},
     "linear, librosa": {
         "kind": "linear",
-        "frontend": MfccConfig(preset="librosa", num_mels=20, normalisation="utterance"),
+        "frontend": FrontendConfig(preset="librosa", num_mels=20, normalisation="utterance"),
     },
     "mean pooling": {"kind": "tdnn", "tdnn": TdnnConfig(width=8, layers=((3, 1),)), "pooling": "mean", **POOLED},
     "attention pooling": {"kind": "mlp", "mlp": MLP, "pooling": "attention", **POOLED},
@@ -94,7 +94,7 @@ def written(model: FrameClassifier, path: Path) -> Path:
 @pytest.fixture(scope="module")
 def encoder() -> FrameClassifier:
     encoder = EncoderConfig(**SMALL, layers=1, left=6, right=2, stack=2, input_context=3, position="rotary")
-    return model_of(encoder=encoder, frontend=MfccConfig(normalisation="online"), temperature=1.25)
+    return model_of(encoder=encoder, frontend=FrontendConfig(normalisation="online"), temperature=1.25)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def folder(encoder: FrameClassifier, tmp_path_factory: pytest.TempPathFactory) -
     """With the encoder as `model`, and what is faster to export as `linear`."""
     folder = tmp_path_factory.mktemp("exported")
     encoder.save_pretrained(folder / "model")
-    model_of(kind="linear", frontend=MfccConfig(normalisation="utterance")).save_pretrained(folder / "linear")
+    model_of(kind="linear", frontend=FrontendConfig(normalisation="utterance")).save_pretrained(folder / "linear")
     return folder
 
 
@@ -155,7 +155,7 @@ def test_onnx_gives_what_pytorch_gives(encoder: FrameClassifier, whole: Path) ->
 
 @pytest.mark.slow
 def test_the_mean_of_minutes_is_not_lost_in_rounding(tmp_path: Path) -> None:
-    model = model_of(kind="linear", frontend=MfccConfig(normalisation="utterance"))
+    model = model_of(kind="linear", frontend=FrontendConfig(normalisation="utterance"))
     with torch.no_grad():
         model.output.weight.copy_(torch.eye(39))  # features go out as they are
         model.output.bias.zero_()

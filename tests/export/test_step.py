@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from speechattn.attention import NORMALISERS, SCORES
 from speechattn.export.check import Run, streamed
 from speechattn.export.step import StreamingStep
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.model.baselines import BlstmConfig, MlpConfig, TdnnConfig
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
 from speechattn.model.encoder import EncoderConfig
@@ -46,7 +46,7 @@ lengths = st.sampled_from(EDGES) | st.integers(0, 12000)
 
 def model_of(*, frontend: dict[str, Any] | None = None, **fields: Any) -> FrameClassifier:
     """Float64, eval mode, with parameters that all matter, also those that begin at 0."""
-    config = ClassifierConfig(phones="timit39", frontend=MfccConfig(**(frontend or {})), temperature=1.7, **fields)
+    config = ClassifierConfig(phones="timit39", frontend=FrontendConfig(**(frontend or {})), temperature=1.7, **fields)
     model = FrameClassifier(config)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)

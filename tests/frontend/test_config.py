@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from signals import vowels
 
-from speechattn.frontend import Fbank, Mfcc, MfccConfig, Spectrogram
-from speechattn.frontend.config import AS_PRESET, CHOICES, PRESETS
+from speechattn.frontend import Fbank, FrontendConfig, Mfcc, Spectrogram
+from speechattn.frontend.config import AS_PRESET, CHOICES, FRONTEND_PRESETS
 
 # For each field: two values, and the other fields under which the choice between them shows in the features.
 ENERGY = {"use_energy": True}
@@ -57,17 +57,17 @@ ALTERNATIVES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 
 
 def test_there_are_alternatives_for_every_field() -> None:
-    assert list(ALTERNATIVES) == [field.name for field in fields(MfccConfig)]
+    assert list(ALTERNATIVES) == [field.name for field in fields(FrontendConfig)]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 @pytest.mark.parametrize("name", [name for name in ALTERNATIVES if name != "preset"])
 def test_every_field_can_be_overridden_and_no_other_changes(name: str, preset: str) -> None:
     for value in ALTERNATIVES[name][:2]:
         others = {other: setting for other, setting in ALTERNATIVES[name][2].items() if other != name}
-        base, config = MfccConfig(preset, **others), MfccConfig(preset, **{**others, name: value})
+        base, config = FrontendConfig(preset, **others), FrontendConfig(preset, **{**others, name: value})
         assert getattr(config, name) == value and replace(base, **{name: value}) == config
-        for field in fields(MfccConfig):
+        for field in fields(FrontendConfig):
             assert field.name == name or getattr(config, field.name) == getattr(base, field.name)
 
 
@@ -79,17 +79,21 @@ def test_every_field_changes_the_features(name: str) -> None:
     assert features[0].shape != features[1].shape or not np.allclose(*features, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_presets_leave_no_field_open(preset: str) -> None:
-    assert set(PRESETS[preset]) == {field.name for field in fields(MfccConfig) if field.default is AS_PRESET}
-    assert all(getattr(MfccConfig(preset), name) == value for name, value in PRESETS[preset].items())
+    assert set(FRONTEND_PRESETS[preset]) == {
+        field.name for field in fields(FrontendConfig) if field.default is AS_PRESET
+    }
+    assert all(getattr(FrontendConfig(preset), name) == value for name, value in FRONTEND_PRESETS[preset].items())
 
 
 def test_a_configuration_is_frozen_and_equal_to_its_like() -> None:
-    assert MfccConfig() == MfccConfig("kaldi", window_ms=25.0) and hash(MfccConfig()) == hash(MfccConfig("kaldi"))
-    assert MfccConfig() != MfccConfig("htk")
+    assert FrontendConfig() == FrontendConfig("kaldi", window_ms=25.0) and hash(FrontendConfig()) == hash(
+        FrontendConfig("kaldi")
+    )
+    assert FrontendConfig() != FrontendConfig("htk")
     with pytest.raises(FrozenInstanceError):
-        MfccConfig().hop_ms = 5.0  # type: ignore[misc]
+        FrontendConfig().hop_ms = 5.0  # type: ignore[misc]
 
 
 # --------------------------------------------------------------------------------------------- what follows from it
@@ -107,7 +111,7 @@ def test_a_configuration_is_frozen_and_equal_to_its_like() -> None:
     ],
 )
 def test_geometry_of_the_presets(preset: str, first_centre: int, counts: list[int]) -> None:
-    geometry = MfccConfig(preset).geometry
+    geometry = FrontendConfig(preset).geometry
     assert (geometry.sample_rate, geometry.window, geometry.hop) == (16000, 400, 160)
     assert geometry.first_centre == first_centre
     assert [geometry.num_frames(n) for n in (0, 399, 400, 479, 480, 559, 560, 561, 16_000)] == counts
@@ -115,7 +119,7 @@ def test_geometry_of_the_presets(preset: str, first_centre: int, counts: list[in
 
 
 def test_geometry_of_kaldi_without_snipped_edges() -> None:
-    geometry = MfccConfig(snip_edges=False).geometry
+    geometry = FrontendConfig(snip_edges=False).geometry
     assert geometry.first_centre == 80  # half a hop
     assert [geometry.num_frames(n) for n in (0, 399, 400, 479, 559, 560, 16_000)] == [0, 0, 3, 3, 3, 4, 100]
 
@@ -134,8 +138,8 @@ def test_geometry_of_kaldi_without_snipped_edges() -> None:
 def test_milliseconds_become_samples(
     sample_rate: int, window: int, hop: int, n_fft: int, rounded: tuple[int, int]
 ) -> None:
-    for preset in PRESETS:
-        config = MfccConfig(preset, sample_rate=sample_rate)
+    for preset in FRONTEND_PRESETS:
+        config = FrontendConfig(preset, sample_rate=sample_rate)
         # python_speech_features rounds half a sample up, the others cut it off
         expected = rounded if preset == "python_speech_features" else (window, hop)
         assert (config.window, config.hop) == expected
@@ -147,13 +151,13 @@ def test_times_that_are_not_whole_in_binary_lose_no_sample() -> None:
     for sample_rate in (16000, 22050, 44100):
         for samples in range(2, 1300):
             milliseconds = 1000 * samples / sample_rate
-            config = MfccConfig(sample_rate=sample_rate, window_ms=milliseconds, hop_ms=milliseconds)
+            config = FrontendConfig(sample_rate=sample_rate, window_ms=milliseconds, hop_ms=milliseconds)
             assert (config.window, config.hop) == (samples, samples)
 
 
 def test_length_of_the_transform() -> None:
-    assert MfccConfig(window_ms=32).fft_length == 512 and MfccConfig(window_ms=513 / 16).fft_length == 1024
-    assert MfccConfig(n_fft=-1).fft_length == 400 and MfccConfig(n_fft=778).fft_length == 778
+    assert FrontendConfig(window_ms=32).fft_length == 512 and FrontendConfig(window_ms=513 / 16).fft_length == 1024
+    assert FrontendConfig(n_fft=-1).fft_length == 400 and FrontendConfig(n_fft=778).fft_length == 778
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
@@ -164,16 +168,22 @@ def test_features_per_frame(order: int) -> None:
 
 
 def test_only_what_needs_the_whole_utterance_cannot_stream() -> None:
-    assert {preset for preset in PRESETS if MfccConfig(preset).streams} == {"kaldi", "htk", "python_speech_features"}
-    assert MfccConfig("librosa", top_db=0.0).streams and MfccConfig("libriphone", normalisation="sliding").streams
-    assert not MfccConfig(normalisation="utterance").streams
+    assert {preset for preset in FRONTEND_PRESETS if FrontendConfig(preset).streams} == {
+        "kaldi",
+        "htk",
+        "python_speech_features",
+    }
+    assert (
+        FrontendConfig("librosa", top_db=0.0).streams and FrontendConfig("libriphone", normalisation="sliding").streams
+    )
+    assert not FrontendConfig(normalisation="utterance").streams
 
 
 def test_fbank_and_spectrogram_take_a_configuration_or_fields_without_deltas() -> None:
     for front_end in (Fbank, Spectrogram):
-        assert front_end("htk", num_mels=30).config == MfccConfig("htk", num_mels=30, delta_order=0)
-        assert front_end(config=MfccConfig("htk")).config == MfccConfig("htk")
-    assert Mfcc(config=MfccConfig("htk")).config == Mfcc("htk").config == MfccConfig("htk")
+        assert front_end("htk", num_mels=30).config == FrontendConfig("htk", num_mels=30, delta_order=0)
+        assert front_end(config=FrontendConfig("htk")).config == FrontendConfig("htk")
+    assert Mfcc(config=FrontendConfig("htk")).config == Mfcc("htk").config == FrontendConfig("htk")
 
 
 # ---------------------------------------------------------------------------------------------------------- errors
@@ -183,7 +193,7 @@ def test_fbank_and_spectrogram_take_a_configuration_or_fields_without_deltas() -
 def test_something_that_is_no_choice_is_named_with_the_choices(name: str) -> None:
     listed = ", ".join(str(choice) for choice in CHOICES[name])
     with pytest.raises(ValueError, match=f"{name} must be one of {listed}, got {name}='mfcc'"):
-        MfccConfig(**{name: "mfcc"})
+        FrontendConfig(**{name: "mfcc"})
 
 
 @pytest.mark.parametrize(
@@ -219,4 +229,4 @@ def test_something_that_is_no_choice_is_named_with_the_choices(name: str) -> Non
 )
 def test_a_setting_out_of_range_is_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        MfccConfig(**values)
+        FrontendConfig(**values)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from signals import ODD_SIGNALS, vowels
 from torch import Tensor
 
-from speechattn.frontend import Fbank, Mfcc, MfccConfig, Spectrogram, frame_mask, num_frames
-from speechattn.frontend.config import PRESETS
+from speechattn.frontend import Fbank, FrontendConfig, Mfcc, Spectrogram, frame_mask, num_frames
+from speechattn.frontend.config import FRONTEND_PRESETS
 
 LENGTHS = (0, 1, 399, 400, 401, 559, 560, 719, 720, 4321)
 NORMALISATIONS = ("none", "utterance", "sliding", "online", "speaker", "global")
@@ -158,7 +158,7 @@ def weighted(features: Tensor) -> Tensor:
 @given(
     lengths=lengths_of_a_batch,
     garbage=st.sampled_from([0.0, 1e3, math.nan, math.inf, -math.inf]),
-    preset=st.sampled_from(list(PRESETS)),
+    preset=st.sampled_from(list(FRONTEND_PRESETS)),
     snip_edges=st.booleans(),
     normalisation=st.sampled_from(NORMALISATIONS),
     extra=st.integers(0, 700),
@@ -204,7 +204,7 @@ def test_float64_batch_equals_alone() -> None:
     torch.testing.assert_close(features[1, : frame_lengths[1]], alone, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_int16_equals_float(preset: str) -> None:
     mfcc = Mfcc(preset)
     samples = (32768 * vowels(4000)).astype(np.int16)
@@ -227,7 +227,7 @@ def test_numpy_in_numpy_out_tensor_in_tensor_out() -> None:
 
 @pytest.mark.parametrize("num_samples", [0, 1, 399])
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_less_than_a_frame_gives_no_frames(preset: str, normalisation: str, num_samples: int) -> None:
     for order in (0, 2):
         mfcc = Mfcc(preset, delta_order=order, normalisation=normalisation)
@@ -241,7 +241,7 @@ def test_less_than_a_frame_gives_no_frames(preset: str, normalisation: str, num_
 
 @pytest.mark.parametrize("name", ODD_SIGNALS)
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_odd_signals_stay_finite_forward_and_backward(preset: str, normalisation: str, name: str) -> None:
     for use_energy in (False, True):
         mfcc = Mfcc(preset, normalisation=normalisation, use_energy=use_energy, **SLIDING)
@@ -254,7 +254,7 @@ def test_odd_signals_stay_finite_forward_and_backward(preset: str, normalisation
 
 
 @pytest.mark.parametrize("front_end", [Fbank, Spectrogram])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_fbank_and_spectrogram_keep_the_same_promises(preset: str, front_end: type[Fbank | Spectrogram]) -> None:
     module = front_end(preset, delta_order=1, normalisation="none")
     batch = torch.full((2, 2500), torch.nan)
@@ -272,7 +272,7 @@ def test_fbank_and_spectrogram_keep_the_same_promises(preset: str, front_end: ty
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
-    config = MfccConfig(
+    config = FrontendConfig(
         window_ms=4, hop_ms=2, num_mels=4, num_ceps=3, low_freq=200, delta_window=1, normalisation="utterance"
     )
     mfcc = Mfcc(config=config).double()

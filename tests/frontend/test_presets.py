@@ -28,8 +28,8 @@ from benchmarks.frontend_peers import (
     torchaudio_kaldi_mfcc,
     torchaudio_mfcc,
 )
-from speechattn.frontend import Fbank, Mfcc, MfccConfig, Spectrogram, num_frames
-from speechattn.frontend.config import PRESETS
+from speechattn.frontend import Fbank, FrontendConfig, Mfcc, Spectrogram, num_frames
+from speechattn.frontend.config import FRONTEND_PRESETS
 
 CEPSTRA = {"rtol": 1e-4, "atol": 1e-3}  # float32 against other implementations
 MODULES = {"Mfcc": Mfcc, "Fbank": Fbank, "Spectrogram": Spectrogram}
@@ -105,7 +105,7 @@ def test_less_than_a_window_gives_no_frames(peer: Peer, num_samples: int) -> Non
 
 
 def test_every_preset_but_htk_has_a_peer() -> None:
-    assert {peer.preset for peer in PEERS} == set(PRESETS) - {"htk"}
+    assert {peer.preset for peer in PEERS} == set(FRONTEND_PRESETS) - {"htk"}
 
 
 # ----------------------------------------------------------------------------------------------------------- Kaldi
@@ -382,10 +382,10 @@ def test_htk_floors_faint_filters_at_1() -> None:
 # ------------------------------------------------------------------------------------------------ what they share
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_presets_are_400_160_with_13_cepstra_and_differ(preset: str) -> None:
-    config = MfccConfig(preset)
+    config = FrontendConfig(preset)
     assert (config.window, config.hop, config.num_ceps, Mfcc(config=config).dim) == (400, 160, 13, 39)
-    others = [Mfcc(other)(vowels(4000)) for other in PRESETS if other != preset]
+    others = [Mfcc(other)(vowels(4000)) for other in FRONTEND_PRESETS if other != preset]
     features = Mfcc(preset)(vowels(4000))
     assert not any(features.shape == other.shape and np.allclose(features, other, atol=0.1) for other in others)

@@ -17,7 +17,7 @@ from speechattn.batches.loader import Batches
 from speechattn.batches.wave_augment import WaveAugmentConfig
 from speechattn.commands.main import main
 from speechattn.cuts.manifest import read_cuts, save_cuts
-from speechattn.cuts.reading import cut_features, cut_labels, long_enough
+from speechattn.cuts.reading import cut_features, cut_labels, load_cuts
 from speechattn.evaluation.evaluate import evaluate
 from speechattn.frontend import Mfcc, ReadyFeatures
 from speechattn.geometry import Geometry
@@ -148,7 +148,7 @@ def feature_corpus(tone_corpus: Path, tmp_path_factory) -> Path:
 
 def test_batches_of_features_are_whole(feature_corpus: Path) -> None:
     phones, geometry = PhoneSet.load("arpabet41"), Geometry()
-    cuts = long_enough(feature_corpus / "train.jsonl.gz", geometry, feature_dim=39)
+    cuts = load_cuts(feature_corpus / "train.jsonl.gz", geometry, feature_dim=39)
     by_id = {cut.id: cut for cut in cuts}
     batches = Batches(cuts, phones, geometry, batch_seconds=4.0, shuffle=True, ready_features=True)
     seen = []
@@ -194,15 +194,15 @@ def test_a_model_learns_from_features(feature_corpus: Path, tmp_path: Path) -> N
 def test_cuts_that_do_not_fit_the_model_are_refused_by_name(feature_corpus, tone_corpus, tmp_path) -> None:
     geometry, dev = Geometry(), feature_corpus / "dev.jsonl.gz"
     with pytest.raises(ValueError, match=r"cut dev-0 has no features, which a model without a front end takes"):
-        long_enough(tone_corpus / "dev.jsonl.gz", geometry, feature_dim=39)
+        load_cuts(tone_corpus / "dev.jsonl.gz", geometry, feature_dim=39)
     with pytest.raises(ValueError, match=r"cut dev-0 has features but no recording"):
-        long_enough(dev, geometry)
+        load_cuts(dev, geometry)
     with pytest.raises(ValueError, match=r"cut dev-0 has \d+ frames of 39 features, not \d+ .* of 40"):
-        long_enough(dev, geometry, feature_dim=40)
+        load_cuts(dev, geometry, feature_dim=40)
     cuts = [replace(cut, duration=cut.duration + 0.01) for cut in read_cuts(dev)]
     save_cuts(tmp_path / "longer.jsonl.gz", cuts)
     with pytest.raises(ValueError, match=r"cut dev-0 has \d+ frames of 39 features"):
-        long_enough(tmp_path / "longer.jsonl.gz", geometry, feature_dim=39)
+        load_cuts(tmp_path / "longer.jsonl.gz", geometry, feature_dim=39)
     cut = read_cuts(dev)[0]
     cut = replace(cut, features=replace(cut.features, storage_key="gone.npy"))
     with pytest.raises(ValueError, match=r"cut dev-0: its features .*gone.npy cannot be read any more"):

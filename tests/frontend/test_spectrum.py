@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from signals import ODD_SIGNALS, SIGNALS, vowels
 from torch import Tensor
 
-from speechattn.frontend import MfccConfig
-from speechattn.frontend.config import CHOICES, PRESETS
+from speechattn.frontend import FrontendConfig
+from speechattn.frontend.config import CHOICES, FRONTEND_PRESETS
 from speechattn.frontend.spectrum import BLOCK_FRAMES, BandEnergies
 from speechattn.frontend.tables import mel_filters
 
@@ -39,7 +39,7 @@ settings_of_frames = st.fixed_dictionaries(
 ).filter(lambda fields: fields["power"] == 2 or not fields["periodogram"])
 
 
-def band_energies(config: MfccConfig) -> BandEnergies:
+def band_energies(config: FrontendConfig) -> BandEnergies:
     return BandEnergies(config, mel_filters(config), frame_energy=True)
 
 
@@ -69,7 +69,7 @@ def sample_at(samples: list[float], i: int, edge_padding: str) -> float:
     return samples[i]
 
 
-def frame_starts(config: MfccConfig, num_samples: int) -> list[int]:
+def frame_starts(config: FrontendConfig, num_samples: int) -> list[int]:
     """Where the frames begin, by each tool's own rule."""
     window, hop, n_fft = config.window, config.hop, config.fft_length
     if num_samples < window:
@@ -87,7 +87,7 @@ def frame_starts(config: MfccConfig, num_samples: int) -> list[int]:
     return [t * hop - n_fft // 2 + (n_fft - window) // 2 for t in range(count)]
 
 
-def window_value(config: MfccConfig, i: int) -> float:
+def window_value(config: FrontendConfig, i: int) -> float:
     size = config.window
     return {
         "povey": (0.5 - 0.5 * math.cos(2 * math.pi * i / (size - 1))) ** 0.85,
@@ -97,7 +97,7 @@ def window_value(config: MfccConfig, i: int) -> float:
     }[config.window_type]
 
 
-def energies_by_loops(config: MfccConfig, samples: np.ndarray, filters: np.ndarray) -> np.ndarray:
+def energies_by_loops(config: FrontendConfig, samples: np.ndarray, filters: np.ndarray) -> np.ndarray:
     """Log-energies of the bands and of the frame, (T, bands + 1), sample by sample, in float64."""
     signal = [float(sample) * config.scale for sample in samples]
     if config.preemphasis_over == "signal":
@@ -131,7 +131,7 @@ def energies_by_loops(config: MfccConfig, samples: np.ndarray, filters: np.ndarr
     num_samples=st.integers(0, 130),
 )
 def test_both_paths_equal_loops(fields: dict, window: int, hop: int, n_fft: int, num_samples: int) -> None:
-    config = MfccConfig(window_ms=window / 16, hop_ms=hop / 16, n_fft=n_fft, mel_filters="hertz", **fields)
+    config = FrontendConfig(window_ms=window / 16, hop_ms=hop / 16, n_fft=n_fft, mel_filters="hertz", **fields)
     filters = torch.rand(config.fft_length // 2 + 1, 3)
     energies = BandEnergies(config, filters, frame_energy=True).double()
     samples = vowels(num_samples) + np.float32(0.02)
@@ -145,7 +145,7 @@ def test_both_paths_equal_loops(fields: dict, window: int, hop: int, n_fft: int,
 
 @given(fields=settings_of_frames, num_samples=st.integers(0, 130))
 def test_the_spectrum_itself_equals_loops(fields: dict, num_samples: int) -> None:
-    config = MfccConfig(window_ms=2, hop_ms=1, n_fft=40, **{**fields, "decibels": False}, floor=1e-300)
+    config = FrontendConfig(window_ms=2, hop_ms=1, n_fft=40, **{**fields, "decibels": False}, floor=1e-300)
     energies = BandEnergies(config, None).double()
     samples = vowels(num_samples)
     expected = np.exp(energies_by_loops(config, samples, np.eye(21))[:, :-1])
@@ -160,17 +160,17 @@ def test_the_spectrum_itself_equals_loops(fields: dict, num_samples: int) -> Non
 
 @settings(max_examples=300)
 @given(
-    preset=st.sampled_from(list(PRESETS)),
+    preset=st.sampled_from(list(FRONTEND_PRESETS)),
     fields=settings_of_frames | st.just({}),
     num_samples=st.integers(0, 3000) | st.sampled_from([0, 1, 399, 400, 401, 559, 560]),
     seed=st.integers(0, 99),
     dtype=st.sampled_from([torch.float32, torch.float64, torch.int16]),
 )
 def test_blocked_equals_plain(preset: str, fields: dict, num_samples: int, seed: int, dtype: torch.dtype) -> None:
-    assume(not (fields.get("periodogram", PRESETS[preset]["periodogram"]) and fields.get("power") == 1))
+    assume(not (fields.get("periodogram", FRONTEND_PRESETS[preset]["periodogram"]) and fields.get("power") == 1))
     if not fields.get("decibels", True):
         fields = {**fields, "top_db": 0.0}
-    energies = band_energies(MfccConfig(preset, **fields))
+    energies = band_energies(FrontendConfig(preset, **fields))
     samples = np.round(32768 * vowels(num_samples, seed)).astype(np.int16)
     floats = torch.from_numpy(samples / 32768)[None]
     waveforms = torch.from_numpy(samples)[None] if dtype == torch.int16 else floats.to(dtype)
@@ -186,9 +186,9 @@ def test_blocked_equals_plain(preset: str, fields: dict, num_samples: int, seed:
 
 
 @pytest.mark.parametrize("name", [*SIGNALS, *ODD_SIGNALS])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_blocked_equals_plain_on_odd_signals(preset: str, name: str) -> None:
-    config = MfccConfig(preset)
+    config = FrontendConfig(preset)
     energies, waveforms = band_energies(config), torch.from_numpy((SIGNALS | ODD_SIGNALS)[name])[None]
     lengths = [waveforms.shape[1]]
     # Of a constant, what is left of a frame less its mean is rounding errors, 1e-8 of the largest amplitude.
@@ -201,7 +201,7 @@ def test_blocked_equals_plain_on_odd_signals(preset: str, name: str) -> None:
 @pytest.mark.parametrize("blocks", [1, 2])
 @pytest.mark.parametrize("preset", ["kaldi", "torchaudio", "python_speech_features"])
 def test_blocked_equals_plain_over_several_blocks(preset: str, blocks: int, more: int) -> None:
-    config = MfccConfig(preset, snip_edges=PRESETS[preset]["snip_edges"])
+    config = FrontendConfig(preset, snip_edges=FRONTEND_PRESETS[preset]["snip_edges"])
     geometry = config.geometry
     num_samples = geometry.window - geometry.left + (blocks * BLOCK_FRAMES - 1) * geometry.hop + more
     energies, waveforms = band_energies(config), torch.from_numpy(vowels(num_samples))[None]
@@ -210,9 +210,9 @@ def test_blocked_equals_plain_over_several_blocks(preset: str, blocks: int, more
     torch.testing.assert_close(result, plain(energies, waveforms, [num_samples]), **FLOAT32)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_the_transform_as_a_matrix_gives_the_same(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    energies, waveforms = band_energies(MfccConfig(preset)), torch.from_numpy(vowels(3000))[None]
+    energies, waveforms = band_energies(FrontendConfig(preset)), torch.from_numpy(vowels(3000))[None]
     expected = plain(energies, waveforms, [2500])
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     num_frames = energies.geometry.num_frames(2500)
@@ -224,7 +224,7 @@ def test_the_transform_as_a_matrix_gives_the_same(preset: str, monkeypatch: pyte
 
 
 @given(
-    preset=st.sampled_from(list(PRESETS)),
+    preset=st.sampled_from(list(FRONTEND_PRESETS)),
     snip_edges=st.booleans(),
     lengths=st.lists(st.integers(0, 1500), min_size=1, max_size=4),
     garbage=st.sampled_from([math.nan, math.inf, -1e30]),
@@ -232,7 +232,7 @@ def test_the_transform_as_a_matrix_gives_the_same(preset: str, monkeypatch: pyte
 def test_samples_past_an_utterances_end_are_never_looked_at(
     preset: str, snip_edges: bool, lengths: list[int], garbage: float
 ) -> None:
-    energies = band_energies(MfccConfig(preset, snip_edges=snip_edges))
+    energies = band_energies(FrontendConfig(preset, snip_edges=snip_edges))
     batch = torch.full((len(lengths), max(lengths) + 500), garbage)
     for row, length in enumerate(lengths):
         batch[row, :length] = torch.from_numpy(vowels(length, row))
@@ -247,7 +247,7 @@ def test_samples_past_an_utterances_end_are_never_looked_at(
 def test_a_call_leaves_nothing_behind_for_the_next() -> None:
     """The blocked path reuses its buffers; recordings with a NaN, and other sizes, come before."""
     waveforms, spoilt = torch.from_numpy(vowels(4000))[None], torch.full((1, 5000), torch.nan)
-    configs = [MfccConfig(preset, window_ms=ms) for preset in PRESETS for ms in (25.0, 20.0)]
+    configs = [FrontendConfig(preset, window_ms=ms) for preset in FRONTEND_PRESETS for ms in (25.0, 20.0)]
     modules = [band_energies(config) for config in configs]
     expected = [blocked(module, waveforms, [4000]) for module in modules]
     for module in modules + modules[::-1]:
@@ -257,7 +257,7 @@ def test_a_call_leaves_nothing_behind_for_the_next() -> None:
 
 
 def test_threads_do_not_disturb_each_other() -> None:
-    energies = band_energies(MfccConfig())
+    energies = band_energies(FrontendConfig())
     signals = [torch.from_numpy(vowels(30_000, seed))[None] for seed in range(4)]
     expected = [blocked(energies, waveforms, [30_000]) for waveforms in signals]
     with ThreadPoolExecutor(4) as pool:
@@ -270,18 +270,18 @@ def test_threads_do_not_disturb_each_other() -> None:
 
 
 @pytest.mark.parametrize("snip_edges", [True, False])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_gradients_are_those_of_finite_differences(preset: str, snip_edges: bool) -> None:
-    config = MfccConfig(preset, **SMALL, snip_edges=snip_edges, floor=1e-10)
+    config = FrontendConfig(preset, **SMALL, snip_edges=snip_edges, floor=1e-10)
     energies, lengths = band_energies(config).double(), torch.tensor([90, 60])
     batch = 0.1 * torch.randn(2, 90, dtype=torch.float64)
     real = torch.arange(energies(batch, lengths).shape[1]) < config.geometry.num_frames(lengths)[:, None]
     assert torch.autograd.gradcheck(lambda x: energies(x, lengths)[real], batch.requires_grad_(), eps=1e-7, atol=1e-4)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_gradients_are_finite_where_a_magnitude_is_zero(preset: str) -> None:
-    energies = BandEnergies(MfccConfig(preset, power=1, periodogram=False), None)
+    energies = BandEnergies(FrontendConfig(preset, power=1, periodogram=False), None)
     waveforms = torch.zeros(1, 800, requires_grad=True)
     energies(waveforms, torch.tensor([800])).sum().backward()
     assert waveforms.grad is not None and waveforms.grad.isfinite().all()

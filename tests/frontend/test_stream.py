@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from signals import vowels
 from torch import Tensor
 
-from speechattn.frontend import Fbank, FeatureStream, Mfcc, MfccConfig, Spectrogram
+from speechattn.frontend import Fbank, FeatureStream, FrontendConfig, Mfcc, Spectrogram
 
 FLOAT32 = {"rtol": 1e-5, "atol": 1e-4}
 FLOAT64 = {"rtol": 1e-9, "atol": 1e-9}
-PRESETS: dict[str, dict[str, Any]] = {
+FRONTEND_PRESETS: dict[str, dict[str, Any]] = {
     "kaldi": {},
     "kaldi, edges mirrored": {"snip_edges": False},
     "kaldi, energy": {"use_energy": True},
@@ -50,8 +50,8 @@ NORMALISATIONS: dict[str, dict[str, Any]] = {
 
 @cache
 def front_end(preset: str, geometry: str, normalisation: str, order: int, rule: str, dtype: torch.dtype) -> Mfcc:
-    settings = PRESETS[preset] | GEOMETRIES[geometry] | {"delta_order": order, "delta_rule": rule}
-    if geometry == "gaps between windows" and not MfccConfig(**PRESETS[preset]).snip_edges:
+    settings = FRONTEND_PRESETS[preset] | GEOMETRIES[geometry] | {"delta_order": order, "delta_rule": rule}
+    if geometry == "gaps between windows" and not FrontendConfig(**FRONTEND_PRESETS[preset]).snip_edges:
         settings["hop_ms"] = 10.0  # padded edges want no gaps
     mfcc = Mfcc(**(settings | NORMALISATIONS[normalisation])).to(dtype)
     if mfcc.config.learns_statistics:
@@ -98,7 +98,7 @@ def chunked(draw: st.DrawFn, max_samples: int = 3000) -> tuple[int, list[slice]]
 @settings(max_examples=400)
 @given(
     chunked(),
-    st.sampled_from(list(PRESETS)),
+    st.sampled_from(list(FRONTEND_PRESETS)),
     st.sampled_from(list(GEOMETRIES)),
     st.sampled_from(list(NORMALISATIONS)),
     st.integers(0, 2),
@@ -126,7 +126,7 @@ def test_any_chunks_of_any_configuration_give_the_offline_features(
 @settings(max_examples=150)
 @given(
     chunked(),
-    st.sampled_from(list(PRESETS)),
+    st.sampled_from(list(FRONTEND_PRESETS)),
     st.sampled_from(["none", "speaker", "global", "online", "sliding"]),
     st.sampled_from(["float32", "float64", "int16"]),
     st.booleans(),
@@ -138,7 +138,7 @@ def test_chunks_of_any_kind_give_the_offline_features_in_float32(
     num_samples, slices = pieces
     mfcc = front_end(preset, "16 kHz", normalisation, 2, "kaldi", torch.float32)
     if mfcc.config.normalisation == "sliding":  # of few frames, variances near 0 make rounding errors large
-        mfcc = Mfcc(**(PRESETS[preset] | {"normalisation": "sliding", "normalise_variance": False}))
+        mfcc = Mfcc(**(FRONTEND_PRESETS[preset] | {"normalisation": "sliding", "normalise_variance": False}))
     samples = noise(num_samples, seed)
     samples = (32768 * samples).astype(np.int16) if dtype == "int16" else samples.astype(dtype)
     samples = samples if as_numpy else torch.from_numpy(samples)
@@ -148,7 +148,7 @@ def test_chunks_of_any_kind_give_the_offline_features_in_float32(
     np.testing.assert_allclose(result, expected, **FLOAT32)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_single_samples_give_the_offline_features(preset: str) -> None:
     mfcc = front_end(preset, "16 kHz", "sliding, short", 2, "kaldi", torch.float64)
     samples = torch.from_numpy(noise(1300))
@@ -156,7 +156,7 @@ def test_single_samples_give_the_offline_features(preset: str) -> None:
 
 
 @pytest.mark.parametrize("normalisation", ["none", "speaker", "global", "online", "sliding"])
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_speech_in_chunks_gives_the_offline_features(speech: list[np.ndarray], preset: str, normalisation: str) -> None:
     mfcc = front_end(preset, "16 kHz", normalisation, 2, "kaldi", torch.float32)
     for samples, size in zip(speech, (1600, 1234, 10**6), strict=True):
@@ -191,9 +191,9 @@ def test_streams_of_one_front_end_do_not_disturb_each_other() -> None:
         torch.testing.assert_close(torch.cat([*result, stream.flush()]), mfcc(signal), **FLOAT32)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_one_buffer_can_be_filled_again_and_again(preset: str) -> None:
-    mfcc = Mfcc(**PRESETS[preset])
+    mfcc = Mfcc(**FRONTEND_PRESETS[preset])
     samples, buffer = noise(2000).astype(np.float32), np.empty(100, dtype=np.float32)
     stream, parts = mfcc.stream(), []
     for chunk in cut(samples, 100):
@@ -337,10 +337,10 @@ def test_nothing_follows_a_flush() -> None:
         stream.flush()
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 @pytest.mark.parametrize("num_samples", [None, 0, 1, 399])
 def test_less_than_a_window_gives_no_frames(preset: str, num_samples: int | None) -> None:
-    stream = Mfcc(**PRESETS[preset]).stream()
+    stream = Mfcc(**FRONTEND_PRESETS[preset]).stream()
     if num_samples is not None:
         assert stream.push(torch.zeros(num_samples)).shape == (0, 39)
     assert stream.flush().shape == (0, 39)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechattn.decoding.smoothing import phonotactics_of
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.geometry import num_frames
 from speechattn.model.baselines import BlstmConfig, MlpConfig, TdnnConfig
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
@@ -120,8 +120,8 @@ def test_int16_equals_float(kind: str) -> None:
         ("encoder", {}, 2 * (3 + 2) + 4),
         ("encoder", {"encoder": dataclasses.replace(SMALL.encoder, conv_kernel=0, right=0)}, 4),
         ("encoder", {"encoder": dataclasses.replace(SMALL.encoder, conv_kernel=0, left=None)}, 2 * 3 + 4),
-        ("linear", {"frontend": MfccConfig(delta_order=0)}, 0),
-        ("linear", {"frontend": MfccConfig(delta_order=1, delta_window=3)}, 3),
+        ("linear", {"frontend": FrontendConfig(delta_order=0)}, 0),
+        ("linear", {"frontend": FrontendConfig(delta_order=1, delta_window=3)}, 3),
     ],
     ids=["linear", "mlp", "window", "tdnn", "encoder", "deltas only", "all to the left", "static", "wide deltas"],
 )
@@ -425,7 +425,7 @@ def test_attention_to_look_at(tmp_path: Path) -> None:
 def test_one_model_with_less_right_context(tmp_path):
     samples = np.random.default_rng(0).standard_normal(8000).astype(np.float32) * 0.1
     encoder = EncoderConfig(dim=16, layers=2, heads=2, left=4, right=6, rights=(1, 6), feed_forward=16, conv_kernel=3)
-    model = FrameClassifier(ClassifierConfig(encoder=encoder, frontend=MfccConfig(normalisation="none"))).eval()
+    model = FrameClassifier(ClassifierConfig(encoder=encoder, frontend=FrontendConfig(normalisation="none"))).eval()
     wide = model.posteriors(samples)
     assert model.lookahead == 2 * (6 + 1) + 4
     model.limit_right(1)

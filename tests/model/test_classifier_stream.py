@@ -13,7 +13,7 @@ from torch import Tensor
 
 from speechattn.attention import NORMALISERS, SCORES, TruncatedSelfAttention
 from speechattn.attention.positions import POSITIONS
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.model.baselines import BlstmConfig, Linear, Mlp, MlpConfig, Tdnn, TdnnConfig
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
 from speechattn.model.encoder import Encoder, EncoderConfig
@@ -147,7 +147,7 @@ def small_model(kind: str = "encoder", **fields) -> FrameClassifier:
         blstm=BlstmConfig(width=4, layers=1),
         tdnn=TdnnConfig(width=8, layers=((5, 1), (3, 3))),
         mlp=MlpConfig(width=8, layers=1, left=3, right=2),
-        frontend=MfccConfig(**fields),
+        frontend=FrontendConfig(**fields),
     )
     return randomised(FrameClassifier(config))
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from speechattn.attention import TruncatedSelfAttention
 from speechattn.frontend import frame_mask
 from speechattn.model.block import SharedDropout, StochasticDepth
-from speechattn.model.encoder import PRESETS, Encoder, EncoderConfig, sinusoidal_positions
+from speechattn.model.encoder import ENCODER_PRESETS, Encoder, EncoderConfig, sinusoidal_positions
 
 SMALL = EncoderConfig(dim=12, layers=2, heads=3, left=3, right=1, feed_forward=16, conv_kernel=5)
 INPUT_DIM = 7
@@ -309,7 +309,7 @@ def test_presets_have_the_size_that_they_say(name: str, num_parameters: int) -> 
 
 
 def test_an_unknown_preset_is_named() -> None:
-    assert list(PRESETS) == ["tiny", "small", "base", "large"]
+    assert list(ENCODER_PRESETS) == ["tiny", "small", "base", "large"]
     with pytest.raises(ValueError, match="preset must be one of tiny, small, base, large, got 'huge'"):
         EncoderConfig.preset("huge")
 

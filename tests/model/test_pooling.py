@@ -20,16 +20,16 @@ from speechattn.batches.loader import Batches
 from speechattn.batches.wave_augment import WaveAugmentConfig
 from speechattn.commands.main import main
 from speechattn.cuts.manifest import read_cuts, save_cuts, utterance_cut
-from speechattn.cuts.reading import cut_label, long_enough
+from speechattn.cuts.reading import cut_label, load_cuts
 from speechattn.evaluation.evaluate import evaluate
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.geometry import Geometry
 from speechattn.labels.files import read_json
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
 from speechattn.model.encoder import EncoderConfig
 from speechattn.model.pooling import AttentionPooling, MeanPooling
 from speechattn.phones import PhoneSet
-from speechattn.prediction.files import Wanted, predict_files
+from speechattn.prediction.files import OutputOptions, predict_files
 
 POOLINGS = ("mean", "attention")
 LABELS = ("low", "high")
@@ -38,7 +38,7 @@ EXACT = {"rtol": 1e-9, "atol": 1e-9}
 
 def pooled(pooling: str, *, kind: str = "encoder", symbols: tuple[str, ...] = LABELS) -> FrameClassifier:
     encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=3, feed_forward=16, conv_kernel=3)
-    frontend = MfccConfig(normalisation="none")
+    frontend = FrontendConfig(normalisation="none")
     config = ClassifierConfig(symbols=symbols, kind=kind, frontend=frontend, encoder=encoder, pooling=pooling)
     return FrameClassifier(config).eval()
 
@@ -121,11 +121,11 @@ def test_a_recording_is_one_segment(pooling: str, tmp_path: Path) -> None:
     (segment,) = model.classify(samples)
     assert segment == (LABELS[posteriors.argmax()], 0.0, 9001 / 16000, pytest.approx(posteriors.max()))
     soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
-    assert predict_files(model, {"a": tmp_path / "a.wav"}, Wanted(["json"]), output=tmp_path) == []
+    assert predict_files(model, {"a": tmp_path / "a.wav"}, OutputOptions(["json"]), output=tmp_path) == []
     (written,) = read_json(tmp_path / "a.json")
     assert written.phone == segment.phone and (written.start, written.end) == pytest.approx((0, 9001 / 16000))
     with pytest.raises(ValueError, match="a model with pooling has none"):
-        predict_files(model, {"a": tmp_path / "a.wav"}, Wanted(plot=True), output=tmp_path)
+        predict_files(model, {"a": tmp_path / "a.wav"}, OutputOptions(plot=True), output=tmp_path)
     with pytest.raises(ValueError, match="less than one frame"):
         model.classify(samples[:399])
 
@@ -193,7 +193,7 @@ def test_every_utterance_has_its_label_at_every_speed(labelled: Path) -> None:
     cuts = {cut.id: cut for cut in read_cuts(labelled / "train.jsonl.gz")}
     phones, geometry = PhoneSet.of(LABELS), Geometry()
     batches = Batches(
-        long_enough(labelled / "train.jsonl.gz", geometry), phones, geometry,
+        load_cuts(labelled / "train.jsonl.gz", geometry), phones, geometry,
         batch_seconds=3.0, shuffle=True, wave_augment=WaveAugmentConfig(speeds=(0.9, 1.1)), per_utterance=True,
     )  # fmt: skip
     seen = []

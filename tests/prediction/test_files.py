@@ -20,13 +20,13 @@ from speechattn.commands.main import main
 from speechattn.cuts.manifest import read_cuts
 from speechattn.cuts.shards import read_shards, write_shards
 from speechattn.decoding.smoothing import phonotactics_of
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.labels.files import read_audacity, read_json
 from speechattn.labels.ipa import in_ipa, speech_and_silence
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
 from speechattn.model.encoder import EncoderConfig
 from speechattn.prediction.cuts import predict_cuts, predict_frames
-from speechattn.prediction.files import Wanted, predict_files
+from speechattn.prediction.files import OutputOptions, predict_files
 from speechattn.prediction.long_audio import recording_segments
 from speechattn.prediction.recordings import find_recordings
 
@@ -45,7 +45,7 @@ def test_files_are_the_frames_of_the_model(model_folder, tmp_path):
     samples = 0.1 * np.random.default_rng(0).standard_normal(9000).astype(np.float32)
     soundfile.write(tmp_path / "a b.wav", samples, 16000, subtype="FLOAT")
     recordings = find_recordings([tmp_path / "a b.wav"])
-    assert predict_files(model, recordings, Wanted(["json", "ctm"]), output=tmp_path / "out") == []
+    assert predict_files(model, recordings, OutputOptions(["json", "ctm"]), output=tmp_path / "out") == []
     segments = read_json(tmp_path / "out/a b.json")
     posteriors = model.posteriors(samples)
     frames = [model.phones.symbols[index] for index in posteriors.argmax(axis=1)]
@@ -78,7 +78,7 @@ def test_smoothed_segments_are_those_of_the_model_as_it_was_saved(model_folder, 
 
 def test_less_right_context_is_for_audio_files(tmp_path, tone_corpus, capsys):
     encoder = EncoderConfig(dim=16, layers=2, heads=2, left=4, right=6, feed_forward=16, conv_kernel=0)
-    config = ClassifierConfig(encoder=encoder, frontend=MfccConfig(normalisation="none"))
+    config = ClassifierConfig(encoder=encoder, frontend=FrontendConfig(normalisation="none"))
     model = FrameClassifier(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # strong weights, so that it matters what a frame attends to

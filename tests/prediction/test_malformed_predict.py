@@ -17,7 +17,7 @@ from malformed_audio import fuzzed_files, malformed_files
 
 from speechattn.commands.main import main
 from speechattn.model.classifier import FrameClassifier
-from speechattn.prediction.files import FORMATS, POSTERIORS, Wanted, predict_files
+from speechattn.prediction.files import FORMATS, POSTERIORS, OutputOptions, predict_files
 from speechattn.prediction.recordings import SUFFIXES, find_recordings
 
 MOST_MB = 1500
@@ -87,7 +87,7 @@ def test_fuzzed_files_are_done_or_refused(model: FrameClassifier, tmp_path: Path
     folder = tmp_path / "recordings"
     folder.mkdir()
     recordings = {path.stem: path for path in fuzzed_files(folder, 100)}
-    failures = predict_files(model, recordings, Wanted(ALL_FORMATS), output=tmp_path / "out", num_jobs=2)
+    failures = predict_files(model, recordings, OutputOptions(ALL_FORMATS), output=tmp_path / "out", num_jobs=2)
     refused = {Path(failure.split(": ")[0]).stem for failure in failures}
     done = set(recordings) - refused
     assert len(refused) == len(failures) and len(done) >= 10 and len(refused) >= 10
@@ -109,7 +109,7 @@ def test_what_is_wrong_after_a_minute_leaves_nothing(model: FrameClassifier, tmp
         content = bytearray(path.read_bytes())
         content[len(content) * 9 // 10] ^= 0xFF
         path.write_bytes(content)
-    (failure,) = predict_files(model, {"a": path}, Wanted(formats), output=tmp_path / "out")
+    (failure,) = predict_files(model, {"a": path}, OutputOptions(formats), output=tmp_path / "out")
     assert failure.startswith(f"{path}: ") and ("NaN" in failure if kind == "NaN" else "damaged audio" in failure)
     assert written(tmp_path / "out") == []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.model.baselines import BlstmConfig
 from speechattn.model.classifier import ClassifierConfig
 from speechattn.model.encoder import EncoderConfig
@@ -16,7 +16,7 @@ from speechattn.reports.results import main, read_results, results_plot, results
 
 ENCODER = ClassifierConfig(
     phones="timit39",
-    frontend=MfccConfig(normalisation="global", delta_order=0),
+    frontend=FrontendConfig(normalisation="global", delta_order=0),
     encoder=EncoderConfig(dim=8, layers=1, heads=2, feed_forward=8, left=4, right=3, conv_kernel=3, stack=2),
 )
 BLSTM = ClassifierConfig(phones="timit39", kind="blstm", blstm=BlstmConfig(width=4, layers=1))

@@ -14,11 +14,11 @@ import requests
 import soundfile
 from served_app import send, served_app
 
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.labels.files import read_csv
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
 from speechattn.model.encoder import EncoderConfig
-from speechattn.prediction.files import FORMATS, Wanted, predict_files
+from speechattn.prediction.files import FORMATS, OutputOptions, predict_files
 from speechattn.server.app import STATIC, create_app
 from speechattn.server.uploads import clean_name
 
@@ -27,7 +27,7 @@ SMALL = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=1
 
 @pytest.mark.parametrize("smooth", [False, True])
 def test_files_are_those_that_predict_writes(server, tiny_model, recording, tmp_path, smooth):
-    predict_files(tiny_model, {"some speech": recording}, Wanted(list(FORMATS), smooth=smooth), output=tmp_path)
+    predict_files(tiny_model, {"some speech": recording}, OutputOptions(list(FORMATS), smooth=smooth), output=tmp_path)
     for name, (suffix, _) in FORMATS.items():
         answer = send(server, recording, format=name, smooth=str(int(smooth)))
         assert answer.status_code == 200
@@ -92,7 +92,7 @@ def test_facts_of_the_model(server, tiny_model):
 
 
 def test_a_model_that_cannot_smooth_or_stream_says_so(recording):
-    model = FrameClassifier(ClassifierConfig(encoder=SMALL, frontend=MfccConfig(normalisation="utterance"))).eval()
+    model = FrameClassifier(ClassifierConfig(encoder=SMALL, frontend=FrontendConfig(normalisation="utterance"))).eval()
     with served_app(create_app(model)) as address:
         facts = requests.get(f"{address}/api/model", timeout=10).json()
         assert not facts["can_smooth"] and "whole" in facts["no_live"]

@@ -15,7 +15,7 @@ from served_app import served_app
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from speechattn.frontend import MfccConfig
+from speechattn.frontend import FrontendConfig
 from speechattn.labels.intervals import Segment
 from speechattn.model.classifier import ClassifierConfig, FrameClassifier
 from speechattn.model.encoder import EncoderConfig
@@ -161,7 +161,7 @@ def test_one_session_too_many(tiny_model, recording):
 
 def test_a_model_that_cannot_stream_says_why():
     small = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=None, feed_forward=16, conv_kernel=0)
-    model = FrameClassifier(ClassifierConfig(encoder=small, frontend=MfccConfig(normalisation="none"))).eval()
+    model = FrameClassifier(ClassifierConfig(encoder=small, frontend=FrontendConfig(normalisation="none"))).eval()
     with served_app(create_app(model)) as address, live(address) as session:
         answer = told(session)
         assert answer["type"] == "error" and "right=None needs the whole utterance" in answer["error"]

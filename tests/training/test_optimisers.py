@@ -19,7 +19,7 @@ from speechattn.model.encoder import EncoderConfig
 from speechattn.phones import IGNORED
 from speechattn.training import muon
 from speechattn.training.config import DataConfig, OptimConfig, TrainConfig
-from speechattn.training.optimisers import Learner, frame_loss, grouped, in_step, optimizer_of, schedule
+from speechattn.training.optimisers import Learner, frame_loss, grouped, optimizer_of, padded_with_idle, schedule
 
 
 def test_loss_is_the_sum_over_labelled_frames_by_hand():
@@ -76,7 +76,7 @@ def test_processes_with_fewer_batches_keep_step_without_adding_to_the_loss(count
 
     idle = Batch([], torch.zeros(1, 400), torch.tensor([400]), torch.tensor([[IGNORED]]), [0], 0.0)
     with ThreadPoolExecutor(processes.num_processes) as pool:
-        taken = list(pool.map(lambda process: list(in_step(batches(process), idle, processes)), range(3)))
+        taken = list(pool.map(lambda process: list(padded_with_idle(batches(process), idle, processes)), range(3)))
     assert {len(mine) for mine in taken} == {max(counts)}
     for process, mine in enumerate(taken):
         own, rest = mine[: counts[process]], mine[counts[process] :]

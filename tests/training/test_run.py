@@ -11,7 +11,7 @@ from training_process import log_rows, run_training
 
 from speechattn.batches.loader import Batches
 from speechattn.cuts.manifest import alignment_items, read_cuts, save_cuts
-from speechattn.cuts.reading import cut_labels, long_enough
+from speechattn.cuts.reading import cut_labels, load_cuts
 from speechattn.cuts.shards import write_shards
 from speechattn.decoding.smoothing import phonotactics_of
 from speechattn.evaluation.evaluate import evaluate, learn_temperature
@@ -143,7 +143,7 @@ def test_two_processes_learn_what_one_learns_from_the_same_global_batches(config
     """2 batches of each of 2 processes are 4 of one; the epoch ends with a step that not all have batches for."""
     data, phones, geometry = replace(config.data, batch_seconds=5.0), PhoneSet.load("arpabet41"), Geometry()
     short = replace(config, data=data, optim=replace(config.optim, epochs=2, accumulate=2))
-    order = Batches(long_enough(data.train, geometry), phones, geometry, batch_seconds=5.0, shuffle=True)
+    order = Batches(load_cuts(data.train, geometry), phones, geometry, batch_seconds=5.0, shuffle=True)
     assert all(len(list(order.epoch(epoch))) % 2 for epoch in (0, 1))
     rows = train_in_two_processes(short, tmp_path)
     folder = Path(config.output)
