@@ -1,21 +1,21 @@
-# Everything lives in .venv; a second run installs only what is missing.
+# Everything is installed in .venv; a second run installs only what is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# A file's tests stay together: they share what takes long to make.
+# Keep the tests of a file in one process: they share slow fixtures.
 PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: help install quickstart test test-all test-browser chromium docs lint clean
 
 help:
-	@echo "make quickstart   train and score a phone classifier on synthetic speech, about 5 minutes"
-	@echo "make test         run the tests, a few minutes"
-	@echo "make test-all     run the slow tests too"
-	@echo "make test-browser run the web page's tests in Chromium, installed by apt where it is missing"
-	@echo "make docs         make a site of the documentation: site/index.html"
-	@echo "make install      only set up $(VENV)"
-	@echo "make lint         ruff, mypy, and the order of imports"
-	@echo "make clean        remove $(VENV) and caches"
+	@echo "make quickstart    train and score a phone classifier on synthetic speech (5 minutes)"
+	@echo "make test          run the tests (a few minutes)"
+	@echo "make test-all      run the slow tests, too"
+	@echo "make test-browser  test the web page in Chromium; installs Chromium by apt if missing"
+	@echo "make docs          build the documentation site: site/index.html"
+	@echo "make install       set up $(VENV)"
+	@echo "make lint          check style, types and the order of imports"
+	@echo "make clean         remove $(VENV) and caches"
 
 install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml
@@ -49,7 +49,7 @@ chromium:
 	if command -v apt-get > /dev/null; then \
 	  apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; \
 	else \
-	  echo "the web page's tests need Chromium or Chrome: install one and try again" >&2; exit 1; \
+	  echo "the tests of the web page need Chromium or Chrome: install one and try again" >&2; exit 1; \
 	fi
 
 docs: $(VENV)/installed-docs

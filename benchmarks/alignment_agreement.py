@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from speechattn.alignment.aligner import Engine, Utterance
-from speechattn.alignment.classifier_engine import model_engine
+from speechattn.alignment.classifier_engine import ClassifierEngine
 from speechattn.alignment.cuts import cut_utterance
 from speechattn.alignment.lexicon import Lexicon, find_pronunciations
 from speechattn.alignment.pocketsphinx_engine import PocketSphinxEngine
 from speechattn.audio import SAMPLE_RATE
-from speechattn.cuts.manifest import read_cuts
+from speechattn.cuts.files import read_cuts
 from speechattn.evaluation.agreement import frame_confusion
 from speechattn.evaluation.metrics import frame_figures, percent
 from speechattn.evaluation.scoring import read_phone_intervals
@@ -57,7 +57,7 @@ def main() -> None:
     everything = {"all": reference, "aligned": {name: reference[name] for name in found}}
     print(row(POCKETSPHINX, everything, found, ["", ""]))
     for name, training_cuts in (model.rsplit("=", 1) for model in args.models):
-        aligned = align(utterances, lexicon, model_engine(name, list(read_cuts(training_cuts))))
+        aligned = align(utterances, lexicon, ClassifierEngine.of(name, list(read_cuts(training_cuts))))
         heard = figures(reference, decide(utterances, FrameClassifier.from_pretrained(name)))
         own = [percent(heard[key]) for key in ("frame_accuracy", "frame_accuracy_no_silence")]
         print(row(name, everything, aligned, own))

@@ -20,7 +20,7 @@ import torch
 from harness import circumstances, in_process
 from lhotse import CutSet
 
-from speechattn.cuts.reading import cut_labels, cut_waveform
+from speechattn.cuts.model_inputs import cut_labels, cut_waveform
 from speechattn.export.check import streamed
 from speechattn.export.file import export_file, graph_of
 from speechattn.model.classifier import FrameClassifier

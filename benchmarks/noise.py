@@ -22,8 +22,8 @@ from harness import circumstances
 from scipy.signal import welch
 
 from speechattn.commands.inference import BOXED
-from speechattn.cuts.manifest import phone_intervals
-from speechattn.cuts.reading import cut_labels, cut_waveform, load_cuts
+from speechattn.cuts.files import phone_intervals
+from speechattn.cuts.model_inputs import cut_labels, cut_waveform, load_cuts
 from speechattn.evaluation.folding import Folding
 from speechattn.geometry import Geometry
 from speechattn.labels.folding import merge_closures

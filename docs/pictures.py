@@ -1,7 +1,6 @@
-"""The drawings of the documentation, one function a picture: python docs/pictures.py writes them beside this file.
+"""Draw the pictures of the documentation, one function per picture, beside this file.
 
-With the folder that the quickstart left, python docs/pictures.py exp/quickstart, those of the tour as well: they are of
-its synthetic speech and its model; how live phones come is that of the model that comes with the package.
+`python docs/pictures.py` draws those that need no data; `python docs/pictures.py exp/quickstart` also draws the tour's.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from PIL import Image
 
 from speechattn import FrameClassifier, Interval, LiveSegments, Mfcc, Segment, frame_labels
 from speechattn.attention import band_mask
-from speechattn.cuts.manifest import phone_intervals, read_cuts, recording_file
+from speechattn.cuts.files import phone_intervals, read_cuts, recording_file
 from speechattn.plots import plot_comparison, plot_phones, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEFT, RIGHT, FRAMES = 3, 1, 16  # of the drawings
+LEFT, RIGHT, FRAMES = 3, 1, 16  # in the drawings
 BLOCK, LAYERS = 4, 3
 PHONES = [Interval(0, 500, "SIL"), Interval(500, 870, "S"), Interval(870, 1440, "IY")]
 SHOWN = 5  # frames of each preset
-BLUE, ORANGE, PALE, WHITE = "#0072b2", "#e69f00", "#bcd7e8", "#ffffff"  # apart for the colour-blind, and in grey
+BLUE, ORANGE, PALE, WHITE = "#0072b2", "#e69f00", "#bcd7e8", "#ffffff"  # distinct for the colour-blind, and in grey
 
 
 def attention_mask() -> Figure:
-    """Truncated attention in three drawings: the band of a layer, the blocks that it is cut into, its growth."""
+    """Truncated attention in three drawings: the band of a layer, its blocks, its growth over layers."""
     figure = Figure(figsize=(13.0, 4.6), layout="constrained")
     band, blocks, growth = figure.subplots(1, 3)
     _band(band)
@@ -43,7 +42,7 @@ def attention_mask() -> Figure:
 
 
 def _band(axes: Axes) -> None:
-    """Which frames a frame sees in one layer."""
+    """The frames that each frame sees in one layer."""
     mask = band_mask(FRAMES, LEFT, RIGHT).int().numpy()
     mask[np.diag_indices(FRAMES)] *= 2
     _squares(axes, mask, [WHITE, BLUE, ORANGE])
@@ -53,7 +52,7 @@ def _band(axes: Axes) -> None:
 
 
 def _blocks(axes: Axes) -> None:
-    """Blocks of queries, each with one window of keys for all of them."""
+    """Blocks of queries, each with one window of keys."""
     time = np.arange(FRAMES)
     first = time[:, None] // BLOCK * BLOCK
     window = (time >= first - LEFT) & (time < first + BLOCK + RIGHT)
@@ -72,7 +71,7 @@ def _blocks(axes: Axes) -> None:
 
 
 def _growth(axes: Axes) -> None:
-    """What reaches one frame through several layers; the input at the bottom."""
+    """The frames that one frame depends on, layer by layer; the input is at the bottom."""
     frame = 11
     for layer in range(LAYERS + 1):
         above = LAYERS - layer  # layers between here and the result
@@ -94,7 +93,7 @@ def _growth(axes: Axes) -> None:
 
 
 def _squares(axes: Axes, values: np.ndarray, colours: list[str]) -> None:
-    """A matrix of small numbers, each with its colour, under a fine grid."""
+    """A matrix of class numbers as coloured squares."""
     axes.imshow(values, cmap=ListedColormap(colours), vmin=0, vmax=len(colours) - 1)
     axes.set_xticks(range(0, FRAMES, BLOCK))
     axes.set_yticks(range(0, FRAMES, BLOCK))
@@ -105,7 +104,7 @@ def _squares(axes: Axes, values: np.ndarray, colours: list[str]) -> None:
 
 
 def frames() -> Figure:
-    """Where the first frames of a signal lie, by three presets, and the phone that labels each."""
+    """The first frames of a signal for three presets, coloured by their labels."""
     presets = {
         "kaldi": Mfcc("kaldi"),
         "kaldi,\nsnip_edges=False": Mfcc("kaldi", snip_edges=False),
@@ -141,7 +140,7 @@ def frames() -> Figure:
 
 
 def tour_comparison(quickstart: Path) -> Figure:
-    """The phones that are spoken in an utterance of the quickstart's test set, and those that its model finds."""
+    """Spoken phones of an utterance from the quickstart's test set above the phones that its model finds."""
     cut = _shortest(quickstart)
     model = FrameClassifier.from_pretrained(quickstart / "model")
     rate = model.frontend.geometry.sample_rate
@@ -151,22 +150,22 @@ def tour_comparison(quickstart: Path) -> Figure:
 
 
 def tour_phones(quickstart: Path) -> Figure:
-    """How often the quickstart's model is right on each phone."""
+    """Accuracy per phone of the quickstart's model."""
     return plot_phones(json.loads((quickstart / "report/test.json").read_text(encoding="utf-8")))
 
 
 def tour_live(quickstart: Path, model: FrameClassifier) -> Figure:
-    """When each phone of an utterance was spoken, and when it was known, smoothed, in pieces of 0.1 s."""
+    """When each phone of an utterance was spoken, and when it became final, smoothed, in chunks of 0.1 s."""
     samples = model.samples(recording_file(_shortest(quickstart)))
     rate = model.frontend.geometry.sample_rate
-    live, told = LiveSegments(model, smooth=True), []
+    live, final = LiveSegments(model, smooth=True), []
     for first in range(0, len(samples), rate // 10):
         segments = live.push(samples[first : first + rate // 10])
-        told += [(segment, live.num_samples / rate) for segment in segments]
-    told += [(segment, len(samples) / rate) for segment in live.flush()]
+        final += [(segment, live.num_samples / rate) for segment in segments]
+    final += [(segment, len(samples) / rate) for segment in live.flush()]
     figure = Figure(figsize=(9.0, 4.6), layout="constrained")
     axes = figure.subplots()
-    for row, (segment, known) in enumerate(told):
+    for row, (segment, known) in enumerate(final):
         axes.barh(row, segment.end - segment.start, left=segment.start, height=0.8, color=BLUE)
         axes.plot([segment.end, known], [row, row], color=ORANGE, linewidth=1.2)
         axes.plot(known, row, "o", color=ORANGE, markersize=4)
@@ -174,7 +173,7 @@ def tour_live(quickstart: Path, model: FrameClassifier) -> Figure:
     axes.plot([], [], color=BLUE, linewidth=6, label="spoken")
     axes.plot([], [], "o-", color=ORANGE, linewidth=1.2, markersize=4, label="known")
     axes.legend(loc="upper right")
-    axes.set(xlabel="time, s", ylim=(len(told) - 0.2, -0.8), yticks=[], xlim=(-0.1, len(samples) / rate + 0.05))
+    axes.set(xlabel="time, s", ylim=(len(final) - 0.2, -0.8), yticks=[], xlim=(-0.1, len(samples) / rate + 0.05))
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
 
@@ -189,8 +188,8 @@ if __name__ == "__main__":
     save_figure(attention_mask(), here / "attention_mask.png")
     save_figure(frames(), here / "frames.png")
     if len(sys.argv) > 1:
-        folder, boxed = Path(sys.argv[1]), FrameClassifier.from_pretrained("english-small")
+        folder, packaged = Path(sys.argv[1]), FrameClassifier.from_pretrained("english-small")
         save_figure(tour_comparison(folder), comparison := here / "tour_comparison.png")
         Image.open(comparison).convert("RGB").quantize(128).save(comparison, optimize=True)  # a third of the size
         save_figure(tour_phones(folder), here / "tour_phones.png")
-        save_figure(tour_live(folder, boxed), here / "tour_live.png")
+        save_figure(tour_live(folder, packaged), here / "tour_live.png")

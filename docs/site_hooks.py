@@ -1,6 +1,6 @@
-"""What MkDocs must be told to make a site of this repository's pages as they lie; mkdocs.yml names this file.
+"""MkDocs hooks that build the site from the pages where they lie in the repository; mkdocs.yml names this file.
 
-Pages keep their paths, so that the links between them hold on a code-hosting site and in the site that is built.
+Pages keep their paths, so links between them work on a code-hosting site as well as in the built site.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/*.md", "data/*.md", "benchmarks/*.md", "recipes/**/*.md", "speechattn/assets/*/*.md")
-LINKED = ("docs/*.png", "docs/*.json", "docs/*.css", "recipes/*.sh", "recipes/*/*.png")  # what pages show or link to
+PAGES = ("README.md", "docs/**/*.md", "data/*.md", "benchmarks/*.md", "recipes/**/*.md", "speechattn/assets/*/*.md")
+LINKED = ("docs/*.png", "docs/*.json", "docs/*.css", "recipes/*.sh", "recipes/*/*.png")  # shown or linked by pages
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The pages by their paths from the top of the repository, instead of those below docs/ alone."""
-    kept = Files([file for file in files if file.src_dir != config.docs_dir])  # the theme's
+    """Collect the pages of the whole repository instead of docs/ alone."""
+    kept = Files([file for file in files if file.src_dir != config.docs_dir])  # files of the theme
     for path in sorted(path for pattern in (*PAGES, *LINKED) for path in ROOT.glob(pattern)):
         name = path.relative_to(ROOT).as_posix()
         kept.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
@@ -29,7 +29,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """A code-hosting site shows a folder's README where a link leads to the folder; here the link must name it."""
+    """Point links to folders at their README.md, as code-hosting sites do."""
 
     def whole(link: re.Match[str]) -> str:
         target = (ROOT / page.file.src_uri).parent / link[1]
@@ -39,7 +39,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 class DoctestExamples(griffe.Extension):
-    """Sections `Example:` of docstrings, shown as code that was run; griffe knows them as `Examples:`."""
+    """Show docstring sections `Example:` as doctests; griffe calls them `Examples:`."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rename the section."""

@@ -1,13 +1,14 @@
-# The stages that all recipes share: 1 download, 2 prepare, 3 train, 4 evaluate. Sourced by recipes/*/run.sh, which sets
-# `corpus` and `recipe` first. A stage that has ended is not run again, unless its options or inputs changed.
+# The stages shared by all recipes: 1 download, 2 prepare, 3 train, 4 evaluate. recipes/*/run.sh sets `corpus` and
+# `recipe`, then sources this file. A finished stage runs again only if its options or inputs have changed.
 set -euo pipefail
-evaluate_options+=() inspect_options+=()  # of `speechattn evaluate` and `inspect`; a recipe may set them, too
+evaluate_options+=() inspect_options+=() # for `speechattn evaluate` and `inspect`; a recipe may set them first
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-corpus_dir=$root/data/$corpus exp_dir=$root/exp/$recipe conf=$root/recipes/$recipe/conf/base.yaml
+corpus_dir=$root/data/$corpus exp_dir=$root/exp/$recipe
 mirror=${SPEECHATTN_MIRROR:-} init='' stage=1 stop_stage=4 jobs=1
-corpus_options=()  # of `speechattn download` and `prepare`: what follows --
+conf=()           # from --conf; later files override earlier ones
+corpus_options=() # for `speechattn download` and `prepare`: everything after --
 
-usage="options: --corpus-dir DIR, --exp-dir DIR, --mirror BASE, --conf FILE, --init MODEL, --stage N, --stop-stage N, --jobs N (of ablation.sh), -- OPTIONS (of the corpus)"
+usage="options: --corpus-dir DIR, --exp-dir DIR, --mirror BASE, --conf FILE (repeatable), --init MODEL, --stage N, --stop-stage N, --jobs N (ablation.sh only), -- OPTIONS (for the corpus)"
 refuse() {
   echo "run.sh: error: $1" >&2
   exit 2
@@ -20,7 +21,7 @@ while [ $# -gt 0 ]; do
     --corpus-dir | --exp-dir | --mirror | --conf | --init | --stage | --stop-stage | --jobs)
       [ $# -ge 2 ] || refuse "$1 needs a value"
       name=${1#--}
-      declare "${name//-/_}=$2"
+      if [ "$name" = conf ]; then conf+=("$2"); else declare "${name//-/_}=$2"; fi
       shift 2 ;;
     --)
       corpus_options=("${@:2}")
@@ -31,32 +32,42 @@ done
 [[ $stage$stop_stage =~ ^[1-4][1-4]$ && $stage -le $stop_stage ]] ||
   refuse "--stage and --stop-stage must be 1 to 4 and in order, got $stage and $stop_stage"
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || refuse "--jobs must be 1 or more, got $jobs"
+[ ${#conf[@]} -gt 0 ] || conf=("$root/recipes/$recipe/conf/base.yaml")
 
 if ! command -v speechattn > /dev/null; then
   make -C "$root" install
   PATH=$root/.venv/bin:$PATH
 fi
 
-# Whether stage $1, called $2, is to run; says so.
+# Whether to run stage $1. Prints its name, $2, if so.
 runs() {
   [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ] || return 1
   echo "Stage $1: $2"
 }
 
-# Train by the configuration $1 into the folder $2; further arguments are options of `speechattn train`.
+# train FOLDER CONF ... [OPTIONS of `speechattn train`]
+# Each configuration overrides the ones before it. The first one is applied over the base.yaml in its folder, if there is one.
 train() {
-  speechattn train --config "$1" "${@:3}" --output "$2" \
+  local folder=$1 base configs=()
+  base=$(dirname "$2")/base.yaml
+  [[ $2 -ef $base || ! -e $base ]] || configs=(--config "$base")
+  shift
+  while [ $# -gt 0 ] && [[ $1 != --* ]]; do
+    configs+=(--config "$1")
+    shift
+  done
+  speechattn train "${configs[@]}" "$@" --output "$folder" \
     --data.train "$exp_dir/data/train.jsonl.gz" --data.dev "$exp_dir/data/dev.jsonl.gz"
 }
 
-# Score the model in the folder $1/model on the splits $2 ...
+# Score the model in folder $1/model on the splits $2 ...
 evaluate() {
   for split in "${@:2}"; do
     speechattn evaluate "$1/model" --cuts "$exp_dir/data/$split.jsonl.gz" --report "$1/report" "${evaluate_options[@]}"
   done
 }
 
-# Download the corpus $1 into the folder $2 and prepare its cuts in the folder $3; by default the recipe's own.
+# Download corpus $1 into folder $2 and prepare its cuts in folder $3. The defaults are those of the recipe.
 download_and_prepare() {
   local name=${1:-$corpus} folder=${2:-$corpus_dir} output=${3:-$exp_dir/data}
   if runs 1 "download $name"; then
@@ -64,14 +75,14 @@ download_and_prepare() {
   fi
   if runs 2 "prepare $name"; then
     speechattn prepare "$name" --corpus-dir "$folder" --output "$output" "${corpus_options[@]}"
-    # Stops here, with what is wrong, on a missing split, shared speakers, or a class that swallows the others.
+    # Stops with an error on an empty split, shared speakers, or a class that dominates the labels.
     speechattn inspect "$output"/{train,dev,test}.jsonl.gz --strict "${inspect_options[@]}"
   fi
 }
 
 train_and_evaluate() {
   if runs 3 train; then
-    train "$conf" "$exp_dir/model" ${init:+--init "$init"}
+    train "$exp_dir/model" "${conf[@]}" ${init:+--init "$init"}
   fi
   if runs 4 evaluate; then
     evaluate "$exp_dir" dev test
@@ -79,8 +90,8 @@ train_and_evaluate() {
   fi
 }
 
-# Train $conf, with conf/ablation.yaml over it and each of the settings $2 ... over that, once for every seed in $1; as
-# many at a time as --jobs says, one thread each. Then the table of the dev figures, and a plot of them over look-ahead.
+# For each seed in $1 and each setting in $2 ..., train --conf overridden by conf/ablation.yaml and then by the setting.
+# Runs --jobs trainings at a time, one thread each. Then tabulates accuracy on dev and plots it against look-ahead.
 ablate() {
   local overlay=$root/recipes/$recipe/conf/ablation.yaml seed setting folder
   export OMP_NUM_THREADS=1
@@ -88,21 +99,20 @@ ablate() {
     for setting in "${@:2}"; do
       folder=$exp_dir/ablation/$(basename "$setting" .yaml)/seed-$seed
       while [ "$(jobs -pr | wc -l)" -ge "$jobs" ]; do wait -n; done
-      train "$conf" "$folder" --config "$overlay" --config "$setting" --seed "$seed" &
+      train "$folder" "${conf[@]}" "$overlay" "$setting" --seed "$seed" &
     done
   done
   while [ "$(jobs -pr | wc -l)" -ge 1 ]; do wait -n; done
   python -m speechattn.reports.ablation "$exp_dir/ablation"
 }
 
-# Train each of the recipe's configurations $2 ... once for every seed in $1, one after the other, and score what comes of
-# it on test.
+# For each of the recipe's configurations in $2 ... and each seed in $1, train a model and score it on test.
 compare_models() {
-  local conf seed folder
-  for conf in "${@:2}"; do
+  local name seed folder
+  for name in "${@:2}"; do
     for seed in $1; do
-      folder=$exp_dir/models/$conf/seed-$seed
-      train "$root/recipes/$recipe/conf/$conf.yaml" "$folder" --seed "$seed"
+      folder=$exp_dir/models/$name/seed-$seed
+      train "$folder" "$root/recipes/$recipe/conf/$name.yaml" --seed "$seed"
       speechattn evaluate "$folder" --cuts "$exp_dir/data/test.jsonl.gz" --report "$folder/report" "${evaluate_options[@]}"
     done
   done

@@ -1,13 +1,14 @@
 """Speech frame classification with truncated self-attention.
 
-Names load on first use: `import speechattn` brings in nothing heavy, `import speechattn.frontend` only torch
-and torchaudio.
+Names load on first use: `import speechattn` loads nothing heavy, `speechattn.frontend` only torch and torchaudio.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from speechattn.jobs.stamps import VERSION as __version__  # noqa: F401
 
 if TYPE_CHECKING:
     from speechattn.attention import TruncatedSelfAttention as TruncatedSelfAttention
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     from speechattn.phones import PhoneSet as PhoneSet
     from speechattn.prediction.live import LiveSegments as LiveSegments
 
-from speechattn.jobs.stamps import VERSION as __version__  # noqa: F401
-
-_HOME = {
+_MODULES = {
     "Fbank": "frontend",
     "FrameClassifier": "model.classifier",
     "Interval": "labels.intervals",
@@ -37,13 +36,13 @@ _HOME = {
     "frame_labels": "labels.frames",
     "num_frames": "geometry",
 }
-__all__ = sorted(_HOME)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'speechattn' has no attribute {name!r}")
-    return getattr(import_module(f"speechattn.{_HOME[name]}"), name)
+    return getattr(import_module(f"speechattn.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

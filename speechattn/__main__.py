@@ -1,4 +1,4 @@
-"""`python -m speechattn` is the command `speechattn`."""
+"""Run the `speechattn` command by `python -m speechattn`."""
 
 from speechattn.commands.main import main
 

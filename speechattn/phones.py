@@ -1,9 +1,9 @@
 """Phone inventories and the foldings between them.
 
-TIMIT's 61 symbols and their folding to 48 and 39 classes follow Lee and Hon, "Speaker-independent phone
-recognition using hidden Markov models", 1989; the 41 ARPAbet classes are CMUdict's 39 phonemes without
-stress, silence (SIL), and speech or noise that has no pronunciation (SPN). The tables are files in
-`assets/phones/`.
+TIMIT's 61 symbols and their folding to 48 and 39 classes follow Lee and Hon, "Speaker-independent phone recognition
+using hidden Markov models", 1989. The 41 ARPAbet classes are CMUdict's 39 phonemes without stress, silence (SIL), and
+speech or noise without a pronunciation (SPN). The 41 CPC classes, numbered from 0, are those of van den Oord et al.,
+"Representation Learning with Contrastive Predictive Coding", 2018. The tables are files in `assets/phones/`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from unicodedata import normalize
 
 from speechattn.assets import asset_lines
 
-__all__ = ["IGNORED", "PhoneSet", "read_phones", "strip_stress"]
+__all__ = ["IGNORED", "PHONETIC_SETS", "PHONE_SETS", "PhoneSet", "read_phones", "strip_stress"]
 
-IGNORED = -100  # the class of frames that neither loss nor score sees (PyTorch's own ignore_index)
+IGNORED = -100  # class of frames that loss and scores leave out (PyTorch's default ignore_index)
+PHONETIC_SETS = ("timit61", "timit48", "timit39", "arpabet41")  # recognisable by their symbols; larger sets come first
+PHONE_SETS = (*PHONETIC_SETS, "cpc41")
 
-NAMES = ("timit61", "timit48", "timit39", "arpabet41")
 SILENCES = frozenset({"SIL", "sil"})
-MFA_MARKS = {"sil": "SIL", "sp": "SIL", "": "SIL", "spn": "SPN"}  # Montreal Forced Aligner's names
+MFA_MARKS = {"sil": "SIL", "sp": "SIL", "": "SIL", "spn": "SPN"}  # the Montreal Forced Aligner's
 
 
 def read_phones(path: str | Path) -> tuple[str, ...]:
-    """The phones in a file, a symbol a line, as `speechattn prepare folder` leaves them; their order is kept.
+    """Read a file with one phone per line, as `speechattn prepare folder` writes it, in the file's order.
 
     Raises:
-        ValueError: When there is no such file, it is empty or not in UTF-8, a line has several words, or a symbol
-            comes twice; names file and line.
+        ValueError: When the file is missing, empty or not in UTF-8, a line has several words, or a symbol is repeated;
+            names file and line.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
@@ -44,7 +45,7 @@ def read_phones(path: str | Path) -> tuple[str, ...]:
             raise ValueError(f"{path}:{number}: expected one symbol, got {line!r}")
         symbol = normalize("NFC", words[0]) if words else ""
         if symbol in symbols:
-            raise ValueError(f"{path}:{number}: {symbol!r} has a line already")
+            raise ValueError(f"{path}:{number}: {symbol!r} occurs twice")
         symbols += [symbol] if symbol else []
     if not symbols:
         raise ValueError(f"{path}: holds no phones")
@@ -52,7 +53,7 @@ def read_phones(path: str | Path) -> tuple[str, ...]:
 
 
 def strip_stress(symbol: str) -> str:
-    """An ARPAbet symbol without its stress digit.
+    """Remove the stress digit of an ARPAbet symbol.
 
     Example:
         >>> strip_stress("AA1"), strip_stress("SH"), strip_stress("ax-h")
@@ -63,16 +64,16 @@ def strip_stress(symbol: str) -> str:
 
 @dataclass(frozen=True)
 class PhoneSet:
-    """An inventory of phones: the classes of a model, and which symbols of a corpus fall into each.
+    """A phone inventory: the classes of a model, and which class each symbol of a corpus belongs to.
 
-    Make one with `PhoneSet.load` (a named set) or `PhoneSet.of` (any list of symbols).
+    Create one with `PhoneSet.load` (a named set) or `PhoneSet.of` (any list of symbols).
 
     Args:
-        name: One of `timit61`, `timit48`, `timit39`, `arpabet41`, or "custom".
+        name: One of `timit61`, `timit48`, `timit39`, `arpabet41`, `cpc41`, or "custom".
         symbols: The phones; a phone's index is its class.
-        folding: Every accepted symbol -> the symbol of this set, or None where its frames are ignored.
-        silences: The symbols of this set that count as silence: in a TIMIT set those that fold to `sil` of
-            the 39 (so closures are among them), `SIL` in `arpabet41`, `SIL` and `sil` in a custom set.
+        folding: Accepted symbol -> symbol of this set, or None if its frames are ignored.
+        silences: The symbols that count as silence: in a TIMIT set those that the 39 fold to `sil`, closures included;
+            `SIL` in `arpabet41`; none in `cpc41`; `SIL` and `sil` in a custom set.
 
     Example:
         >>> phones = PhoneSet.load("timit39")
@@ -87,50 +88,49 @@ class PhoneSet:
 
     @staticmethod
     def load(name: str) -> PhoneSet:
-        """A set by its name, or from a file, see `read_phones`.
+        """Load a set by name, or from a file, see `read_phones`.
 
-        A TIMIT set accepts the symbols of every larger set (`timit39`: the 61, the 48 and the 39). `q`, the
-        glottal stop, is a class of `timit61` and ignored in the smaller sets, where Lee and Hon give it none.
-        `arpabet41` also accepts vowels with a stress digit, and `sil`, `sp`, `spn` and the empty mark of the
-        Montreal Forced Aligner. Case matters: TIMIT's symbols are lower case, ARPAbet's upper case.
+        A TIMIT set accepts the symbols of every larger set (`timit39`: the 61, the 48 and the 39). `q`, the glottal
+        stop, is a class of `timit61`; the smaller sets ignore it, as Lee and Hon do. `arpabet41` also accepts vowels
+        with a stress digit, and the Montreal Forced Aligner's `sil`, `sp`, `spn` and empty mark. Case matters: TIMIT's
+        symbols are lower case, ARPAbet's upper case.
 
         Raises:
-            ValueError: When there is no such set, or the file is none of phones.
+            ValueError: When there is no such set, or the file is not a valid list of phones.
         """
-        if name not in NAMES and Path(name).is_file():
+        if name not in PHONE_SETS and Path(name).is_file():
             return PhoneSet.of(read_phones(name))
-        if name not in NAMES:
-            raise ValueError(f"unknown phone set {name!r}; there are {', '.join(NAMES)}, or the path of a file")
+        if name not in PHONE_SETS:
+            raise ValueError(f"unknown phone set {name!r}; choose {', '.join(PHONE_SETS)}, or the path of a file")
+        if name == "cpc41":
+            symbols = tuple(asset_lines("phones/cpc41.txt"))
+            return PhoneSet(name, symbols, {symbol: symbol for symbol in symbols}, frozenset())
         return _arpabet() if name == "arpabet41" else _timit(int(name.removeprefix("timit")))
 
     @staticmethod
     def of(symbols: Iterable[str], name: str = "custom") -> PhoneSet:
-        """A set with these symbols, in this order, as a model's configuration stores it.
+        """Build a set with these symbols, in this order, as a model's configuration stores it.
 
-        Args:
-            symbols: The phones, each once.
-            name: A named set: its folding is used, and the symbols must be its own, in any order. Any other
-                name: the set accepts its own symbols only.
+        If `name` is a named set, the symbols must be that set's, in any order, and its folding is used. With any other
+        name, the set accepts only its own symbols.
 
         Raises:
-            ValueError: When there are no symbols, one occurs twice, or they are not those of the named set.
+            ValueError: When there are no symbols, one is repeated, or they are not those of the named set.
         """
         symbols = tuple(symbols)
         if not symbols:
             raise ValueError("a phone set needs at least one symbol")
-        twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
-        if twice:
-            raise ValueError(f"phone set {name!r} has symbols more than once: {' '.join(twice)}")
-        if name not in NAMES:
+        repeated = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+        if repeated:
+            raise ValueError(f"phone set {name!r} has symbols more than once: {' '.join(repeated)}")
+        if name not in PHONE_SETS:
             return PhoneSet(name, symbols, {symbol: symbol for symbol in symbols}, SILENCES & set(symbols))
-        known = PhoneSet.load(name)
-        odd = sorted(set(symbols) ^ set(known.symbols))
-        if odd:
-            raise ValueError(f"not the symbols of phone set {name!r}; missing or too many: {' '.join(odd)}")
-        return PhoneSet(name, symbols, known.folding, known.silences)
+        named = PhoneSet.load(name)
+        if difference := sorted(set(symbols) ^ set(named.symbols)):
+            raise ValueError(f"not the symbols of phone set {name!r}; missing or extra: {' '.join(difference)}")
+        return replace(named, symbols=symbols)
 
     def __len__(self) -> int:
-        """Number of classes."""
         return len(self.symbols)
 
     @property
@@ -139,42 +139,36 @@ class PhoneSet:
         return next((symbol for symbol in ("SIL", "sil", "h#") if symbol in self.silences), None)
 
     def accepting_arpabet(self) -> PhoneSet:
-        """A TIMIT set that also folds ARPAbet's symbols, for comparisons across corpora; other sets unchanged.
+        """A TIMIT set that also folds ARPAbet symbols, for comparisons across corpora; other sets unchanged.
 
-        ARPAbet's symbols are TIMIT's in upper case. SIL becomes `pause`, SPN is ignored.
+        ARPAbet symbols are TIMIT's in upper case. SIL becomes `pause`, SPN is ignored.
         """
         if not self.name.startswith("timit"):
             return self
-        places = {"SIL": self.pause, "SPN": None}
+        special = {"SIL": self.pause, "SPN": None}
         arpabet = {
-            symbol: places[phone] if phone in places else self.fold(phone.lower())
+            symbol: special[phone] if phone in special else self.fold(phone.lower())
             for symbol, phone in _arpabet().folding.items()
             if phone is not None
         }
         return replace(self, folding={**arpabet, **self.folding})
 
     def fold(self, symbol: str) -> str | None:
-        """The symbol of this set that a corpus's symbol falls into; None where it is ignored.
+        """Fold a corpus symbol to this set; None if it is ignored.
 
         Raises:
-            ValueError: When the set does not know the symbol.
+            ValueError: When the set does not accept the symbol.
         """
         if symbol not in self.folding:
             shown = " ".join(self.symbols[:6]) + (" ..." if len(self) > 6 else "")
-            raise ValueError(f"phone {symbol!r} is not of set {self.name!r} ({len(self)} symbols: {shown})")
+            raise ValueError(f"phone {symbol!r} is not in set {self.name!r} ({len(self)} symbols: {shown})")
         return self.folding[symbol]
 
     def ids(self, symbols: Iterable[str]) -> dict[str, int]:
-        """The class of each of a corpus's symbols, as `frame_labels` takes it.
-
-        Args:
-            symbols: Symbols of the corpus, in any order, repeated or not.
-
-        Returns:
-            Symbol -> class after folding, IGNORED (-100) for ignored ones.
+        """Map corpus symbols to classes, for `frame_labels`; ignored symbols have class IGNORED (-100).
 
         Raises:
-            ValueError: When the set does not know a symbol.
+            ValueError: When the set does not accept a symbol.
 
         Example:
             >>> PhoneSet.load("timit39").ids(["aa", "ao", "q"])
@@ -192,9 +186,7 @@ def _timit(size: int) -> PhoneSet:
     silences = set()
     for row in rows:
         target = None if row[column] == "-" else row[column]
-        for symbol in row[: column + 1]:
-            if symbol != "-":
-                folding[symbol] = target
+        folding |= {symbol: target for symbol in row[: column + 1] if symbol != "-"}
         if target is not None and row[-1] == "sil":
             silences.add(target)
     symbols = tuple(sorted({symbol for symbol in folding.values() if symbol is not None}))

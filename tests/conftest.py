@@ -71,7 +71,7 @@ def speech(timit_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
 @pytest.fixture(scope="session")
 def tone_corpus(tmp_path_factory) -> Path:
     """A corpus that can be learned in seconds: each phone is a tone of its own. {train,dev,test}.jsonl.gz."""
-    from speechattn.cuts.manifest import save_splits, utterance_cut
+    from speechattn.cuts.files import save_splits, utterance_cut
     from speechattn.labels.intervals import Interval
 
     folder = tmp_path_factory.mktemp("tones")

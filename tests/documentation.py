@@ -1,4 +1,4 @@
-"""The pages of the documentation, and what tests need of them."""
+"""The pages of the documentation, for tests."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-_PATTERNS = ("README.md", "docs/*.md", "data/*.md", "benchmarks/*.md", "recipes/**/*.md", "speechattn/assets/*/*.md")
+_PATTERNS = ("README.md", "docs/**/*.md", "data/*.md", "benchmarks/*.md", "recipes/**/*.md", "speechattn/assets/*/*.md")
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for pattern in _PATTERNS
     for path in sorted(ROOT.glob(pattern))
-}  # path from the top -> text
+}  # path from the repository root -> text
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Code blocks of a language; of none for ""."""
+    """Code blocks in a language; "" finds those without one."""
     return [code for name, code in re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.S | re.M) if name == language]

@@ -1,4 +1,4 @@
-"""run.sh with its commands carried out by the process that tests it, which has PyTorch loaded: seconds, not minutes."""
+"""Run a recipe with its commands executed in the test process, which has PyTorch loaded: seconds instead of minutes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from speechattn.commands.main import main
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
-# Stands for the command `speechattn`: sends its arguments, prints what comes back.
+# Replaces the command `speechattn`: sends its arguments to the test process and prints the reply.
 STUB = """#!{python} -ES
 import http.client, json, sys
 connection = http.client.HTTPConnection("127.0.0.1", {port})
@@ -45,7 +45,7 @@ class _Commands(BaseHTTPRequestHandler):
 
 
 def run_recipe(recipe: str, *options: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a recipe's run.sh; `folder` gets the stub and what was printed."""
+    """Run a recipe's run.sh; `folder` receives the stub and the output."""
     stub = folder / "bin/speechattn"
     stub.parent.mkdir(parents=True, exist_ok=True)
     command = ["bash", str(RECIPES / recipe / "run.sh"), *map(str, options)]

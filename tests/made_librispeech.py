@@ -1,4 +1,4 @@
-"""LibriSpeech as its servers have it, but small: synthetic speech in its layout, with TextGrids and CPC labels."""
+"""A small LibriSpeech on a mirror: synthetic speech in its layout, with TextGrids and CPC labels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from speechattn.corpora.espeak import Speaker, plan, prepare_espeak
-from speechattn.cuts.manifest import phone_intervals, read_cuts
+from speechattn.cuts.files import phone_intervals, read_cuts
 from speechattn.labels.frames import frame_labels
 from speechattn.labels.intervals import Interval
 from speechattn.phones import PhoneSet
 
-# Subset -> LibriSpeech speaker -> a voice of eSpeak's; each speaker has one chapter.
+# Subset -> LibriSpeech speaker -> eSpeak voice; each speaker has one chapter.
 VOICES = {
     "train-clean-100": {"103": "en-us+m1", "1034": "en-us+f1", "19": "en-us+linda"},
     "dev-clean": {"84": "en-us+m8"},
@@ -26,13 +26,13 @@ VOICES = {
 }
 UTTERANCES_PER_SPEAKER = 4
 CHAPTER = "1240"
-RESOURCE = {"train-clean-5": 31, "dev-clean-2": 31}  # OpenSLR's numbers; the others are of 12
+RESOURCE = {"train-clean-5": 31, "dev-clean-2": 31}  # OpenSLR's numbers; 12 for the others
 CPC_IDS = {symbol: (5 * number + 3) % 41 for number, symbol in enumerate(PhoneSet.load("arpabet41").symbols)}
 MFA_SILENCES = ("sil", "sp", "")
 
 
 class Made(NamedTuple):
-    """An utterance of the corpus that was made."""
+    """A synthetic utterance."""
 
     id: str
     subset: str
@@ -51,14 +51,14 @@ class Made(NamedTuple):
 
 
 class MadeCorpus(NamedTuple):
-    """All of it: a folder that stands for the servers, and what its archives hold."""
+    """A mirror of the servers, and the utterances in its archives."""
 
     mirror: Path
     utterances: list[Made]
 
 
 def make_utterances(folder: Path) -> list[Made]:
-    """Speak what the corpus consists of."""
+    """Synthesise the utterances."""
     speaker_of = {voice: (subset, name) for subset, voices in VOICES.items() for name, voice in voices.items()}
     speakers = [
         Speaker(speaker.voice, speaker_of[speaker.voice][0].split("-")[0], speaker.requests[:UTTERANCES_PER_SPEAKER])
@@ -106,7 +106,7 @@ def textgrid(utterance: Made) -> str:
 
 
 def make_mirror(mirror: Path, utterances: Sequence[Made]) -> None:
-    """Write every archive below a folder as it lies below the public servers, with its checksum beside it."""
+    """Write a mirror with every archive and its checksum."""
     by_subset = {subset: [u for u in utterances if u.subset == subset] for subset in VOICES}
     by_subset["train-clean-5"] = by_subset["train-clean-100"]
     by_subset["dev-clean-2"] = by_subset["dev-clean"] + by_subset["test-clean"]
@@ -121,7 +121,7 @@ def make_mirror(mirror: Path, utterances: Sequence[Made]) -> None:
 
     train = by_subset["train-clean-100"]
     labels = "".join(f"{u.id} {' '.join(map(str, u.cpc_labels))}\n" for u in train)
-    test_list = [u.id for u in train[::UTTERANCES_PER_SPEAKER]]  # one of every speaker
+    test_list = [u.id for u in train[::UTTERANCES_PER_SPEAKER]]  # one per speaker
     train_list = [u.id for u in train if u.id not in test_list]
     for name, text in (
         ("converted_aligned_phones.txt", labels),
@@ -146,9 +146,9 @@ def _tar(subset: str, utterances: Sequence[Made]) -> bytes:
         add("SPEAKERS.TXT", f"; ID | SEX | SUBSET | MINUTES | NAME\n{rows}".encode())
         for name in speakers:
             chapter = f"{subset}/{name}/{CHAPTER}"
-            own = [utterance for utterance in utterances if utterance.speaker == name]
-            add(f"{chapter}/{name}-{CHAPTER}.trans.txt", "".join(f"{u.id} {u.text}\n" for u in own).encode())
-            for utterance in own:
+            spoken = [utterance for utterance in utterances if utterance.speaker == name]
+            add(f"{chapter}/{name}-{CHAPTER}.trans.txt", "".join(f"{u.id} {u.text}\n" for u in spoken).encode())
+            for utterance in spoken:
                 add(f"{chapter}/{utterance.id}.flac", utterance.audio.read_bytes())
     return content.getvalue()
 

@@ -1,11 +1,11 @@
-"""What a corpus was prepared to."""
+"""Read the splits of a prepared corpus."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from speechattn.cuts.manifest import SPLITS, read_cuts
+from speechattn.cuts.files import SPLITS, read_cuts
 
 
 def read_splits(output: Path) -> dict[str, list[Any]]:

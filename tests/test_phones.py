@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from speechattn.phones import IGNORED, PhoneSet, strip_stress
+from speechattn.phones import IGNORED, PHONE_SETS, PhoneSet, strip_stress
 
 # Written out by hand, apart from the package's table: what folding changes (Lee and Hon, 1989).
 FOLDED_TO_39 = {
@@ -21,10 +21,10 @@ FOLDED_TO_48 = {
     "tcl": "cl", "kcl": "cl", "bcl": "vcl", "dcl": "vcl", "gcl": "vcl", "h#": "sil", "pau": "sil", "q": None,
 }  # fmt: skip
 VOWELS = {"AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"}
-NAMES = ("timit61", "timit48", "timit39", "arpabet41")
+SIZES = {"timit61": 61, "timit48": 48, "timit39": 39, "arpabet41": 41, "cpc41": 41}
 
 
-@pytest.mark.parametrize("name, size", [("timit61", 61), ("timit48", 48), ("timit39", 39), ("arpabet41", 41)])
+@pytest.mark.parametrize("name, size", SIZES.items())
 def test_sizes_and_own_symbols(name: str, size: int) -> None:
     phones = PhoneSet.load(name)
     assert len(phones) == len(phones.symbols) == len(set(phones.symbols)) == size
@@ -76,9 +76,24 @@ def test_folding_through_48_is_folding_at_once() -> None:
     assert sizes["sil"] == 9 and sizes[None] == 1 and sizes["ah"] == 3 and sizes.total() == 61
 
 
+def test_cpc41_is_the_numbers_in_order_and_accepts_nothing_else() -> None:
+    phones = PhoneSet.load("cpc41")
+    assert phones.symbols == tuple(str(number) for number in range(41))
+    assert phones.silences == frozenset() and phones.pause is None and phones.accepting_arpabet() is phones
+    listed = PhoneSet.of([str(number) for number in range(41)], "cpc41")  # as older models store it
+    assert listed == phones
+    for symbol in ("41", "SIL", "", "00"):
+        with pytest.raises(ValueError, match="is not in set 'cpc41'"):
+            phones.fold(symbol)
+
+
+def test_every_set_is_tested() -> None:
+    assert set(SIZES) == set(PHONE_SETS)
+
+
 def test_larger_sets_do_not_take_folded_symbols() -> None:
     for symbol in ("sil", "cl", "vcl"):
-        with pytest.raises(ValueError, match=f"'{symbol}' is not of set 'timit61'"):
+        with pytest.raises(ValueError, match=f"'{symbol}' is not in set 'timit61'"):
             PhoneSet.load("timit61").fold(symbol)
 
 
@@ -116,7 +131,7 @@ def test_arpabet_folds_stress_and_mfa_marks() -> None:
 
 def test_case_matters() -> None:
     for name, symbol in (("arpabet41", "aa"), ("timit39", "AA")):
-        with pytest.raises(ValueError, match=f"phone '{symbol}' is not of set '{name}'"):
+        with pytest.raises(ValueError, match=f"phone '{symbol}' is not in set '{name}'"):
             PhoneSet.load(name).ids(["sil", symbol])
 
 
@@ -131,11 +146,11 @@ def test_strip_stress(symbol: str, expected: str) -> None:
 def test_ids_follow_the_order_of_symbols() -> None:
     phones = PhoneSet.of(["b", "a"])
     assert phones.name == "custom" and phones.ids(["a", "b", "a"]) == {"a": 1, "b": 0}
-    with pytest.raises(ValueError, match=r"phone 'c' is not of set 'custom' \(2 symbols: b a\)"):
+    with pytest.raises(ValueError, match=r"phone 'c' is not in set 'custom' \(2 symbols: b a\)"):
         phones.ids(["a", "c"])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PHONE_SETS)
 def test_a_stored_set_comes_back(name: str) -> None:
     phones = PhoneSet.load(name)
     assert PhoneSet.of(list(phones.symbols), name) == phones
@@ -160,5 +175,5 @@ def test_bad_sets_are_refused(symbols: list[str], name: str, message: str) -> No
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown phone set 'timit40'; there are timit61, timit48"):
+    with pytest.raises(ValueError, match="unknown phone set 'timit40'; choose timit61, timit48"):
         PhoneSet.load("timit40")

@@ -1,4 +1,4 @@
-"""Archives that tests make, good and hostile, and what lies in a folder."""
+"""Small archives, good and hostile, and listings of folders."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ TOY = tar_of(file_entry("toy/wav.scp"), file_entry("toy/WAVE/a.wav", b"sound"))
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones included."""
+    """Relative path -> content of every file below a folder, including hidden ones."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
 
 
 def only_files(folder: Path) -> list[str]:
-    """What lies in a folder, but for the files of locks, which stay."""
+    """The names in a folder, except for lock files, which stay."""
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")

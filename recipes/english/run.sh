@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# english-small, the model that comes with the package: trained on train-clean-5 and on speechocean762's training set.
-# Below --corpus-dir, each corpus has a folder of its own, as in data/.
-corpus=. recipe=english # data/., the folder of both corpora
+# english-small, the model that comes with the package: trained on train-clean-5 and the training set of speechocean762.
+# Each corpus has its own folder below --corpus-dir, as in data/.
+corpus=. recipe=english # data/. holds both corpora
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
-[ ${#corpus_options[@]} -eq 0 ] || refuse "english takes its corpora as they are: no options after --"
+[ ${#corpus_options[@]} -eq 0 ] || refuse "the english recipe has no corpus options: nothing may follow --"
 corpus_options=(--subsets train-clean-5,test-clean --labels align)
 download_and_prepare librispeech "$corpus_dir/librispeech" "$exp_dir/data/librispeech"
 corpus_options=()
 download_and_prepare speechocean762 "$corpus_dir/speechocean762" "$exp_dir/data/speechocean762"
 if runs 2 "join the corpora"; then
   for split in train dev test; do
-    cat "$exp_dir"/data/{librispeech,speechocean762}/$split.jsonl.gz > "$exp_dir/data/$split.jsonl.gz" # gzip allows it
+    cat "$exp_dir"/data/{librispeech,speechocean762}/$split.jsonl.gz > "$exp_dir/data/$split.jsonl.gz" # concatenated gzip files are valid gzip
   done
   speechattn inspect "$exp_dir"/data/{train,dev,test}.jsonl.gz --strict
 fi

@@ -4,7 +4,7 @@ corpus=espeak recipe=quickstart
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
 download_and_prepare
 if runs 3 "train a baseline that sees one frame at a time"; then
-  train "$root/recipes/quickstart/conf/mlp.yaml" "$exp_dir/mlp/model"
+  train "$exp_dir/mlp/model" "$root/recipes/quickstart/conf/mlp.yaml"
   evaluate "$exp_dir/mlp" test
 fi
 train_and_evaluate

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The encoder and what it must beat, side by side: at most half an hour of training each on two cores, three seeds of the
-# first three; the encoder and the BLSTM also for longer. RESULTS.md has a row for each that was scored on test so far.
+# Trains and scores the encoder and every baseline: three seeds for the first three, at most half an hour each on two
+# cores, then longer runs of the encoder and the BLSTM.
 corpus=speechocean762 recipe=speechocean762
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
 export OMP_NUM_THREADS=2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The encoder and what it must beat, side by side, three seeds of each; a row of RESULTS.md for each that is scored on test.
+# Trains and scores the encoder and every baseline, three seeds each.
 corpus=timit_sample recipe=timit_sample
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
 download_and_prepare

@@ -1,8 +1,7 @@
-"""Forced alignment: audio + transcript + lexicon -> when each phone begins and ends.
+"""Forced alignment: audio + transcript + lexicon -> the start and end of each phone.
 
-An engine does the search, PocketSphinx or a model of ours; here are the processes it runs in, and what a killed run
-leaves to go on from. An alignment cannot be trusted blindly: an utterance that fails, or that `alignment_gate` does not
-believe, is left out and reported with its reason.
+`align_each` runs an engine (PocketSphinx, or a classifier) over utterances in several processes, and keeps a journal to
+resume from. Alignments cannot be trusted blindly: utterances that fail, or that `gate` rejects, get a reason instead.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ import hashlib
 import json
 import logging
 import tempfile
+import threading
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class Utterance(NamedTuple):
-    """What there is to align: a file, its transcript, and the channel that holds it (None: the average)."""
+    """An audio file to align, its transcript, and the channel to use (None: the average of all)."""
 
     id: str
     audio: Path
@@ -43,14 +43,14 @@ class Utterance(NamedTuple):
 
 
 class Alignment(NamedTuple):
-    """One utterance's result, as small as it can be kept: a corpus has a hundred phones for each of its utterances.
+    """The result for one utterance, stored compactly, since a corpus has about a hundred phones per utterance.
 
     Args:
         phones: Symbols, separated by spaces.
-        starts: Where each phone begins, in samples at 16 kHz; it ends where the next one begins.
+        starts: Start of each phone, in samples at 16 kHz; its end is the next one's start.
         num_samples: Length of the audio, at 16 kHz.
         score: Acoustic score per frame of speech, higher is better.
-        reason: Why there is no alignment; None when there is one.
+        reason: Why there is no alignment; None if there is one.
     """
 
     phones: str
@@ -58,6 +58,12 @@ class Alignment(NamedTuple):
     num_samples: int
     score: float
     reason: str | None
+
+    @classmethod
+    def of(cls, intervals: Sequence[Interval], score: float) -> Alignment:
+        """Store contiguous phones, in samples at 16 kHz from 0 to the end of the audio."""
+        phones = " ".join(interval.symbol for interval in intervals)
+        return cls(phones, array("i", [interval.start for interval in intervals]), intervals[-1].end, score, None)
 
     @property
     def intervals(self) -> list[Interval]:
@@ -67,103 +73,87 @@ class Alignment(NamedTuple):
 
 
 Search = Callable[[Utterance], Alignment]
+"""Aligns an utterance; raises a ValueError when there is no alignment."""
 
 
 class Engine(Protocol):
-    """What searches; it is sent to every process.
+    """An alignment method; pickled and sent to every process.
 
     Attributes:
-        identity: Changes with all that its results depend on but utterance and lexicon.
+        identity: Changes with everything that determines the results, except utterance and lexicon.
     """
 
     @property
     def identity(self) -> str: ...  # noqa: D102 (above)
 
     def start(self, lexicon: Lexicon) -> Search:
-        """The search, made in the process that is to use it. It raises a ValueError where it finds no alignment."""
+        """Load what the search needs, in the process that will run it."""
 
 
 def align_each(
-    utterances: Sequence[Utterance],
-    lexicon: Lexicon,
-    engine: Engine,
-    *,
-    num_jobs: int = 1,
-    work_file: Path | None = None,
+    utterances: Sequence[Utterance], lexicon: Lexicon, engine: Engine, *, num_jobs: int = 1, journal: Path | None = None
 ) -> list[Alignment]:
-    """Align transcripts with their audio; also those that fail have a result.
+    """Align transcripts with their audio.
 
-    The result of an utterance depends on nothing but its audio, its transcript and its words' pronunciations: not on
-    the order of the utterances, the number of processes, or interruptions. One thing looks at all of them: the bound
-    on the score, see `alignment_gate.lowest_score`.
+    A result depends only on the utterance's audio, transcript and pronunciations, not on the order of utterances, the
+    number of processes, or interruptions. Only the lower bound on scores depends on all utterances, see
+    `gate.lowest_score`.
 
     Args:
-        utterances: What to align; audio of another rate than 16 kHz is resampled.
+        utterances: What to align; audio is resampled to 16 kHz if needed.
         lexicon: Pronunciations of every word that occurs.
-        engine: What searches: a `pocketsphinx_engine.PocketSphinxEngine`, or a `realignment.ModelEngine`.
-        num_jobs: Processes; 1 works in this one.
-        work_file: Keeps each result as soon as it is there: a call that was cut short goes on where it was. It is left
-            for the caller to delete, once the results are safe elsewhere. None: nothing is kept.
+        engine: The alignment method: a `PocketSphinxEngine` or a `ClassifierEngine`.
+        num_jobs: Number of processes; 1 uses this one.
+        journal: File of finished results, to resume an interrupted call; the caller deletes it. None: no journal.
 
     Returns:
-        A result an utterance, in order.
+        One result per utterance, in order; failures have a `reason`.
 
     Raises:
-        ValueError: When `num_jobs` is not positive, two utterances share an id, or a process died.
+        ValueError: When `num_jobs` is not positive, two utterances share an id, or a process dies.
     """
     if num_jobs < 1:
         raise ValueError(f"num_jobs must be at least 1, got {num_jobs}")
     if len({utterance.id for utterance in utterances}) != len(utterances):
-        raise ValueError("two utterances have the same id: alignments could not be told apart")
-    if work_file is None:
-        with tempfile.TemporaryDirectory() as folder:
-            alignments = _search_all(utterances, lexicon, num_jobs, Path(folder) / "work.jsonl", engine)
-    else:
-        alignments = _search_all(utterances, lexicon, num_jobs, work_file, engine)
-    lowest = lowest_score([a.score for a in alignments if a.reason is None])
-    return [_judged(alignment, lowest) for alignment in alignments]
+        raise ValueError("two utterances have the same id")
+    keys = [_key(utterance, lexicon, engine) for utterance in utterances]
+    with tempfile.TemporaryDirectory() as folder, closing(Journal(journal or Path(folder) / "journal.jsonl")) as done:
+        todo = {key: utterance for key, utterance in zip(keys, utterances, strict=True) if key not in done}
+        num_done = sum(key in done for key in keys)
+        if num_done:
+            logger.info("%d of %d utterances were aligned before", num_done, len(utterances))
+        start = partial(_start_engine, engine, _used_part(lexicon, todo.values()))
+        with (
+            process_map(min(num_jobs, len(todo)), chunksize=4, start=start) as run,
+            tqdm(total=num_done + len(todo), initial=num_done, desc="align", unit="utt", disable=None) as bar,
+        ):
+            for key, (phones, starts, *rest) in zip(todo, run(_align, todo.values()), strict=True):
+                done.add(key, [phones, list(starts), *rest])
+                bar.update()
+        records = (done[key] for key in keys)
+        alignments = [Alignment(phones, array("i", starts), *rest) for phones, starts, *rest in records]
+    lowest = lowest_score([alignment.score for alignment in alignments if alignment.reason is None])
+    return [_gated(alignment, lowest) for alignment in alignments]
 
 
-def _judged(alignment: Alignment, lowest: float) -> Alignment:
-    """The alignment, or the reason for not believing it."""
+def _gated(alignment: Alignment, lowest: float) -> Alignment:
+    """The alignment, with a reason if it is not plausible."""
     if alignment.reason is not None:
         return alignment
     if alignment.score < lowest:
-        reason: str | None = f"poor fit: score per speech frame {alignment.score:.1f} is below {lowest:.1f}"
-    else:
-        reason = implausible(alignment.intervals)
-    return alignment._replace(reason=reason)
+        poor_fit = f"poor fit: score per speech frame {alignment.score:.1f} is below {lowest:.1f}"
+        return alignment._replace(reason=poor_fit)
+    return alignment._replace(reason=implausible(alignment.intervals))
 
 
-def _search_all(
-    utterances: Sequence[Utterance], lexicon: Lexicon, num_jobs: int, work_file: Path, engine: Engine
-) -> list[Alignment]:
-    """A result an utterance: from the work file, or by searching, which puts it there."""
-    keys = [_key(utterance, lexicon, engine) for utterance in utterances]
-    with closing(Journal(work_file)) as journal:
-        left = {key: utterance for key, utterance in zip(keys, utterances, strict=True) if key not in journal}
-        num_done = sum(key in journal for key in keys)
-        if num_done:
-            logger.info("%d of %d utterances were aligned before", num_done, len(utterances))
-        with (
-            _mapper(min(num_jobs, len(left)), _words_of(left.values(), lexicon), engine) as run,
-            tqdm(total=num_done + len(left), initial=num_done, desc="align", unit="utt", disable=None) as bar,
-        ):
-            for key, (phones, starts, *rest) in zip(left, run(left.values()), strict=True):
-                journal.add(key, [phones, list(starts), *rest])
-                bar.update()
-        records = (journal[key] for key in keys)
-        return [Alignment(phones, array("i", starts), *rest) for phones, starts, *rest in records]
-
-
-def _words_of(utterances: Iterable[Utterance], lexicon: Lexicon) -> Lexicon:
-    """The part of the lexicon that these need: every process starts with reading it."""
+def _used_part(lexicon: Lexicon, utterances: Iterable[Utterance]) -> Lexicon:
+    """The entries that these utterances need, since every process receives a copy."""
     words = {word for utterance in utterances for word in split_words(utterance.text, lexicon)}
     return {word: lexicon[word] for word in words if word in lexicon}
 
 
 def _key(utterance: Utterance, lexicon: Lexicon, engine: Engine) -> str:
-    """Changes with all that the result depends on."""
+    """Hash of everything that determines the result."""
     try:
         status = utterance.audio.stat()
         audio: tuple = (str(utterance.audio), status.st_size, status.st_mtime_ns)
@@ -174,33 +164,15 @@ def _key(utterance: Utterance, lexicon: Lexicon, engine: Engine) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-@contextmanager
-def _mapper(
-    num_jobs: int, lexicon: Lexicon, engine: Engine
-) -> Iterator[Callable[[Iterable[Utterance]], Iterator[Alignment]]]:
-    """A function that aligns utterances one after the other, or in processes; results keep their order."""
-    if num_jobs <= 1:
-        yield partial(map, partial(_attempt, engine.start(lexicon)))
-        return
-    with process_map(num_jobs, chunksize=4, start=partial(_start_worker, engine, lexicon)) as run:
-        yield partial(run, _align_in_worker)
+_worker = threading.local()  # holds the search of this process
 
 
-def _attempt(search: Search, utterance: Utterance) -> Alignment:
-    """The alignment of an utterance, or the reason for having none."""
+def _start_engine(engine: Engine, lexicon: Lexicon) -> None:
+    _worker.search = engine.start(lexicon)
+
+
+def _align(utterance: Utterance) -> Alignment:
     try:
-        return search(utterance)
+        return _worker.search(utterance)
     except ValueError as error:
         return Alignment("", array("i"), 0, 0.0, str(error))
-
-
-_search: Search  # of a worker
-
-
-def _start_worker(engine: Engine, lexicon: Lexicon) -> None:
-    global _search
-    _search = engine.start(lexicon)
-
-
-def _align_in_worker(utterance: Utterance) -> Alignment:
-    return _attempt(_search, utterance)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lhotse import MonoCut
 from lhotse.utils import fastcopy
 
-from speechattn.alignment.aligner import Alignment, Engine, Utterance, align_each
+from speechattn.alignment.aligner import Engine, Utterance, align_each
+from speechattn.alignment.classifier_engine import ClassifierEngine
 from speechattn.alignment.lexicon import WordSource, find_pronunciations, read_lexicon
 from speechattn.alignment.pocketsphinx_engine import PocketSphinxEngine
-from speechattn.cuts.manifest import alignment_items, read_cuts, recording_file, save_cuts, save_rejected
-from speechattn.cuts.reading import MODEL_ALIGNER
+from speechattn.cuts.files import alignment_items, read_cuts, recording_file, save_cuts, save_rejected
+from speechattn.cuts.model_inputs import MODEL_ALIGNER
 from speechattn.jobs.atomic import save_text
 from speechattn.labels.intervals import Interval
 
@@ -26,52 +27,53 @@ def align_file(
     *,
     lexicon: str | Path | None = None,
     num_jobs: int = 1,
-    engine: Engine | None = None,
+    model: str | None = None,
+    training_cuts: str | Path | None = None,
 ) -> None:
-    """Find the phones of a file of cuts that have only a transcript.
+    """Align a file of cuts that have only a transcript.
 
-    Beside the output, `<output>.rejected.tsv` lists what has no alignment, and why, and `<output>.words.tsv` the words
-    that are not of the first lexicon: where their pronunciations come from, what they are, and how often they occur.
-    While it runs, results are kept in `<output>.work.jsonl`: started again after being killed, it goes on where it was,
-    and ends in the same files.
+    Writes the cuts with phones; `<output>.rejected.tsv`: utterances without alignment, and why; and
+    `<output>.words.tsv`: words that are not in the first lexicon, the source of their pronunciations, the
+    pronunciations, and how often they occur. Rerun to resume an interrupted run, from `<output>.work.jsonl`.
 
     Args:
-        cuts: The file: each cut a whole recording in a file of its own, with one supervision and its text.
+        cuts: The file: each cut a whole recording in a file, with one supervision and its text.
         output: File for the cuts with phones.
-        lexicon: Pronunciations in CMUdict's format, asked before CMUdict itself and eSpeak NG; None: none before them.
-        num_jobs: Processes.
-        engine: What searches, see `aligner.align_each`; None: PocketSphinx. Of phones that another one placed, the
-            supervisions say `custom["aligner"] = "model"`.
+        lexicon: Pronunciations in CMUdict's format, used before CMUdict itself and eSpeak NG.
+        num_jobs: Number of processes.
+        model: A classifier to align with, and to mark the supervisions with `custom["aligner"] = "model"`; None:
+            PocketSphinx.
+        training_cuts: The cuts with phones that `model` was trained on; None: `cuts`, which are then realigned.
 
     Raises:
-        ValueError: When the cuts or the lexicon cannot be read, a cut has no transcript or is only a part of its
-            recording (names it), or no utterance could be aligned.
+        ValueError: When the cuts, the lexicon or the model cannot be read, a cut has no transcript or is only part of
+            its recording (names it), or no utterance can be aligned. As for `ClassifierEngine.of`.
     """
+    engine: Engine = PocketSphinxEngine()
+    if model is not None:
+        engine = ClassifierEngine.of(model, list(read_cuts(training_cuts or cuts)))
+    aligner = None if model is None else MODEL_ALIGNER
     corpus = list(read_cuts(cuts))
     utterances = [cut_utterance(cut) for cut in corpus]
-    own_lexicon = None if lexicon is None else read_lexicon(lexicon)
-    pronunciations, sources = find_pronunciations((utterance.text for utterance in utterances), own_lexicon)
+    first_lexicon = None if lexicon is None else read_lexicon(lexicon)
+    pronunciations, sources = find_pronunciations((utterance.text for utterance in utterances), first_lexicon)
     save_word_sources(Path(f"{output}.words.tsv"), sources)
-    work_file = Path(f"{output}.work.jsonl")
-    searcher = engine or PocketSphinxEngine()
-    alignments = align_each(utterances, pronunciations, searcher, num_jobs=num_jobs, work_file=work_file)
+    journal = Path(f"{output}.work.jsonl")
+    alignments = align_each(utterances, pronunciations, engine, num_jobs=num_jobs, journal=journal)
     pairs = list(zip(corpus, alignments, strict=True))
     rejected = [(cut.id, alignment.reason) for cut, alignment in pairs if alignment.reason is not None]
     save_rejected(Path(f"{output}.rejected.tsv"), rejected)
     if len(rejected) < len(pairs):
-        save_cuts(Path(output), _aligned(pairs, None if engine is None else MODEL_ALIGNER))
-    work_file.unlink()
+        # One cut at a time: Lhotse's alignment items take far more memory than ours.
+        aligned = (with_phones(cut, each.intervals, aligner) for cut, each in pairs if each.reason is None)
+        save_cuts(Path(output), aligned)
+    journal.unlink()
     if len(rejected) == len(pairs):
         raise ValueError(f"{cuts}: none of the {len(rejected)} utterances could be aligned; {rejected[0][1]}")
 
 
-def _aligned(pairs: Iterable[tuple[MonoCut, Alignment]], aligner: str | None) -> Iterable[MonoCut]:
-    """The cuts that have an alignment, with it, one at a time: phones take far more room as Lhotse keeps them."""
-    return (with_phones(cut, alignment.intervals, aligner) for cut, alignment in pairs if alignment.reason is None)
-
-
 def save_word_sources(path: Path, sources: Sequence[WordSource]) -> None:
-    """Write a table of word, source, pronunciations (separated by commas) and count; print how many of each source."""
+    """Write a table of word, source, pronunciations (comma-separated) and count, and print the count per source."""
     rows = [(word, source, ", ".join(map(" ".join, variants)), str(count)) for word, source, variants, count in sources]
     save_text(path, "".join("\t".join(row) + "\n" for row in rows))
     if rows:
@@ -81,21 +83,20 @@ def save_word_sources(path: Path, sources: Sequence[WordSource]) -> None:
 
 
 def with_phones(cut: MonoCut, intervals: Sequence[Interval], aligner: str | None = None) -> Any:
-    """A copy of the cut whose supervision carries these phones (samples at 16 kHz), and in `custom` who placed them."""
+    """Copy a cut with these phones (samples at 16 kHz) in its supervision, and the aligner's name in `custom`."""
     supervision = cut.supervisions[0]
-    # What was said of the phones that were there before is not said of these.
-    about = {key: value for key, value in (supervision.custom or {}).items() if key != "aligner"}
+    custom = {key: value for key, value in (supervision.custom or {}).items() if key != "aligner"}
     if aligner is not None:
-        about["aligner"] = aligner
+        custom["aligner"] = aligner
     alignment = {**(supervision.alignment or {}), "phone": alignment_items(intervals)}
-    return fastcopy(cut, supervisions=[fastcopy(supervision, alignment=alignment, custom=about or None)])
+    return fastcopy(cut, supervisions=[fastcopy(supervision, alignment=alignment, custom=custom or None)])
 
 
 def cut_utterance(cut: MonoCut) -> Utterance:
-    """What there is to align in a cut.
+    """The utterance to align in a cut.
 
     Raises:
-        ValueError: A cut without transcript, or one that is a part of its recording; names it.
+        ValueError: When the cut has no transcript, or is only part of its recording; names it.
     """
     if len(cut.supervisions) != 1 or not cut.supervisions[0].text:
         raise ValueError(f"cut {cut.id}: alignment needs one supervision with a text")

@@ -1,71 +1,52 @@
-"""Pronunciations of words that no lexicon has, by eSpeak NG."""
+"""Pronunciations of words that are in no lexicon, by eSpeak NG."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import re
 from collections.abc import Sequence
 
-from speechattn.alignment.espeak_process import Request, synthesise
+from speechattn.alignment.espeak_process import Request, is_installed, synthesise
 from speechattn.assets import asset_lines
 
 __all__ = ["STRESS_MARKS", "espeak_pronunciations", "phones_by_mnemonic"]
 
 logger = logging.getLogger(__name__)
 
-
-ESPEAK_ACCENT = "en-us"  # CMUdict's
-
-
-ESPEAK_BATCH = 500  # words a process: their audio is held in memory, if only for a moment
-
-
-def _espeak_is_installed() -> bool:
-    return importlib.util.find_spec("espeakng_loader") is not None
-
-
-def espeak_pronunciations(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Ask eSpeak NG, in a process of its own, how American English pronounces words.
-
-    Args:
-        words: Words; what has no vowel it spells out.
-
-    Returns:
-        Word -> ARPAbet without stress. Words of which eSpeak says something that is not in our table of its phonemes,
-        as in foreign words, are left out; so are all when it is not installed.
-    """
-    if not words:
-        return {}
-    if not _espeak_is_installed():
-        logger.warning(
-            "%d words are not in the lexicon, and eSpeak NG, which could pronounce them, is not installed: "
-            "pip install espeakng-loader", len(words),
-        )  # fmt: skip
-        return {}
-    # Here, since this module is below the corpora.
-    from speechattn.alignment.espeak import STRESS_MARKS, phones_by_mnemonic
-
-    table = phones_by_mnemonic(ESPEAK_ACCENT)
-    found: dict[str, tuple[str, ...]] = {}
-    for first in range(0, len(words), ESPEAK_BATCH):
-        batch = words[first : first + ESPEAK_BATCH]
-        speeches = synthesise(ESPEAK_ACCENT, [Request(word, 175, 50) for word in batch])
-        for word, speech in zip(batch, speeches, strict=True):
-            mnemonics = [STRESS_MARKS.sub("", event.mnemonic) for event in speech.events]
-            if all(mnemonic in table for mnemonic in mnemonics):
-                phones = (phone for mnemonic in mnemonics for phone in table[mnemonic])
-                pronunciation = tuple(phone for phone in phones if phone not in ("SIL", "+"))  # +: no phone of its own
-                if pronunciation:
-                    found[word] = pronunciation
-    return found
-
-
+ACCENT = "en-us"  # that of CMUdict
+BATCH_WORDS = 500  # words per process, whose audio must fit into memory
 STRESS_MARKS = re.compile("[',%]")
 
 
+def espeak_pronunciations(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Pronounce words in American English with eSpeak NG; it spells out words without a vowel.
+
+    Returns:
+        Word -> ARPAbet without stress. Words with phonemes that our table lacks, such as foreign words, are left out.
+        Empty when eSpeak NG is not installed, which is logged.
+    """
+    if not words:
+        return {}
+    if not is_installed():
+        missing = "eSpeak NG, which could pronounce them, is not installed: pip install espeakng-loader"
+        logger.warning("%d words are not in the lexicon, and %s", len(words), missing)
+        return {}
+    table = phones_by_mnemonic(ACCENT)
+    found: dict[str, tuple[str, ...]] = {}
+    for first in range(0, len(words), BATCH_WORDS):
+        batch = words[first : first + BATCH_WORDS]
+        speeches = synthesise(ACCENT, [Request(word, 175, 50) for word in batch])
+        for word, speech in zip(batch, speeches, strict=True):
+            mnemonics = [STRESS_MARKS.sub("", event.mnemonic) for event in speech.events]
+            phones = [phone for mnemonic in mnemonics for phone in table.get(mnemonic, ("?",))]
+            pronunciation = tuple(phone for phone in phones if phone not in ("SIL", "+"))
+            if pronunciation and "?" not in pronunciation:
+                found[word] = pronunciation
+    return found
+
+
 def phones_by_mnemonic(accent: str) -> dict[str, tuple[str, ...]]:
-    """The mnemonics of eSpeak, without stress marks, as ARPAbet; `+` stands for more of the phone before."""
+    """Map eSpeak's phoneme mnemonics, without stress marks, to ARPAbet; `+` continues the previous phone."""
     table: dict[str, dict[str, tuple[str, ...]]] = {"*": {}, accent: {}}
     for line in asset_lines("espeak/mnemonics.tsv"):
         row_accent, mnemonic, phones, _ = line.split("\t")

@@ -1,9 +1,8 @@
-"""Synthetic speech with phoneme times from eSpeak NG, in a process of its own.
+"""Synthetic speech with phoneme times from eSpeak NG, in a separate process.
 
-eSpeak NG is GPL-3.0-or-later, so its library is loaded only by the child process that this file is when run
-as a script; the package talks to it through a pipe. A fresh process per speaker also makes the audio
-reproducible: eSpeak keeps state from one utterance to the next that nothing resets. The calls follow
-eSpeak NG 1.52's public header, speak_lib.h.
+eSpeak NG is GPL-3.0-or-later, so only the child process loads its library: this file, run as a script, which talks to
+the package through a pipe. A fresh process per speaker also makes the audio reproducible, since eSpeak carries state
+from one utterance to the next. The calls follow eSpeak NG 1.52's public header, speak_lib.h.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["SAMPLE_RATE", "Event", "Request", "Speech", "synthesise"]
+__all__ = ["ESPEAK_RATE", "Event", "Request", "Speech", "is_installed", "synthesise"]
 
-SAMPLE_RATE = 22050  # of eSpeak's audio
+ESPEAK_RATE = 22050  # sample rate of eSpeak's audio, Hz
 
 
 class Request(NamedTuple):
-    """One utterance to be spoken; rate in words a minute (80-450), pitch 0-99 (50: the voice as it is)."""
+    """A text to speak; rate in words per minute (80-450), pitch 0-99 (50: the voice's own)."""
 
     text: str
     rate: int
@@ -32,47 +31,42 @@ class Request(NamedTuple):
 
 
 class Event(NamedTuple):
-    """The start of a phoneme: its sample at 22,050 Hz, and eSpeak's mnemonic with stress marks."""
+    """The start of a phoneme: sample index at 22,050 Hz, and eSpeak's mnemonic with stress marks."""
 
     sample: int
     mnemonic: str
 
 
 class Speech(NamedTuple):
-    """What eSpeak made of a request: int16 samples at 22,050 Hz, and its phoneme events in order."""
+    """A spoken request: int16 samples at 22,050 Hz, and its phoneme events in order."""
 
     samples: array.array[int]
     events: list[Event]
 
 
+def is_installed() -> bool:
+    """Whether eSpeak NG can be loaded."""
+    return importlib.util.find_spec("espeakng_loader") is not None
+
+
 def synthesise(voice: str, requests: Sequence[Request]) -> list[Speech]:
-    """Speak the requests, in order, with one voice in one fresh process.
+    """Speak requests in order, in a fresh process, with an eSpeak voice, such as `en-us`, or `en-us+f1` (a variant).
 
-    The same voice and requests give the same bytes; a request alone need not sound as it does in a series.
-
-    Args:
-        voice: An eSpeak voice, with or without a variant: `en-us`, `en-us+f1`.
-        requests: What to say.
-
-    Returns:
-        One Speech a request.
+    The same voice and requests give the same bytes; a request may sound different alone than in a series.
 
     Raises:
         ValueError: When espeakng-loader is not installed, or eSpeak has no such voice or variant.
     """
-    if importlib.util.find_spec("espeakng_loader") is None:
+    if not is_installed():
         raise ValueError("synthetic speech needs eSpeak NG, which is not installed: pip install espeakng-loader")
-    # Run by path, not by -m: the child needs neither the package nor what the package imports.
-    child = subprocess.run(
-        [sys.executable, str(Path(__file__).resolve())],
-        input=json.dumps([voice, requests]).encode(),
-        capture_output=True,
-    )
+    # Run by path, not by -m: the child does not import the package.
+    command = [sys.executable, str(Path(__file__).resolve())]
+    child = subprocess.run(command, input=json.dumps([voice, requests]).encode(), capture_output=True)
     if child.returncode:
         reason = child.stderr.decode(errors="replace").strip().splitlines() or [f"exit {child.returncode}"]
         raise ValueError(f"eSpeak cannot speak with voice {voice!r}: {reason[-1]}")
     speeches, position = [], 0
-    for _ in requests:  # a line of JSON, then the samples it announces
+    for _ in requests:  # a line of JSON with the number of samples, then the samples
         header_end = child.stdout.index(b"\n", position)
         num_samples, events = json.loads(child.stdout[position:header_end])
         position = header_end + 1 + 2 * num_samples
@@ -81,7 +75,7 @@ def synthesise(voice: str, requests: Sequence[Request]) -> list[Speech]:
     return speeches
 
 
-# What follows runs in the child.
+# The rest runs in the child.
 
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _PHONEME_EVENTS = 1  # initialise: report phonemes, by mnemonic
@@ -90,20 +84,11 @@ _RATE, _PITCH = 1, 3  # parameters
 _POSITION_CHARACTER, _TEXT_IS_UTF8 = 1, 1
 
 
-class _EventName(ctypes.Union):
-    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
-
-
 class _Event(ctypes.Structure):
     _fields_ = [
-        ("type", ctypes.c_int),
-        ("unique_identifier", ctypes.c_uint),
-        ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int),
-        ("audio_position", ctypes.c_int),
-        ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p),
-        ("id", _EventName),
+        *((name, ctypes.c_int) for name in ("type", "unique_identifier", "text_position", "length")),
+        *(("audio_position", ctypes.c_int), ("sample", ctypes.c_int), ("user_data", ctypes.c_void_p)),
+        ("mnemonic", ctypes.c_char * 8),  # a union of this, a number and a pointer
     ]
 
 
@@ -116,13 +101,13 @@ def _speak(voice: str, requests: Sequence[Sequence]) -> Iterator[tuple[bytes, li
     data = Path(espeakng_loader.get_data_path())
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     rate = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, str(data).encode(), _PHONEME_EVENTS)
-    if rate != SAMPLE_RATE:
-        raise ValueError(f"expected audio at {SAMPLE_RATE} Hz, eSpeak NG starts with {rate}")
-    # An unknown voice leaves the last one set, an unknown variant is ignored: neither may pass.
+    if rate != ESPEAK_RATE:
+        raise ValueError(f"expected audio at {ESPEAK_RATE} Hz, eSpeak NG starts with {rate}")
+    # eSpeak itself keeps the last voice if it does not know a new one, and ignores an unknown variant.
     variant = voice.partition("+")[2]
     variants = sorted(path.name for path in (data / "voices" / "!v").iterdir())
     if variant and variant not in variants:
-        raise ValueError(f"no variant {variant!r}; there are {', '.join(variants)}")
+        raise ValueError(f"no variant {variant!r}; choose one of {', '.join(variants)}")
     if library.espeak_SetVoiceByName(voice.encode()):
         raise ValueError("no such voice")
 
@@ -136,7 +121,7 @@ def _speak(voice: str, requests: Sequence[Sequence]) -> Iterator[tuple[bytes, li
         number = 0
         while event[number].type != _LIST_TERMINATED:
             if event[number].type == _PHONEME:
-                events.append(Event(event[number].sample, event[number].id.string.decode()))
+                events.append(Event(event[number].sample, event[number].mnemonic.decode()))
             number += 1
         return 0
 
@@ -144,13 +129,11 @@ def _speak(voice: str, requests: Sequence[Sequence]) -> Iterator[tuple[bytes, li
     for text, words_per_minute, pitch in requests:
         audio.clear()
         events.clear()
-        # Set anew each time: they outlive the utterance.
         library.espeak_SetParameter(_RATE, words_per_minute, 0)
         library.espeak_SetParameter(_PITCH, pitch, 0)
         encoded = text.encode() + b"\0"
-        status = library.espeak_Synth(
-            encoded, ctypes.c_size_t(len(encoded)), 0, _POSITION_CHARACTER, 0, _TEXT_IS_UTF8, None, None
-        )
+        size = ctypes.c_size_t(len(encoded))
+        status = library.espeak_Synth(encoded, size, 0, _POSITION_CHARACTER, 0, _TEXT_IS_UTF8, None, None)
         if status or library.espeak_Synchronize():
             raise ValueError(f"cannot speak {text!r}")
         yield bytes(audio), list(events)
@@ -158,10 +141,9 @@ def _speak(voice: str, requests: Sequence[Sequence]) -> Iterator[tuple[bytes, li
 
 def _main() -> None:
     voice, requests = json.load(sys.stdin)
-    out = sys.stdout.buffer
     try:
         for audio, events in _speak(voice, requests):
-            out.write(json.dumps([len(audio) // 2, events]).encode() + b"\n" + audio)
+            sys.stdout.buffer.write(json.dumps([len(audio) // 2, events]).encode() + b"\n" + audio)
     except ValueError as error:
         sys.exit(str(error))
 

@@ -1,8 +1,7 @@
-"""Pronunciations: of a corpus's own lexicon, else CMUdict's, else eSpeak NG's; a word without any is named."""
+"""Pronunciations: from a corpus's own lexicon, else CMUdict, else eSpeak NG; words without any are reported."""
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,15 +25,13 @@ __all__ = [
 Lexicon = Mapping[str, Sequence[tuple[str, ...]]]
 """Lower-case word -> its pronunciations, each a tuple of upper-case ARPAbet symbols without stress."""
 
-# With dashes, double and opening quotes, ellipsis; the closing quote is also the apostrophe.
+# Includes dashes, double and opening quotes, and ellipsis; the closing quote is also the apostrophe.
 PUNCTUATION = '.,;:!?"()[]{}<>/\u2010\u2011\u2012\u2013\u2014\u2015\u2018\u201c\u201d\u2026-'
-JOINTS = re.compile("[-/\u2010-\u2015\u2026]+")  # between the parts of a compound, and words without a space
-
-logger = logging.getLogger(__name__)
+JOINTS = re.compile("[-/\u2010-\u2015\u2026]+")  # between the parts of a compound, or words without a space
 
 
 class WordSource(NamedTuple):
-    """Where the pronunciations of a word come from: `cmudict`, `espeak` or, when it has none, `unknown`."""
+    """The source of a word's pronunciations: `cmudict`, `espeak`, or `unknown` if it has none."""
 
     word: str
     source: str
@@ -42,115 +39,23 @@ class WordSource(NamedTuple):
     num_uses: int
 
 
-def read_lexicon(path: str | Path) -> dict[str, list[tuple[str, ...]]]:
-    """Read a pronunciation dictionary in CMUdict's format.
-
-    Args:
-        path: UTF-8 text: a word, white space, its phones. Further pronunciations of a word follow on lines
-            of their own, as `word` again or as `word(2)`. Lines that start with `;;;`, and what follows
-            ` #`, are comments.
-
-    Returns:
-        Lower-case word -> pronunciations in the file's order without repetitions, stress removed.
-
-    Raises:
-        ValueError: There is no such file; a line has no phones, or one that is no ARPAbet symbol (names the line).
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such lexicon")
-    folding = PhoneSet.load("arpabet41").folding
-    lexicon: dict[str, list[tuple[str, ...]]] = {}
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            word, *symbols = line.split(" #")[0].split() or [";;;"]
-            if word.startswith(";;;"):
-                continue
-            phones = tuple(folding.get(symbol.upper()) or "?" for symbol in symbols)
-            if not phones or "?" in phones:
-                wrong = f"unknown phone {symbols[phones.index('?')]!r}" if phones else "no phones"
-                raise ValueError(f"{path}:{number}: {wrong} in the entry of {word!r}; ARPAbet is expected")
-            if word.endswith(")"):
-                word = re.sub(r"\(\d+\)$", "", word)
-            pronunciations = lexicon.setdefault(word.lower(), [])
-            if phones not in pronunciations:
-                pronunciations.append(phones)
-    return lexicon
-
-
-@cache
-def default_lexicon() -> Lexicon:
-    """PocketSphinx's own CMUdict: some 134,000 English words. Read once."""
-    from pocketsphinx import get_model_path
-
-    return read_lexicon(get_model_path("en-us/cmudict-en-us.dict"))
-
-
-def split_words(text: str, lexicon: Lexicon) -> list[str]:
-    """The words of a transcript, lower case, as the lexicon spells them.
-
-    Punctuation around a word is no part of it. A compound that the lexicon lacks is taken apart.
-
-    Args:
-        text: What is said.
-        lexicon: Decides between spellings: `'bout` keeps its apostrophe, a word in single quotes does not.
-
-    Returns:
-        The words in order; those that are not in the lexicon as well.
-
-    Example:
-        >>> split_words("Yes, on -- 'on'!", {"yes": [], "on": []})
-        ['yes', 'on', 'on']
-    """
-    words: list[str] = []
-    for token in text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").split():
-        bare = token.strip(PUNCTUATION)
-        known = _spelling((token, bare, bare.strip("'")), lexicon)
-        # An unknown part loses its quotes here, so that adding it to the lexicon changes no other word.
-        words += (
-            [known] if known else [_spelling((part, part.strip("'")), lexicon) or part.strip("'")
-            for part in JOINTS.split(bare.strip("'"))]
-        )  # fmt: skip
-    return [word for word in words if word]
-
-
-def known_words(text: str, lexicon: Lexicon) -> list[str]:
-    """The words of a transcript, all in the lexicon.
-
-    Raises:
-        ValueError: When there are none, or the lexicon lacks some; names these.
-    """
-    words = split_words(text, lexicon)
-    if not words:
-        raise ValueError("empty transcript")
-    unknown = [word for word in dict.fromkeys(words) if word not in lexicon]
-    if unknown:
-        raise ValueError(f"not in the lexicon: {', '.join(unknown)}")
-    return words
-
-
-def _spelling(spellings: Iterable[str], lexicon: Lexicon) -> str | None:
-    return next((spelling for spelling in spellings if spelling in lexicon), None)
-
-
 def find_pronunciations(texts: Iterable[str], lexicon: Lexicon | None = None) -> tuple[Lexicon, list[WordSource]]:
-    """Pronunciations of all words of some transcripts: of the lexicon, else of CMUdict, else by eSpeak NG.
+    """Look up all words of some transcripts: in the lexicon, if given, else in CMUdict, else by eSpeak NG.
 
-    eSpeak NG (an optional extra) is asked for what is spelled with letters, with and without apostrophes, as American
-    English. Where it is not installed, this is logged, and words beyond CMUdict stay unknown.
-
-    Args:
-        texts: The transcripts.
-        lexicon: The first that is asked; CMUdict when None.
+    eSpeak NG (an optional extra) pronounces words spelled with letters and apostrophes, in American English. If it is
+    not installed, this is logged, and words beyond CMUdict stay unknown.
 
     Returns:
-        Word -> pronunciations, for those words of the texts that have any; and where each word that is not of the
-        first lexicon comes from, in alphabetical order.
+        Word -> pronunciations, for the words that have any; and, in alphabetical order, the source of each word that
+        is not in the first of these lexicons.
     """
     cmudict = default_lexicon()
     first = cmudict if lexicon is None else lexicon
     both = {**cmudict, **first}
     counts = Counter(word for text in texts for word in split_words(text, both))
-    spoken = espeak_pronunciations(sorted(word for word in counts if word not in both and _speakable(word)))
+    # Only letters and apostrophes: digits and signs can be read in many ways.
+    unlisted = sorted(word for word in counts if word not in both and word.replace("'", "").isalpha())
+    spoken = espeak_pronunciations(unlisted)
     found: dict[str, Sequence[tuple[str, ...]]] = {}
     sources: list[WordSource] = []
     for word, count in sorted(counts.items()):
@@ -163,6 +68,77 @@ def find_pronunciations(texts: Iterable[str], lexicon: Lexicon | None = None) ->
     return found, sources
 
 
-def _speakable(word: str) -> bool:
-    """Whether a word is spelled with letters: digits and signs can be read in many ways."""
-    return word.replace("'", "").isalpha()
+def read_lexicon(path: str | Path) -> dict[str, list[tuple[str, ...]]]:
+    """Read a pronunciation dictionary in CMUdict's format.
+
+    Args:
+        path: UTF-8 text: a word, white space, its phones. Further pronunciations of a word are on lines of their own,
+            as `word` again or as `word(2)`. Lines that start with `;;;`, and text after ` #`, are comments.
+
+    Returns:
+        Lower-case word -> pronunciations in the file's order without duplicates, stress removed.
+
+    Raises:
+        ValueError: When there is no such file, or a line has no phones or an unknown one (names the line).
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such lexicon")
+    folding = PhoneSet.load("arpabet41").folding
+    lexicon: dict[str, list[tuple[str, ...]]] = {}
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            word, *symbols = line.split(" #")[0].split() or [";;;"]
+            if word.startswith(";;;"):
+                continue
+            phones = tuple(folding.get(symbol.upper()) or "?" for symbol in symbols)
+            if not phones or "?" in phones:
+                problem = f"unknown phone {symbols[phones.index('?')]!r}" if phones else "no phones"
+                raise ValueError(f"{path}:{number}: {problem} in the entry of {word!r}; ARPAbet is expected")
+            if word.endswith(")"):
+                word = re.sub(r"\(\d+\)$", "", word)
+            pronunciations = lexicon.setdefault(word.lower(), [])
+            if phones not in pronunciations:
+                pronunciations.append(phones)
+    return lexicon
+
+
+@cache
+def default_lexicon() -> Lexicon:
+    """PocketSphinx's CMUdict: some 134,000 English words."""
+    from pocketsphinx import get_model_path
+
+    return read_lexicon(get_model_path("en-us/cmudict-en-us.dict"))
+
+
+def known_words(text: str, lexicon: Lexicon) -> list[str]:
+    """Like `split_words`, but raises a ValueError when there are no words, or for words that are not in the lexicon."""
+    words = split_words(text, lexicon)
+    if not words:
+        raise ValueError("empty transcript")
+    unknown = [word for word in dict.fromkeys(words) if word not in lexicon]
+    if unknown:
+        raise ValueError(f"not in the lexicon: {', '.join(unknown)}")
+    return words
+
+
+def split_words(text: str, lexicon: Lexicon) -> list[str]:
+    """Split a transcript into lower-case words, as the lexicon spells them.
+
+    Punctuation around words is removed, and compounds that the lexicon lacks are split; other words that it lacks are
+    kept. The lexicon chooses between spellings: `'bout` keeps its apostrophe, a word in single quotes loses them.
+
+    Example:
+        >>> split_words("Yes, on -- 'on'!", {"yes": [], "on": []})
+        ['yes', 'on', 'on']
+    """
+    words: list[str] = []
+    for token in text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").split():
+        bare = token.strip(PUNCTUATION)
+        unquoted = bare.strip("'")
+        known = next((spelling for spelling in (token, bare, unquoted) if spelling in lexicon), None)
+        if known is not None:
+            words.append(known)
+            continue
+        # An unknown part loses its quotes here, so that adding it to the lexicon changes no other word.
+        words += [part if part in lexicon else part.strip("'") for part in JOINTS.split(unquoted)]
+    return [word for word in words if word]

@@ -1,17 +1,18 @@
-"""PocketSphinx as the engine of `aligner.align_each`: the default one, whose labels may be scored against.
+"""PocketSphinx as an alignment engine: the default, and the one whose labels may be scored against.
 
-It searches in two passes: the first aligns the words (and chooses among their pronunciations and optional pauses), the
-second the phones inside them. Its model comes with its package.
+It searches in two passes. The first aligns words, and chooses pronunciations and optional pauses; the second aligns the
+phones inside them. The acoustic model comes with the package.
 """
 
 from __future__ import annotations
 
 import tempfile
-from array import array
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +23,11 @@ from speechattn.labels.intervals import Interval
 
 __all__ = ["PocketSphinxEngine"]
 
-HOP = 160  # samples from one aligner frame to the next, at 16 kHz
-FIRST_BOUNDARY = 120  # frame i describes the window around 160 i + 200; it owns the hop around that centre
-MIN_PHONE_FRAMES = 3  # the states of a phone's model, each at least one frame long
-BEAM = 1e-200  # the default beams lose half of the utterances; wider ones "align" what does not fit
-FILLERS = {"SIL": "SIL", "+NSN+": "SIL", "+SPN+": "SPN"}  # the model's units that are no phones
+HOP = 160  # samples between the decoder's frames, at 16 kHz
+FIRST_BOUNDARY = 120  # frame i is centred at 160 i + 200, and owns the hop around that centre
+MIN_PHONE_FRAMES = 3  # a phone model has three states, each at least one frame long
+BEAM = 1e-200  # the default beams lose half of the utterances; wider ones align transcripts that do not fit
+FILLERS = {"SIL": "SIL", "+NSN+": "SIL", "+SPN+": "SPN"}  # units of the model that are not phones
 
 
 class PocketSphinxEngine:
@@ -34,85 +35,24 @@ class PocketSphinxEngine:
 
     @property
     def identity(self) -> str:
-        """Changes with the package, and so with the model in it."""
+        """Name and version of the package, which includes the model."""
         return f"pocketsphinx {version('pocketsphinx')}"
 
     def start(self, lexicon: Lexicon) -> Search:
-        """Load the model, in the process that is to use it."""
-        return _Aligner(lexicon).align
-
-
-class _Aligner:
-    """A decoder with its lexicon."""
-
-    def __init__(self, lexicon: Lexicon) -> None:
+        """Load the model, in the process that will use it."""
         from pocketsphinx import Decoder, get_model_path
 
-        self.lexicon = lexicon
         with tempfile.TemporaryDirectory() as folder:
             dictionary = Path(folder) / "lexicon.dict"
             dictionary.write_text(_sphinx_dictionary(lexicon), encoding="utf-8")
-            self.decoder = Decoder(
-                hmm=get_model_path("en-us/en-us"),
-                dict=str(dictionary),
-                lm=None,
-                bestpath=False,
-                beam=BEAM,
-                wbeam=BEAM,
-                pbeam=BEAM,
-                loglevel="FATAL",
-            )
-
-    def align(self, utterance: Utterance) -> Alignment:
-        """The alignment of an utterance; a ValueError says why there is none."""
-        samples = load_audio(utterance.audio, channel=utterance.channel)
-        words = known_words(utterance.text, self.lexicon)
-        self._check_length(samples, words)
-        entries = self._decode(samples, words)
-        intervals = _to_intervals([(name, start) for name, start, _, _ in entries], len(samples))
-        speech = [(num_frames, score) for name, _, num_frames, score in entries if name not in FILLERS]
-        return Alignment(
-            " ".join(interval.symbol for interval in intervals),
-            array("i", [interval.start for interval in intervals]),
-            len(samples),
-            sum(s for _, s in speech) / sum(n for n, _ in speech),
-            None,
-        )
-
-    def _check_length(self, samples: np.ndarray, words: Sequence[str]) -> None:
-        """Refuse audio that cannot hold the shortest pronunciation, which the decoder would not explain."""
-        num_phones = sum(min(map(len, self.lexicon[word])) for word in words)
-        if len(samples) < num_phones * MIN_PHONE_FRAMES * HOP:
-            duration = len(samples) / SAMPLE_RATE
-            raise ValueError(f"audio too short: {duration:.2f} s for at least {num_phones} phones")
-
-    def _decode(self, samples: np.ndarray, words: Sequence[str]) -> list[tuple[str, int, int, float]]:
-        """(name, first frame, frames, acoustic score) of every phone and pause."""
-        audio = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16).tobytes()
-        decoder = self.decoder
-        # Noise and channel estimates of earlier utterances would make the result depend on the order.
-        decoder.reinit_feat()
-        try:
-            decoder.set_align_text(" ".join(words))
-            for second_pass in (False, True):
-                if second_pass:
-                    decoder.set_alignment()
-                decoder.start_utt()
-                decoder.process_raw(audio, full_utt=True)
-                decoder.end_utt()
-            return [
-                (phone.name, phone.start, phone.duration, phone.score)
-                for word in decoder.get_alignment()
-                for phone in word
-            ]
-        except (RuntimeError, TypeError) as error:  # TypeError: get_alignment() gave None
-            with suppress(RuntimeError):  # or every later utterance would fail as well
-                decoder.end_utt()
-            raise ValueError("alignment failed: the transcript does not fit the audio") from error
+            beams = dict.fromkeys(("beam", "wbeam", "pbeam"), BEAM)
+            model = get_model_path("en-us/en-us")
+            decoder = Decoder(hmm=model, dict=str(dictionary), lm=None, bestpath=False, loglevel="FATAL", **beams)
+        return partial(_align, decoder, lexicon)
 
 
 def _sphinx_dictionary(lexicon: Lexicon) -> str:
-    """The lexicon as PocketSphinx reads it: `word A B`, `word(2) A C`."""
+    """The lexicon in PocketSphinx's format: `word A B`, `word(2) A C`."""
     return "".join(
         f"{word}{f'({variant})' if variant > 1 else ''} {' '.join(phones)}\n"
         for word, pronunciations in sorted(lexicon.items())
@@ -120,10 +60,43 @@ def _sphinx_dictionary(lexicon: Lexicon) -> str:
     )
 
 
-def _to_intervals(entries: Sequence[tuple[str, int]], num_samples: int) -> list[Interval]:
-    """Aligner frames -> samples: the boundary before frame e lies at 160 e + 120, half way between centres.
+def _align(decoder: Any, lexicon: Lexicon, utterance: Utterance) -> Alignment:
+    samples = load_audio(utterance.audio, channel=utterance.channel)
+    words = known_words(utterance.text, lexicon)
+    num_phones = sum(min(map(len, lexicon[word])) for word in words)
+    if len(samples) < num_phones * MIN_PHONE_FRAMES * HOP:  # the decoder would not say why it fails
+        raise ValueError(f"audio too short: {len(samples) / SAMPLE_RATE:.2f} s for at least {num_phones} phones")
+    entries = _decode(decoder, samples, words)
+    speech = [(num_frames, score) for name, _, num_frames, score in entries if name not in FILLERS]
+    score = sum(score for _, score in speech) / sum(num_frames for num_frames, _ in speech)
+    return Alignment.of(_to_intervals([(name, start) for name, start, _, _ in entries], len(samples)), score)
 
-    Pauses that follow each other become one.
+
+def _decode(decoder: Any, samples: np.ndarray, words: Sequence[str]) -> list[tuple[str, int, int, float]]:
+    """(name, first frame, number of frames, acoustic score) of every phone and pause."""
+    audio = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16).tobytes()
+    # Reset the noise and channel estimates, or the result would depend on earlier utterances.
+    decoder.reinit_feat()
+    try:
+        decoder.set_align_text(" ".join(words))
+        for second_pass in (False, True):
+            if second_pass:
+                decoder.set_alignment()
+            decoder.start_utt()
+            decoder.process_raw(audio, full_utt=True)
+            decoder.end_utt()
+        units = (unit for word in decoder.get_alignment() for unit in word)
+        return [(unit.name, unit.start, unit.duration, unit.score) for unit in units]
+    except (RuntimeError, TypeError) as error:  # TypeError: get_alignment() returned None
+        with suppress(RuntimeError):  # otherwise every later utterance would fail too
+            decoder.end_utt()
+        raise ValueError("alignment failed: the transcript does not fit the audio") from error
+
+
+def _to_intervals(entries: Sequence[tuple[str, int]], num_samples: int) -> list[Interval]:
+    """Decoder frames -> samples: the boundary before frame e lies at 160 e + 120, half way between frame centres.
+
+    Consecutive pauses are merged.
     """
     intervals: list[Interval] = []
     for name, start in entries:

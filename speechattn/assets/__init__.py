@@ -1,4 +1,4 @@
-"""Tables and lists that come with the package."""
+"""Files that ship with the package: phone tables, speaker lists, models."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ __all__ = ["asset_lines"]
 
 
 def asset_lines(name: str) -> list[str]:
-    """The lines of a file of this folder, without comments, which begin with #, and without blank ones."""
+    """Read the lines of a text file in this folder, without blank lines and comments (#)."""
     lines = (files(__name__) / name).read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line.strip() and not line.startswith("#")]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from speechattn.batches.wave_augment import cropped_intervals
-from speechattn.cuts.manifest import alignment_items, phone_intervals
-from speechattn.cuts.reading import cut_length
+from speechattn.cuts.files import alignment_items, phone_intervals
+from speechattn.cuts.model_inputs import cut_length
 from speechattn.geometry import Geometry
 
 __all__ = ["Chunking", "chunk_cut", "num_chunks"]

@@ -26,8 +26,8 @@ from speechattn.batches.wave_augment import (
     plan_augmentation,
     speech_bounds,
 )
-from speechattn.cuts.manifest import phone_intervals
-from speechattn.cuts.reading import cut_features, cut_label, cut_labels, cut_length, cut_waveform
+from speechattn.cuts.files import phone_intervals
+from speechattn.cuts.model_inputs import cut_features, cut_label, cut_labels, cut_length, cut_waveform
 from speechattn.cuts.shards import Shards
 from speechattn.geometry import Geometry
 from speechattn.jobs.processes import SIGNALS, end_with_parent, start_forkserver

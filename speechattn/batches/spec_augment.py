@@ -108,6 +108,7 @@ def warp_frequency(log_mel: Tensor, factors: Tensor, frontend: FrontendConfig) -
     Raises:
         ValueError: When the channels lie on another scale, Slaney's.
     """
+    frontend = frontend.resolved
     if frontend.mel_filters == "slaney":
         raise ValueError("spec_augment.warp is for mel scales as Kaldi's and HTK's, not for mel_filters='slaney'")
     channels = log_mel.shape[2]

@@ -130,17 +130,18 @@ def add_align(parser: ArgumentParser) -> None:
 
 def align(arguments: Any) -> None:
     """Find the phones of cuts that have only a transcript."""
-    from speechattn.alignment.classifier_engine import realign_file
     from speechattn.alignment.cuts import align_file
 
-    cuts, output, lexicon, jobs = arguments.cuts, arguments.output, arguments.lexicon, arguments.num_jobs
-    if arguments.model is not None:
-        training_cuts = arguments.training_cuts
-        realign_file(arguments.model, cuts, output, training_cuts=training_cuts, lexicon=lexicon, num_jobs=jobs)
-    elif arguments.training_cuts is not None:
+    if arguments.model is None and arguments.training_cuts is not None:
         raise ValueError("align --training-cuts goes with --model")
-    else:
-        align_file(cuts, output, lexicon=lexicon, num_jobs=jobs)
+    align_file(
+        arguments.cuts,
+        arguments.output,
+        lexicon=arguments.lexicon,
+        num_jobs=arguments.num_jobs,
+        model=arguments.model,
+        training_cuts=arguments.training_cuts,
+    )
 
 
 def add_score(parser: ArgumentParser) -> None:

@@ -19,8 +19,6 @@ def add_train(parser: ArgumentParser) -> None:
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     parser.add_argument("--init", type=str, help="model to start from")
     parser.add_class_arguments(TrainConfig, as_group=False)
-    # Its other fields left open, so that they follow whichever preset is asked for.
-    parser.set_defaults({"model.frontend": {"preset": "kaldi"}})
 
 
 def train(arguments: Any) -> None:

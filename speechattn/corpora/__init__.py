@@ -1,8 +1,8 @@
-"""Corpora as Lhotse cuts with phone alignments: one module a corpus.
+"""Corpora as Lhotse cuts with phones, split by speaker: one module per corpus.
 
-The module of a corpus has `download_<corpus>`, where there is something to fetch, and `prepare_<corpus>`; a corpus that
-can be prepared in several ways also has a dataclass of options; its `sources`, if it has them, are further files and
-folders that the result depends on.
+To add a corpus, write a module with `download_<corpus>` (if there is anything to download) and `prepare_<corpus>`, as
+in `timit_sample`, add its name to `CORPORA`, and describe it in data/README.md. If it can be prepared in several ways,
+its module has `OPTIONS`, a dataclass; `options.sources`, if it exists, lists other files that the result depends on.
 """
 
 from __future__ import annotations
@@ -17,19 +17,13 @@ from speechattn.jobs.stamps import VERSION, fingerprint, is_done, mark_done
 __all__ = ["CORPORA", "corpus_options", "download_corpus", "prepare_corpus"]
 
 CORPORA = ("espeak", "timit_sample", "speechocean762", "librispeech", "timit", "libriphone", "folder")
-OPTIONS = {
-    "librispeech": "LibriSpeechOptions",
-    "timit": "TimitOptions",
-    "libriphone": "LibriPhoneOptions",
-    "folder": "FolderOptions",
-}
 PREPARE_STAMP = "prepare.done.json"
 OUTPUTS = ("*.jsonl.gz", "*.tsv", "phones.txt")
 
 
 def corpus_options(corpus: str) -> Any:
-    """The dataclass of a corpus's options; None when it has none."""
-    return getattr(_module(corpus), OPTIONS[corpus]) if corpus in OPTIONS else None
+    """The dataclass of a corpus's options; None if it has none."""
+    return getattr(_module(corpus), "OPTIONS", None)
 
 
 def _module(corpus: str) -> Any:
@@ -39,16 +33,16 @@ def _module(corpus: str) -> Any:
 
 
 def download_corpus(corpus: str, corpus_dir: Path, mirror: str | None = None, *, options: Any = None) -> None:
-    """Fetch and unpack a corpus, or what is missing of it.
+    """Download and unpack what is missing of a corpus; nothing for one that is synthesised or the user's.
 
     Args:
-        corpus: One of CORPORA. One that is made here, or that the user has to bring, has nothing to fetch.
-        corpus_dir: Where archive and audio go.
-        mirror: A folder or http(s) address that stands for the public servers.
-        options: Of the corpus, see `corpus_options`.
+        corpus: One of CORPORA.
+        corpus_dir: Folder for archive and audio.
+        mirror: A folder or http(s) address to use instead of the public servers.
+        options: The corpus's options, see `corpus_options`.
 
     Raises:
-        ValueError: An unknown corpus, or an archive that cannot be fetched or is damaged.
+        ValueError: When the corpus is unknown, cannot be downloaded, or is damaged.
     """
     download = getattr(_module(corpus), f"download_{corpus}", None)
     if download is not None:
@@ -56,23 +50,23 @@ def download_corpus(corpus: str, corpus_dir: Path, mirror: str | None = None, *,
 
 
 def prepare_corpus(corpus: str, output: Path, *, corpus_dir: Path, num_jobs: int = 1, options: Any = None) -> None:
-    """Write `output`/{train,dev,test}.jsonl.gz of a corpus. What is prepared already is not prepared again.
+    """Write `output`/{train,dev,test}.jsonl.gz for a corpus, unless that is done already.
 
     Args:
         corpus: One of CORPORA.
         output: Folder of the cuts.
-        corpus_dir: Where archive or audio lie, or, for synthetic speech, go.
-        num_jobs: Processes.
-        options: Of the corpus, see `corpus_options`.
+        corpus_dir: Folder with the archive or its content; synthetic speech is written there.
+        num_jobs: Number of processes.
+        options: The corpus's options, see `corpus_options`.
 
     Raises:
-        ValueError: An unknown corpus, or the corpus is not there, damaged, or another one.
+        ValueError: When the corpus is unknown, missing or damaged, or another corpus is there.
     """
     prepare = getattr(_module(corpus), f"prepare_{corpus}")
     stamp = output / PREPARE_STAMP
 
-    def circumstances() -> dict[str, Any]:
-        # Features count as files, not as outputs: there are thousands, too many for checksums.
+    def stamp_inputs() -> dict[str, Any]:
+        # Features are fingerprinted, not checksummed like other outputs: there are thousands of files.
         folders = (corpus_dir, *getattr(options, "sources", ()), output / "features")
         return {
             "corpus": corpus,
@@ -82,13 +76,13 @@ def prepare_corpus(corpus: str, output: Path, *, corpus_dir: Path, num_jobs: int
             "version": VERSION,
         }
 
-    if is_done(stamp, circumstances(), {}):
+    if is_done(stamp, stamp_inputs(), {}):
         print(f"{output}: prepared already")
         return
     stamp.unlink(missing_ok=True)
     prepare(corpus_dir, output, num_jobs=num_jobs, **_keyword(options))
-    # Of the corpus as it is now: unpacked, or with its audio made.
-    mark_done(stamp, circumstances(), {}, sorted(path for pattern in OUTPUTS for path in output.glob(pattern)))
+    # Taken again, since unpacking and synthesis change the corpus folder.
+    mark_done(stamp, stamp_inputs(), {}, sorted(path for pattern in OUTPUTS for path in output.glob(pattern)))
 
 
 def _keyword(options: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where LibriSpeech, mini LibriSpeech and their published phone labels are, and how large."""
+"""Addresses, sizes and checksums of LibriSpeech, mini LibriSpeech and their published phone labels."""
 
 from __future__ import annotations
 
@@ -8,27 +8,18 @@ from speechattn.corpora.download.fetch import Archive, RemoteFile, openslr_urls
 
 __all__ = ["CPC_LABELS", "CPC_TEST_LIST", "CPC_TRAIN_LIST", "MFA", "SUBSETS", "Subset"]
 
-S3PRL = "https://raw.githubusercontent.com/s3prl/s3prl/main/s3prl/downstream/phone_linear/data"
-
 
 class Subset(NamedTuple):
-    """A subset's archive, and how many utterances the published one has."""
+    """A subset's archive, and the number of utterances in the published one."""
 
     archive: Archive
     num_utterances: int
 
 
-def _subset(name: str, place: str, num_utterances: int, size: int, md5: str) -> Subset:
-    """A subset of the OpenSLR resource `place`; all unpack to one folder, LibriSpeech/."""
-    path = f"{place}/{name}.tar.gz"
-    archive = Archive(
-        urls=openslr_urls(path),
-        mirror_path=f"openslr/{path}",
-        size=size,
-        md5=md5,
-        root="LibriSpeech",
-        landmark=name,
-    )
+def _subset(name: str, resource: str, num_utterances: int, size: int, md5: str) -> Subset:
+    path = f"{resource}/{name}.tar.gz"
+    urls, mirror_path = openslr_urls(path), f"openslr/{path}"
+    archive = Archive(urls=urls, mirror_path=mirror_path, size=size, md5=md5, root="LibriSpeech", landmark=name)
     return Subset(archive, num_utterances)
 
 
@@ -49,13 +40,14 @@ MFA = Archive(
     size=623023332,
     md5="2bab567d0ace651a4ba254e813629f46",
     root="librispeech_alignments",
-    landmark=None,  # whether the archive has a top folder is not known; TextGrids are searched for
+    landmark=None,  # whether the archive has a top folder is unknown; `find_textgrids` searches all folders
     unpacked_factor=6,
 )
 
 
 def _s3prl(name: str, md5: str | None) -> RemoteFile:
-    return RemoteFile(urls=(f"{S3PRL}/{name}",), mirror_path=f"s3prl/phone_linear/{name}", md5=md5)
+    url = f"https://raw.githubusercontent.com/s3prl/s3prl/main/s3prl/downstream/phone_linear/data/{name}"
+    return RemoteFile(urls=(url,), mirror_path=f"s3prl/phone_linear/{name}", md5=md5)
 
 
 CPC_LABELS = _s3prl("converted_aligned_phones.txt", None)  # no checksum is known

@@ -1,14 +1,15 @@
-"""Phone labels of LibriSpeech that others published, as intervals.
+"""Published phone labels of LibriSpeech, as intervals.
 
-MFA: TextGrids made by the Montreal Forced Aligner, of Lugosch et al., "Speech Model Pre-training for End-to-End Spoken
-Language Understanding", 2019 (https://doi.org/10.5281/zenodo.2619474). CPC: a class for every 10 ms of train-clean-100
-by Kaldi, and lists of what to train and to test on, of van den Oord et al., "Representation Learning with Contrastive
-Predictive Coding", 2018.
+MFA: TextGrids by the Montreal Forced Aligner, from Lugosch et al., "Speech Model Pre-training for End-to-End Spoken
+Language Understanding", 2019 (https://doi.org/10.5281/zenodo.2619474). CPC: one class per 10 ms of train-clean-100, by
+Kaldi, with a train and a test list, from van den Oord et al., "Representation Learning with Contrastive Predictive
+Coding", 2018.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,25 +34,25 @@ __all__ = [
 ]
 
 NUM_CPC_CLASSES = 41
-END_TOLERANCE = SAMPLE_RATE // 10  # between the end of a TextGrid and that of its audio
+END_TOLERANCE = SAMPLE_RATE // 10  # between the end of a TextGrid and that of its audio, in samples
 S3PRL_SEED = 1337
 S3PRL_TRAIN_SHARE = 0.9
 
 
 def speaker_of(utterance: str) -> str:
-    """LibriSpeech's utterances are called speaker-chapter-number."""
+    """The speaker in an utterance id of LibriSpeech, speaker-chapter-number."""
     return utterance.split("-")[0]
 
 
 def find_textgrids(folder: Path) -> dict[str, Path]:
-    """Utterance id -> TextGrid, wherever below the folder it lies.
+    """Utterance id -> TextGrid, searched in all folders below.
 
     Raises:
-        ValueError: When there is none, or two of one utterance.
+        ValueError: When there is none, or an utterance has two.
     """
     textgrids: dict[str, Path] = {}
     for path in sorted(folder.rglob("*.TextGrid")):
-        if path.name.startswith("."):  # what macOS leaves in archives
+        if path.name.startswith("."):  # macOS adds such files to archives
             continue
         if path.stem in textgrids:
             raise ValueError(f"{path}: there is another TextGrid of this utterance, {textgrids[path.stem]}")
@@ -64,15 +65,14 @@ def find_textgrids(folder: Path) -> dict[str, Path]:
 def mfa_intervals(path: Path, num_samples: int) -> list[Interval]:
     """The phones of a TextGrid as the 41 ARPAbet classes: stress removed; sil, sp and "" are SIL; spn is SPN.
 
-    Times are taken as they are written. Silences that follow each other become one.
+    Consecutive silences are merged.
 
     Args:
         path: A TextGrid with the tier `phones`.
         num_samples: Length of the audio at 16 kHz.
 
     Raises:
-        ValueError: It cannot be read, has a symbol that is no ARPAbet, or ends 0.1 s or more from the audio's end:
-            it is another utterance's, or cut off.
+        ValueError: When it cannot be read, has a symbol outside ARPAbet, or ends 0.1 s or more from the audio's end.
     """
     fold = PhoneSet.load("arpabet41").fold
     intervals: list[Interval] = []
@@ -94,18 +94,18 @@ def mfa_intervals(path: Path, num_samples: int) -> list[Interval]:
 
 
 def read_cpc_labels(path: Path) -> dict[str, np.ndarray]:
-    """Read the CPC labels: lines `utterance class class ...`, a class for every 10 ms.
+    """Read the CPC labels: lines `utterance class class ...`, one class per 10 ms.
 
     Returns:
         Utterance id -> (T,) uint8 in [0, 40].
 
     Raises:
-        ValueError: There is no such file, or a line is something else; names it.
+        ValueError: When there is no such file, or a line is malformed; names it.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     labels: dict[str, np.ndarray] = {}
-    with open(path, encoding="utf-8", errors="replace") as file:  # it is long, and of ASCII: not all at once
+    with open(path, encoding="utf-8", errors="replace") as file:  # line by line, since the file is long
         for number, line in enumerate(file, 1):
             utterance, *classes = line.split() or [""]
             try:
@@ -125,18 +125,18 @@ def cpc_intervals(
     *,
     geometry: Geometry = Geometry(),  # noqa: B008 (frozen)
 ) -> list[Interval]:
-    """Runs of equal labels as intervals from which `frame_labels` makes the same labels again.
+    """Runs of equal labels as intervals, such that `frame_labels` restores the labels.
 
-    Label t is that of frame t, which is Kaldi's: boundaries lie half way between the centres of frames. Where there
-    are fewer labels than frames, the frames beyond the last label get none.
+    Label t belongs to Kaldi's frame t: boundaries are midway between frame centres. Frames beyond the last label remain
+    unlabelled.
 
     Args:
         labels: (T,) int, T >= 1.
         num_samples: Length of the audio.
-        geometry: Where the frames lie.
+        geometry: The frames.
 
     Returns:
-        Intervals from 0 on, without gaps; the symbol of class c is str(c).
+        Contiguous intervals from 0; the symbol of class c is str(c).
 
     Raises:
         ValueError: When there are more labels than frames.
@@ -152,27 +152,23 @@ def cpc_intervals(
     boundaries = geometry.first_centre - geometry.hop // 2 + geometry.hop * np.append(firsts, len(labels))
     boundaries[0] = 0
     times = np.minimum(boundaries, num_samples).tolist()
-    return [
-        Interval(start, end, str(label))
-        for start, end, label in zip(times[:-1], times[1:], labels[firsts].tolist(), strict=True)
-    ]
+    return list(map(Interval, times[:-1], times[1:], map(str, labels[firsts].tolist())))
 
 
 def read_utterance_list(path: Path) -> list[str]:
-    """The utterance ids of a file, one a line, in its order.
+    """Read a file with one utterance id per line.
 
     Raises:
-        ValueError: There is no such file, or an id stands twice.
+        ValueError: When there is no such file, or an id occurs twice.
     """
     utterances = read_text(path).split()
-    if len(set(utterances)) != len(utterances):
-        twice = next(utterance for utterance in utterances if utterances.count(utterance) > 1)
-        raise ValueError(f"{path}: utterance {twice} stands there twice")
+    if repeated := [utterance for utterance, count in Counter(utterances).items() if count > 1]:
+        raise ValueError(f"{path}: utterance {repeated[0]} occurs twice")
     return utterances
 
 
 def cpc_split(train_list: Iterable[str], test_list: Iterable[str]) -> dict[str, str]:
-    """Utterance id -> train, dev or test: the published lists, and s3prl's dev set.
+    """Utterance id -> train, dev or test: the published lists, with s3prl's dev set.
 
     s3prl shuffles the train list with Python's generator, seed 1337, and trains on the first 90 % of it
     (`downstream/phone_linear/dataset.py`).

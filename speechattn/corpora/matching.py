@@ -1,28 +1,28 @@
-"""Which alignment belongs to which recording: by relative path, by utterance id, by the stem of the name."""
+"""Match recordings with alignments: by relative path, by utterance id, or by file name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from speechattn.labels.files import SUFFIXES, read_ctm
 from speechattn.labels.intervals import Segment
 
-__all__ = ["AlignmentTrack", "Candidate", "find_alignments", "match", "visible_files"]
+__all__ = ["AlignmentSource", "UnlabelledUtterance", "find_alignments", "match", "visible_files"]
 
 
-class Candidate(NamedTuple):
-    """An utterance whose phones are still to be found.
+class UnlabelledUtterance(NamedTuple):
+    """An utterance whose phones are not known yet.
 
     Attributes:
         id: Unique within the corpus.
-        audio: The file.
-        speaker: Who speaks.
-        text: What is said; empty when it is not known.
-        start: Where the utterance begins in the file, in seconds.
-        end: Where it ends; None: with the file.
-        path: The audio's path below its folder, without the suffix; the id where there is none.
+        audio: The audio file.
+        speaker: The speaker's name.
+        path: The audio's path below its folder, without suffix; the id if there is no such folder.
+        text: The transcript; empty if unknown.
+        start: Start of the utterance in the file, in seconds.
+        end: Its end; None: the end of the file.
     """
 
     id: str
@@ -34,14 +34,14 @@ class Candidate(NamedTuple):
     end: float | None = None
 
 
-class AlignmentTrack(NamedTuple):
-    """The phones of an utterance: a file that is still to be read, or a part of a CTM.
+class AlignmentSource(NamedTuple):
+    """Where the phones of an utterance are: in a file that is not read yet, or in part of a CTM.
 
     Attributes:
         file: The file.
-        path: Its path below its folder, without the suffix; None for a part of a CTM of several utterances.
-        utterance: Whose phones they are, as a CTM says; None for other files.
-        segments: What the CTM says.
+        path: Its path below its folder, without suffix; None for a CTM of several utterances.
+        utterance: The utterance id in a CTM; None for other files.
+        segments: The utterance's phones in a CTM; None for other files.
     """
 
     file: Path
@@ -53,63 +53,60 @@ class AlignmentTrack(NamedTuple):
         return str(self.file) if self.utterance is None else f"{self.utterance} in {self.file}"
 
 
+Names = set[str | None]
+
+
 def visible_files(folder: Path, suffixes: Iterable[str]) -> Iterator[Path]:
-    """The files below a folder that end in one of these suffixes, in any case, sorted; none that is hidden."""
+    """The files below a folder with one of these suffixes, in any case, sorted; hidden files and folders excluded."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.suffix.lower() in suffixes and not hidden and path.is_file():
             yield path
 
 
-def find_alignments(root: Path, format: str | None) -> list[AlignmentTrack]:
+def find_alignments(root: Path, format: str | None) -> list[AlignmentSource]:
     """The alignments in a folder, or in a single file.
 
     Args:
         root: The folder or file.
-        format: Only files with this suffix, without its dot; None: any of `alignment_files.SUFFIXES`.
+        format: Suffix of the files, without dot; None: any of `labels.files.SUFFIXES`.
 
     Raises:
         ValueError: When there are none, or a CTM cannot be read.
     """
     suffixes = SUFFIXES if format is None else (f".{format}",)
-    if root.is_file():
-        files, top = [root], root.parent
-    else:
-        files, top = list(visible_files(root, suffixes)), root
-    found = []
+    folder, files = (root.parent, [root]) if root.is_file() else (root, list(visible_files(root, suffixes)))
+    alignments = []
     for file in files:
-        path = file.relative_to(top).with_suffix("").as_posix()
+        path = file.relative_to(folder).with_suffix("").as_posix()
         if file.suffix.lower() == ".ctm":
-            utterances = read_ctm(file)
-            own = path if len(utterances) == 1 else None
-            found += [AlignmentTrack(file, own, utterance, segments) for utterance, segments in utterances.items()]
+            ctm = read_ctm(file)
+            ctm_path = path if len(ctm) == 1 else None
+            alignments += [AlignmentSource(file, ctm_path, utterance, segments) for utterance, segments in ctm.items()]
         else:
-            found.append(AlignmentTrack(file, path))
-    if not found:
+            alignments.append(AlignmentSource(file, path))
+    if not alignments:
         raise ValueError(f"{root}: holds no alignments; files that end in {' '.join(suffixes)} are looked for")
-    return found
+    return alignments
 
 
 def match(
-    candidates: Sequence[Candidate], alignments: Sequence[AlignmentTrack]
-) -> tuple[dict[str, AlignmentTrack], list[AlignmentTrack]]:
-    """Find the alignment of every utterance.
+    utterances: Sequence[UnlabelledUtterance], alignments: Sequence[AlignmentSource]
+) -> tuple[dict[str, AlignmentSource], list[AlignmentSource]]:
+    """Find the alignment of each utterance.
 
-    An alignment belongs to the utterance whose audio lies at the same path below its own folder, or whose id it
-    bears. Only where that is true of none of them do bare file names count: once some are found by their paths,
-    an equal name elsewhere is more likely another speaker's.
+    They match by relative path, or by utterance id. Only if none match are bare file names compared: once some match by
+    path, an equal name in another folder is more likely another speaker's.
 
     Returns:
-        (matched, left): utterance id -> its alignment, and the alignments that are nobody's.
+        (matched, left): utterance id -> its alignment, and the alignments that match no utterance.
 
     Raises:
-        ValueError: When two alignments fit an utterance, or two utterances an alignment; names them.
+        ValueError: When two alignments match an utterance, or two utterances an alignment; names them.
     """
-    exact = [(alignment, {alignment.path, alignment.utterance}) for alignment in alignments]
-    matched = _match({candidate: {candidate.path, candidate.id} for candidate in candidates}, exact)
+    matched = _match(utterances, alignments, lambda u: {u.path, u.id}, lambda a: {a.path, a.utterance})
     if not matched:
-        bare = [(alignment, {_name(alignment.path), alignment.utterance}) for alignment in alignments]
-        matched = _match({candidate: {_name(candidate.path)} for candidate in candidates}, bare)
+        matched = _match(utterances, alignments, lambda u: {_name(u.path)}, lambda a: {_name(a.path), a.utterance})
     used = {id(alignment) for alignment in matched.values()}
     return matched, [alignment for alignment in alignments if id(alignment) not in used]
 
@@ -119,26 +116,30 @@ def _name(path: str | None) -> str | None:
 
 
 def _match(
-    candidates: Mapping[Candidate, set[str | None]], alignments: Sequence[tuple[AlignmentTrack, set[str | None]]]
-) -> dict[str, AlignmentTrack]:
-    """The pairs that share a name, by the utterance's id."""
-    by_name: dict[str | None, list[AlignmentTrack]] = {}
-    for alignment, names in alignments:
-        for name in names - {None}:
+    utterances: Sequence[UnlabelledUtterance],
+    alignments: Sequence[AlignmentSource],
+    names_of_utterance: Callable[[UnlabelledUtterance], Names],
+    names_of_alignment: Callable[[AlignmentSource], Names],
+) -> dict[str, AlignmentSource]:
+    """Utterance id -> the alignment that shares a name with it."""
+    by_name: dict[str | None, list[AlignmentSource]] = {}
+    for alignment in alignments:
+        for name in names_of_alignment(alignment) - {None}:
             by_name.setdefault(name, []).append(alignment)
-    matched: dict[str, AlignmentTrack] = {}
-    owner: dict[int, Candidate] = {}
-    for candidate, own_names in candidates.items():
-        fitting = {id(alignment): alignment for name in own_names for alignment in by_name.get(name, ())}
-        if len(fitting) > 1:
-            first, second, *_ = fitting.values()
+    matched: dict[str, AlignmentSource] = {}
+    utterance_of: dict[int, UnlabelledUtterance] = {}
+    for utterance in utterances:
+        names = names_of_utterance(utterance)
+        shared = {id(alignment): alignment for name in names for alignment in by_name.get(name, ())}
+        if len(shared) > 1:
+            first, second, *_ = shared.values()
             raise ValueError(
-                f"utterance {candidate.id}: {first} and {second} both fit {candidate.audio}; "
-                "keep one, or say by --format which kind counts"
+                f"utterance {utterance.id}: {first} and {second} both fit {utterance.audio}; "
+                "keep one, or choose a format with --format"
             )
-        for alignment in fitting.values():
-            other = owner.setdefault(id(alignment), candidate)
-            if other is not candidate:
-                raise ValueError(f"{alignment} fits both {other.audio} and {candidate.audio}")
-            matched[candidate.id] = alignment
+        for alignment in shared.values():
+            other = utterance_of.setdefault(id(alignment), utterance)
+            if other is not utterance:
+                raise ValueError(f"{alignment} fits both {other.audio} and {utterance.audio}")
+            matched[utterance.id] = alignment
     return matched

@@ -1,9 +1,9 @@
 """TIMIT (LDC93S1): 630 American speakers, ten sentences each, phones labelled by hand.
 
-It is licensed by the Linguistic Data Consortium and never downloaded. Train are the 462 speakers of TRAIN; dev and test
-are 50 and 24 of the speakers of TEST, Kaldi's development list and NIST's core test set, both lists in the package's
-assets. The two SA sentences, which everybody reads, are left out. See Garofolo et al., "DARPA TIMIT
-acoustic-phonetic continuous speech corpus", 1993.
+The corpus is licensed by the Linguistic Data Consortium and never downloaded. Train is the 462 speakers of TRAIN; dev
+and test are 50 and 24 speakers of TEST, Kaldi's development list and NIST's core test set, both in the assets. The two
+SA sentences, which everybody reads, are left out. See Garofolo et al., "DARPA TIMIT acoustic-phonetic continuous speech
+corpus", 1993.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lhotse import MonoCut
 
 from speechattn.assets import asset_lines
 from speechattn.audio import SAMPLE_RATE, audio_info
-from speechattn.cuts.manifest import SPLITS, save_splits, utterance_cut
+from speechattn.cuts.files import SPLITS, save_splits, utterance_cut
 from speechattn.labels.intervals import Interval
 from speechattn.labels.line_files import read_phn, read_text
 from speechattn.phones import PhoneSet
@@ -29,20 +29,19 @@ log = logging.getLogger("speechattn")
 
 LICENCE = "TIMIT: copyright 1993 Linguistic Data Consortium; LDC User Agreement, https://catalog.ldc.upenn.edu/LDC93S1"
 NUM_SPEAKERS = {"train": 462, "dev": 50, "test": 24}
-NUM_SENTENCES = 8  # of a speaker, without SA
+NUM_SENTENCES = 8  # per speaker, without SA
 GLOTTAL_STOP, SILENCE = "q", "pau"
-END_TOLERANCE = SAMPLE_RATE // 10  # between the last label and the end of the audio
-KINDS = ("wav", "phn", "txt")  # of files that a sentence has
-LEVELS = ("timit", "data")  # folders that some copies have above TRAIN and TEST
+MAX_OVERSHOOT = SAMPLE_RATE // 10  # of the last label beyond the end of the audio, in samples
+SENTENCE_FILES = ("wav", "phn", "txt")
 
 
 @dataclass(frozen=True)
 class TimitOptions:
-    """What becomes of TIMIT's labels.
+    """How TIMIT's labels are used.
 
     Args:
-        q: What becomes of the glottal stop, which has no place among the 48 and 39 phones: ignore: they neither train
-            nor score its frames; sil: it is called silence (pau).
+        q: The glottal stop, which is not among the 48 and 39 phones: ignore: its frames are neither trained on nor
+            scored; sil: it becomes silence (pau).
 
     Raises:
         ValueError: When there is no such choice.
@@ -55,54 +54,21 @@ class TimitOptions:
             raise ValueError(f"q must be ignore or sil, got {self.q!r}")
 
 
+OPTIONS = TimitOptions
+
+
 def download_timit(corpus_dir: Path, mirror: str | None = None, *, options: TimitOptions | None = None) -> Path:
-    """TIMIT is not fetched: this only makes sure that it is there; returns the folder with TRAIN and TEST.
+    """Find TIMIT, which is not downloaded; return the folder with TRAIN and TEST.
 
     Raises:
-        ValueError: When it is not, with the way to get it.
+        ValueError: When it is missing; says how to get it.
     """
-    return _root(corpus_dir)
-
-
-def prepare_timit(corpus_dir: Path, output: Path, *, num_jobs: int = 1, options: TimitOptions | None = None) -> None:
-    """Write the cuts of the three splits, with TIMIT's own 61 symbols.
-
-    Args:
-        corpus_dir: Holds TRAIN and TEST, or a folder TIMIT, data or both above them; names in any case. Audio may be
-            NIST SPHERE or RIFF, whatever its name says.
-        output: Folder of the cuts.
-        num_jobs: Not used: there is little to do.
-        options: What becomes of the labels.
-
-    Raises:
-        ValueError: When the corpus is not there, a file of an utterance is missing or damaged, or a label is not
-            one of TIMIT's.
-    """
-    root = _root(corpus_dir)
-    print(LICENCE)
-    options = options or TimitOptions()
-    split_of = {speaker: split for split in ("dev", "test") for speaker in _speakers(split)}
-    splits: dict[str, list[MonoCut]] = {split: [] for split in SPLITS}
-    for part, folder in _speaker_folders(root):
-        speaker = folder.name.lower()
-        split = "train" if part == "train" else split_of.get(speaker)
-        if split is not None:
-            splits[split] += [timit_cut(speaker, *sentence, q=options.q) for sentence in _sentences(folder)]
-    for split, cuts in splits.items():
-        found, expected = len(cuts), NUM_SPEAKERS[split] * NUM_SENTENCES
-        if found != expected:
-            log.warning("%s: %s has %d utterances, all of TIMIT %d: is it complete?", root, split, found, expected)
-    save_splits(output, splits)
-
-
-def _root(corpus_dir: Path) -> Path:
-    """The folder that holds TRAIN and TEST: `corpus_dir`, or below it."""
     folder: Path | None = corpus_dir
     while folder is not None:
-        below = _by_name(folder)
-        if {"train", "test"} <= below.keys():
+        subfolders = {path.name.lower(): path for path in sorted(folder.glob("*")) if path.is_dir()}
+        if {"train", "test"} <= subfolders.keys():
             return folder
-        folder = next((below[level] for level in LEVELS if level in below), None)
+        folder = subfolders.get("timit") or subfolders.get("data")
     raise ValueError(
         f"{corpus_dir}: holds no TIMIT (TRAIN and TEST, or TIMIT/TRAIN ...). TIMIT is licensed and not downloaded: get "
         "LDC93S1 from the Linguistic Data Consortium, https://catalog.ldc.upenn.edu/LDC93S1, and name its folder with "
@@ -110,24 +76,33 @@ def _root(corpus_dir: Path) -> Path:
     )
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    """The folders in a folder, by their names in lower case, in order."""
-    if not folder.is_dir():
-        return {}
-    return {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+def prepare_timit(corpus_dir: Path, output: Path, *, num_jobs: int = 1, options: TimitOptions | None = None) -> None:
+    """Write the cuts of the three splits, with TIMIT's 61 symbols.
 
+    `corpus_dir` holds TRAIN and TEST, or a folder TIMIT, data or both above them; names may be in upper or lower case,
+    and audio may be NIST SPHERE or RIFF, whatever its suffix. For the rest see `prepare_corpus`.
 
-def _speaker_folders(root: Path) -> Iterator[tuple[str, Path]]:
-    """`train` or `test`, and the folder of each of its speakers."""
-    for part in ("train", "test"):
-        for name, dialect in _by_name(_by_name(root)[part]).items():
-            if re.fullmatch("dr[1-8]", name):
-                for folder in _by_name(dialect).values():
-                    yield part, folder
+    Raises:
+        ValueError: When the corpus is missing, a file is missing or damaged, or a label is not one of TIMIT's.
+    """
+    root = download_timit(corpus_dir)
+    print(LICENCE)
+    q = (options or TimitOptions()).q
+    split_of = {speaker: split for split in ("dev", "test") for speaker in _speakers(split)}
+    splits: dict[str, list[MonoCut]] = {split: [] for split in SPLITS}
+    for folder in sorted(root.glob("*/*/*")):
+        part, dialect, speaker = (name.lower() for name in folder.relative_to(root).parts)
+        split = {"train": "train", "test": split_of.get(speaker)}.get(part)
+        if split is not None and re.fullmatch("dr[1-8]", dialect) and folder.is_dir():
+            splits[split] += [timit_cut(speaker, *files, q=q) for files in _sentences(folder)]
+    for split, cuts in splits.items():
+        expected = NUM_SPEAKERS[split] * NUM_SENTENCES
+        if len(cuts) != expected:
+            log.warning("%s: %s has %d utterances, all of TIMIT %d: is it complete?", root, split, len(cuts), expected)
+    save_splits(output, splits)
 
 
 def _speakers(split: str) -> list[str]:
-    """The speakers of TEST that are dev or test."""
     return [speaker for line in asset_lines(f"timit_{split}_speakers.txt") for speaker in line.split()]
 
 
@@ -135,25 +110,25 @@ def _sentences(folder: Path) -> Iterator[list[Path]]:
     """Audio, labels and text of each sentence of a speaker, without SA."""
     sentences: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()):
-        sentence, *kinds = path.name.lower().split(".")
-        if kinds and re.fullmatch(r"s[ix]\d+", sentence):
-            # Some copies have SX1.WAV.wav beside SX1.WAV, the same sound: the first will do.
-            sentences.setdefault(sentence, {}).setdefault(kinds[0], path)
-    for sentence, found in sentences.items():
-        for kind in KINDS:
-            if kind not in found:
-                raise ValueError(f"{folder}: {sentence}.{kind} is missing: TIMIT is incomplete")
-        yield [found[kind] for kind in KINDS]
+        sentence, *suffixes = path.name.lower().split(".")
+        if suffixes and re.fullmatch(r"s[ix]\d+", sentence):
+            # Some copies have SX1.WAV.wav beside SX1.WAV, with the same sound: use the first.
+            sentences.setdefault(sentence, {}).setdefault(suffixes[0], path)
+    for sentence, files in sentences.items():
+        for suffix in SENTENCE_FILES:
+            if suffix not in files:
+                raise ValueError(f"{folder}: {sentence}.{suffix} is missing: TIMIT is incomplete")
+        yield [files[suffix] for suffix in SENTENCE_FILES]
 
 
 def timit_cut(speaker: str, audio: Path, labels: Path, text: Path, *, q: str = "ignore") -> MonoCut:
-    """A sentence as a cut, called `<speaker>-<sentence>`.
+    """A sentence as a cut with the id `<speaker>-<sentence>`.
 
     Args:
-        speaker: Who speaks.
-        audio: The sentence's sound, at 16 kHz.
-        labels: Its .phn file. The last phone is extended, or cut, to the end of the audio.
-        text: Its .txt file.
+        speaker: The speaker's name.
+        audio: The audio file, at 16 kHz.
+        labels: The .phn file. The last phone is extended or cut to the end of the audio.
+        text: The .txt file.
         q: See `TimitOptions`.
 
     Raises:
@@ -165,26 +140,21 @@ def timit_cut(speaker: str, audio: Path, labels: Path, text: Path, *, q: str = "
     words = read_text(text).split(maxsplit=2)
     if len(words) != 3:
         raise ValueError(f"{text}: expected `start end sentence`")
-    return utterance_cut(
-        f"{speaker}-{audio.name.split('.')[0].lower()}",
-        audio,
-        speaker=speaker,
-        text=words[2].strip(),
-        intervals=_hand_labels(labels, info.num_samples, q),
-    )
+    name = f"{speaker}-{audio.name.split('.')[0].lower()}"
+    intervals = _hand_labels(labels, info.num_samples, q)
+    return utterance_cut(name, audio, speaker=speaker, text=words[2].strip(), intervals=intervals)
 
 
 def _hand_labels(path: Path, num_samples: int, q: str) -> list[Interval]:
-    """The phones of a sentence."""
     intervals = read_phn(path)
-    known = PhoneSet.load("timit61").folding
-    if odd := [interval for interval in intervals if interval.symbol not in known]:
-        raise ValueError(f"{path}: {odd[0].symbol!r} is none of TIMIT's 61 symbols")
+    symbols = PhoneSet.load("timit61").folding
+    if unknown := [interval.symbol for interval in intervals if interval.symbol not in symbols]:
+        raise ValueError(f"{path}: {unknown[0]!r} is not one of TIMIT's 61 symbols")
     if not intervals:
         raise ValueError(f"{path}: has no labels")
     last = intervals[-1]
-    if last.start >= num_samples or last.end >= num_samples + END_TOLERANCE:
-        raise ValueError(f"{path}: goes on to sample {last.end}, but the audio ends at {num_samples}")
+    if last.start >= num_samples or last.end >= num_samples + MAX_OVERSHOOT:
+        raise ValueError(f"{path}: ends at sample {last.end}, but the audio at {num_samples}")
     intervals[-1] = last._replace(end=num_samples)
     if q == "sil":
         intervals = [i._replace(symbol=SILENCE) if i.symbol == GLOTTAL_STOP else i for i in intervals]

@@ -1,7 +1,7 @@
 """The TIMIT sample that NLTK distributes: 16 speakers, 160 utterances, phones labelled by hand.
 
-All 16 are training speakers of the full corpus, so there is no official test set: dialect regions 1-5 train,
-6 is dev, 7 and 8 are test. The two SA sentences, which everybody reads, stay out of dev and test.
+All are training speakers of the full corpus, so there is no official test set: dialect regions 1 to 5 are train, 6 is
+dev, 7 and 8 are test. The two SA sentences, which everybody reads, are left out of dev and test.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from lhotse import MonoCut
 
-from speechattn.corpora.download.fetch import Archive, download_archive, unpacked
+from speechattn.corpora.download.fetch import Archive, download_archive, unpack_archive
 from speechattn.corpora.timit import timit_cut
-from speechattn.cuts.manifest import save_cuts, save_splits
+from speechattn.cuts.files import SPLITS, save_cuts, save_splits
 from speechattn.geometry import num_frames
 
 __all__ = ["download_timit_sample", "prepare_timit_sample"]
@@ -33,62 +33,54 @@ ARCHIVE = Archive(
 )
 LICENCE = "TIMIT sample: copyright 1993 Linguistic Data Consortium; CC BY-NC-SA (non-commercial), see its README"
 NUM_UTTERANCES = 160
-SPLIT_OF_DIALECT = dict.fromkeys(("dr1", "dr2", "dr3", "dr4", "dr5"), "train") | {
-    "dr6": "dev",
-    "dr7": "test",
-    "dr8": "test",
-}
+SPLIT_OF_DIALECT = {"dr6": "dev", "dr7": "test", "dr8": "test"}  # others: train
+WAV_HEADER_BYTES = 44
 
 
 def download_timit_sample(corpus_dir: Path, mirror: str | None = None) -> Path:
-    """Fetch and unpack what is missing below `corpus_dir`; returns the corpus's root."""
+    """Download and unpack what is missing; return the corpus's root."""
     return download_archive(ARCHIVE, corpus_dir, mirror)
 
 
 def prepare_timit_sample(corpus_dir: Path, output: Path, *, num_jobs: int = 1) -> None:
-    """Write the cuts of the three splits, and all.jsonl.gz with all 160 utterances; with TIMIT's own 61 symbols.
+    """Write the cuts of the three splits, with TIMIT's 61 symbols, and all.jsonl.gz with all 160 utterances.
 
-    Args:
-        corpus_dir: Holds timit.zip or its unpacked folder, or is that folder.
-        output: Folder of the cuts.
-        num_jobs: Not used: there is little to do.
+    `corpus_dir` holds timit.zip or its unpacked folder, or is that folder. For the rest see `prepare_corpus`.
 
     Raises:
-        ValueError: When the corpus is not there, incomplete, or a label file cannot be read.
+        ValueError: When the corpus is missing or incomplete, or a label file cannot be read.
     """
-    root = unpacked(ARCHIVE, corpus_dir)
+    root = unpack_archive(ARCHIVE, corpus_dir)
     print(LICENCE)
-    audio_paths = sorted(root.glob("dr[1-8]-*/*.wav"))
-    if len(audio_paths) != NUM_UTTERANCES:
-        raise ValueError(f"{root}: has {len(audio_paths)} utterances, not {NUM_UTTERANCES}: incomplete?")
-    if _converted_as_text(audio_paths):
+    audio_files = sorted(root.glob("dr[1-8]-*/*.wav"))
+    if len(audio_files) != NUM_UTTERANCES:
+        raise ValueError(f"{root}: has {len(audio_files)} utterances, not {NUM_UTTERANCES}: incomplete?")
+    if _converted_as_text(audio_files):
         log.warning(
             "%s: byte 13 occurs in none of the recordings: this copy went through a conversion of line ends, which "
-            "turns parts of some recordings to noise; figures on it are not those of the original",
+            "turns parts of some recordings into noise; scores on it differ from those on the original",
             root,
         )
-    splits: dict[str, list[MonoCut]] = {"train": [], "dev": [], "test": []}
-    everything: list[MonoCut] = []
-    phones: Counter[str] = Counter()
-    seconds, frames = 0.0, 0
-    for audio_path in audio_paths:
-        dialect, speaker = audio_path.parent.name.split("-")
-        cut = timit_cut(speaker, *(audio_path.with_suffix(suffix) for suffix in (".wav", ".phn", ".txt")))
-        phones.update(item.symbol for item in cut.supervisions[0].alignment["phone"])
-        seconds, frames = seconds + cut.duration, frames + num_frames(cut.num_samples)
-        everything.append(cut)
-        split = SPLIT_OF_DIALECT[dialect]
-        if split == "train" or not audio_path.stem.startswith("sa"):
+    splits: dict[str, list[MonoCut]] = {split: [] for split in SPLITS}
+    cuts: list[MonoCut] = []
+    for audio in audio_files:
+        dialect, speaker = audio.parent.name.split("-")
+        cut = timit_cut(speaker, *(audio.with_suffix(suffix) for suffix in (".wav", ".phn", ".txt")))
+        cuts.append(cut)
+        split = SPLIT_OF_DIALECT.get(dialect, "train")
+        if split == "train" or not audio.stem.startswith("sa"):
             splits[split].append(cut)
+    phones = Counter(item.symbol for cut in cuts for item in cut.supervisions[0].alignment["phone"])
+    minutes, frames = sum(cut.duration for cut in cuts) / 60, sum(num_frames(cut.num_samples) for cut in cuts)
     print(
-        f"{root}: {len(audio_paths)} utterances, {seconds / 60:.2f} min, {frames:,} frames, {phones.total():,} phones "
-        f"of {len(phones)} kinds; SA sentences are left out of dev and test"
+        f"{root}: {len(cuts)} utterances, {minutes:.2f} min, {frames:,} frames, {phones.total():,} phones of "
+        f"{len(phones)} kinds; SA sentences are left out of dev and test"
     )
     save_splits(output, splits)
-    save_cuts(output / "all.jsonl.gz", everything)
+    save_cuts(output / "all.jsonl.gz", cuts)
 
 
 def _converted_as_text(paths: Iterable[Path]) -> bool:
-    """Whether a tool took the audio for text: CR LF became LF, a byte less, and each other CR another LF."""
-    contents = [path.read_bytes()[44:] for path in paths]  # behind the header
+    """Whether a tool converted the audio as if it were text: CR LF to LF, and every other CR to LF."""
+    contents = [path.read_bytes()[WAV_HEADER_BYTES:] for path in paths]
     return any(b"\n" in content for content in contents) and not any(b"\r" in content for content in contents)

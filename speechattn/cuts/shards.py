@@ -1,8 +1,8 @@
-"""Cuts and their audio in Lhotse Shar shards, which are read from end to end, from a disk or from object storage.
+"""Cuts and their audio in Lhotse Shar shards, read sequentially from a disk or from object storage.
 
-A set of shards is a folder, `train`, and beside it its list, `train.json`. The folder holds what Lhotse's
-`CutSet.from_shar` reads, `cuts.000000.jsonl.gz` and `recording.000000.tar` (FLAC) and so on; the list says what is in
-them, so that nothing needs to be opened to know how many cuts there are, how long, and with which phones.
+A set of shards is a folder `train` and its index `train.json` beside it. The folder holds what Lhotse's
+`CutSet.from_shar` reads: `cuts.000000.jsonl.gz`, `recording.000000.tar` (FLAC), and so on. The index gives number,
+durations and phones of the cuts, so that a run can be set up without opening a shard.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lhotse import CutSet
+from lhotse.audio import set_current_audio_backend
+from lhotse.audio.backend import LibsndfileBackend
+from lhotse.serialization import open_best
+from lhotse.shar import SharWriter
 from tqdm import tqdm
 
 from speechattn.jobs.atomic import atomic_path, save_json
@@ -28,31 +33,31 @@ from speechattn.jobs.stamps import VERSION, checksum
 __all__ = ["Shards", "checksum_or_path", "is_sharded", "read_shards", "write_shards"]
 
 NUM_BUCKETS = 8
-KINDS = ("cuts", "recording")
+FILES = ("cuts", "recording")  # the files of a shard
 
 
 def is_sharded(cuts: str | Path) -> bool:
-    """Whether these are shards (their list, their folder, an address) and not a file of cuts."""
+    """Whether this names shards (their index, folder or address) and not a file of cuts."""
     return "://" in str(cuts) or str(cuts).endswith(".json") or Path(cuts).is_dir()
 
 
 def checksum_or_path(cuts: str | Path) -> str | Path:
-    """What a stamp (see `stages`) has to know of cuts: the checksum of shards' list, or the path of a file."""
+    """What a stamp takes as input (see `jobs.stamps`): the checksum of the shards' index, or the path of a file."""
     return read_shards(cuts).digest if is_sharded(cuts) else Path(cuts)
 
 
 @dataclass(frozen=True)
 class Shards:
-    """A set of shards; iterating over it opens one after the other and gives their cuts, audio included.
+    """A set of shards. Iterating opens one after the other and yields their cuts, audio included.
 
     Args:
-        location: Path or address of the list.
-        shards: For each shard, where its `cuts` and its `recording` lie, relative to the list, and its `num_cuts`.
-        seconds: Of all audio.
-        duration_bounds: Seconds; between two of them, and before and after, lies as much audio each.
-        symbols: The phones that occur.
-        sample_rates: Those that occur, in Hz.
-        digest: Hex digest of the list.
+        location: Path or address of the index.
+        shards: For each shard, its files `cuts` and `recording`, relative to the index, and its `num_cuts`.
+        seconds: Total duration.
+        duration_bounds: In seconds; they divide the cuts into buckets of equal total duration.
+        symbols: All phones that occur.
+        sample_rates: All sample rates that occur, in Hz.
+        digest: SHA-256 of the index.
     """
 
     location: str
@@ -75,11 +80,11 @@ class Shards:
 
         Args:
             part: Index of the reader, in [0, num_parts).
-            num_parts: Number of readers that together read every shard once.
-            seed: Shuffles the shards, for all readers alike; None: as they were written.
+            num_parts: Number of readers, which together read every shard once.
+            seed: Shuffles the shards, identically for all readers; None: the order in which they were written.
 
         Raises:
-            ValueError: When a shard cannot be read, or is not whole; names it.
+            ValueError: When a shard is incomplete or cannot be read; names it.
         """
         order = list(range(len(self.shards)))
         if seed is not None:
@@ -88,76 +93,65 @@ class Shards:
             yield from self._cuts(self.shards[number])
 
     def _cuts(self, shard: dict[str, Any]) -> Iterator[Any]:
-        from lhotse import CutSet
-
-        # A string, and no Path, which would halve the // of an address.
-        base = self.location.rpartition("/")[0]
-        fields = {kind: [f"{base}/{shard[kind]}" if base else shard[kind]] for kind in KINDS}
+        base = self.location.rpartition("/")[0]  # not a Path, which would turn the // of an address into /
+        fields = {kind: [f"{base}/{shard[kind]}" if base else shard[kind]] for kind in FILES}
         count = 0
         try:
             for cut in CutSet.from_shar(fields=fields):
                 count += 1
                 yield cut
-        except Exception as error:  # whatever gzip, tarfile, JSON, Lhotse or a server say
+        except Exception as error:  # gzip, tarfile, JSON, Lhotse and servers raise anything
             raise ValueError(f"{fields['recording'][0]}: shard cannot be read after {count} cuts: {error}") from error
-        if count != shard["num_cuts"]:  # a tar that ends early looks like a whole one
+        if count != shard["num_cuts"]:  # a truncated tar raises no error
             raise ValueError(f"{fields['recording'][0]}: shard ends after {count} of {shard['num_cuts']} cuts")
 
 
 def read_shards(location: str | Path) -> Shards:
-    """Open a set of shards by its list.
+    """Open a set of shards by its index.
 
     Args:
-        location: The list, `DIR.json`, or the folder that it stands beside, `DIR`; a path or an address. Addresses
-            need the package smart_open.
+        location: The index, `DIR.json`, or the folder beside it, `DIR`; a path or an address. Addresses need the
+            package smart_open.
 
     Raises:
-        ValueError: When there is no such list, or it is not one of shards.
+        ValueError: When the index does not exist, is something else, or lists no cuts.
     """
-    from lhotse.serialization import open_best
-
     name = str(location).rstrip("/")
     name = name if name.endswith(".json") else f"{name}.json"
     try:
-        with open_best(name, "rb") as file:  # of text Lhotse does not say in which encoding
+        with open_best(name, "rb") as file:  # binary, since Lhotse opens text in the locale's encoding
             content = file.read()
-    except Exception as error:  # of any of the libraries behind smart_open
-        reason = error.__context__ or error  # Lhotse takes whatever happens at an address for a missing smart_open
-        raise ValueError(f"{location}: cannot read {name}, the list of its shards: {reason}") from error
+    except Exception as error:  # depends on the library behind smart_open
+        reason = error.__context__ or error  # Lhotse reports every error at an address as a missing smart_open
+        raise ValueError(f"{location}: cannot read {name}, the index of its shards: {reason}") from error
     try:
         index = json.loads(content)
-        shards = Shards(
-            location=name,
-            shards=tuple({**{kind: str(row[kind]) for kind in KINDS}, "num_cuts": int(row["num_cuts"])}
-                         for row in index["shards"]),
-            seconds=float(index["seconds"]),
-            duration_bounds=tuple(index["duration_bounds"]),
-            symbols=tuple(index["symbols"]),
-            sample_rates=tuple(index["sample_rates"]),
-            digest=hashlib.sha256(content).hexdigest(),
-        )  # fmt: skip
+        rows = tuple({key: row[key] for key in (*FILES, "num_cuts")} for row in index["shards"])
+        bounds, symbols, rates = (tuple(index[key]) for key in ("duration_bounds", "symbols", "sample_rates"))
+        digest = hashlib.sha256(content).hexdigest()
+        shards = Shards(name, rows, float(index["seconds"]), bounds, symbols, rates, digest)
+        num_cuts = len(shards)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{name} is not a list of shards, as `speechattn prepare --shards` writes it") from error
-    if not len(shards):
+        raise ValueError(f"{name} is not an index of shards, as written by `speechattn prepare --shards`") from error
+    if num_cuts == 0:
         raise ValueError(f"{name} lists no cuts")
     return shards
 
 
 def write_shards(cuts: Path, output: Path, *, size: int, num_jobs: int = 1) -> None:
-    """Write a file of cuts, and their audio as 16-bit FLAC, as shards. What is written already is not written again.
+    """Write a file of cuts and their audio (16-bit FLAC) as shards, unless that is done already.
 
-    Cuts are dealt to the shards at random, always the same way: a shard is a fair sample of all, so that readers that
-    shuffle shards and a small buffer mix speakers. When it is stopped, the shards that were finished are kept for the
-    next run.
+    Cuts are assigned to shards at random, with a fixed seed: each shard is a fair sample, so readers that shuffle
+    shards and a small buffer mix speakers. An interrupted call keeps its finished shards for the next one.
 
     Args:
         cuts: File of cuts with audio.
-        output: Folder of the shards; their list is `<output>.json`.
-        size: Most cuts in a shard.
-        num_jobs: Processes.
+        output: Folder of the shards; their index is `<output>.json`.
+        size: Maximum number of cuts per shard.
+        num_jobs: Number of processes.
 
     Raises:
-        ValueError: When the size is not positive, the file is not one of cuts, or the audio of one cannot be read.
+        ValueError: When the size is not positive, the file does not hold cuts, or their audio cannot be read.
     """
     if size < 1:
         raise ValueError(f"shards must hold at least 1 cut, got {size}")
@@ -169,44 +163,44 @@ def write_shards(cuts: Path, output: Path, *, size: int, num_jobs: int = 1) -> N
         print(f"{output}: shards of {cuts} written already")
         return
     digest = hashlib.sha256(json.dumps(source).encode()).hexdigest()[:12]
-    workshop = output.with_name(f".{output.name}.{digest}.unfinished")
-    for stale in output.parent.glob(f".{output.name}.*.unfinished"):
-        if stale != workshop:
-            shutil.rmtree(stale)
+    unfinished = output.with_name(f".{output.name}.{digest}.unfinished")
+    for other in output.parent.glob(f".{output.name}.*.unfinished"):
+        if other != unfinished:
+            shutil.rmtree(other)
     for folder in ("shards", "summaries"):
-        (workshop / folder).mkdir(parents=True, exist_ok=True)
+        (unfinished / folder).mkdir(parents=True, exist_ok=True)
 
-    hands = _deal(cuts, size)
-    with process_map(min(num_jobs, len(hands))) as run:
-        written = run(partial(_write_shard, workshop), range(len(hands)), hands)
-        summaries = list(tqdm(written, total=len(hands), desc=output.name, unit="shard", leave=False, disable=None))
+    shards = _assign(cuts, size)
+    with process_map(min(num_jobs, len(shards))) as run:
+        written = run(partial(_write_shard, unfinished), range(len(shards)), shards)
+        summaries = list(tqdm(written, total=len(shards), desc=output.name, unit="shard", leave=False, disable=None))
 
     index.unlink(missing_ok=True)
     with atomic_path(output) as temporary:
-        (workshop / "shards").rename(temporary)
+        (unfinished / "shards").rename(temporary)
     save_json(index, _index(output.name, source, summaries))
-    shutil.rmtree(workshop)
+    shutil.rmtree(unfinished)
     hours = sum(sum(summary["durations"]) for summary in summaries) / 3600
-    print(f"{output}: {len(hands)} shards of {hours:.2f} h")
+    print(f"{output}: {len(shards)} shards of {hours:.2f} h")
 
 
 def _is_written(index: Path, source: dict[str, Any]) -> bool:
-    """Whether the list is of this source, and its files have the sizes that they were written with."""
+    """Whether the index is for this source, and its shards are complete."""
     try:
         record = json.loads(index.read_text(encoding="utf-8"))
-        return record["source"] == source and _are_whole(index.parent, record["shards"])
+        return record["source"] == source and _are_complete(index.parent, record["shards"])
     except (OSError, ValueError, KeyError, TypeError):
-        return False  # no list, or not one of ours
+        return False  # no index, or another file
 
 
-def _are_whole(folder: Path, shards: Sequence[dict[str, Any]]) -> bool:
-    """Whether the files of the shards are there, with the sizes that they were written with."""
-    paths = [(folder / shard[kind], shard["bytes"][kind]) for shard in shards for kind in KINDS]
-    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+def _are_complete(folder: Path, shards: Sequence[dict[str, Any]]) -> bool:
+    """Whether the files of the shards exist with their recorded sizes."""
+    sizes = [(folder / shard[kind], shard["bytes"][kind]) for shard in shards for kind in FILES]
+    return all(path.is_file() and path.stat().st_size == size for path, size in sizes)
 
 
-def _deal(cuts: Path, size: int) -> list[list[bytes]]:
-    """The lines of a file of cuts in hands of at most `size`, equal but for one, at random."""
+def _assign(cuts: Path, size: int) -> list[list[bytes]]:
+    """Assign the lines of a file of cuts to shards at random; shard sizes differ by at most one."""
     with open(cuts, "rb") as raw, gzip.open(raw) if cuts.suffix == ".gz" else raw as file:
         try:
             lines = [line for line in file if line.strip()]
@@ -215,40 +209,27 @@ def _deal(cuts: Path, size: int) -> list[list[bytes]]:
     if not lines:
         raise ValueError(f"{cuts} holds no cuts")
     random.Random(0).shuffle(lines)
-    num_hands = -(-len(lines) // size)
-    return [lines[number::num_hands] for number in range(num_hands)]
+    num_shards = -(-len(lines) // size)
+    return [lines[number::num_shards] for number in range(num_shards)]
 
 
-def _write_shard(workshop: Path, number: int, lines: Sequence[bytes]) -> dict[str, Any]:
-    """Write a shard, or find it written; returns what is in it."""
-    from lhotse import CutSet
-    from lhotse.audio import set_current_audio_backend
-    from lhotse.audio.backend import LibsndfileBackend
-    from lhotse.shar import SharWriter
-
-    summary_file = workshop / "summaries" / f"{number:06d}.json"
+def _write_shard(unfinished: Path, number: int, lines: Sequence[bytes]) -> dict[str, Any]:
+    """Write a shard unless it is complete; return its summary."""
+    summary_file = unfinished / "summaries" / f"{number:06d}.json"
     if summary_file.is_file():
         summary = json.loads(summary_file.read_text(encoding="utf-8"))
-        if _are_whole(workshop / "shards", [summary]):
+        if _are_complete(unfinished / "shards", [summary]):
             return summary
     set_current_audio_backend(LibsndfileBackend())
     durations: list[float] = []
     symbols: set[str] = set()
     rates: set[int] = set()
-    with SharWriter(
-        workshop / "shards", fields={"recording": "flac"}, shard_size=None, shard_suffix=f".{number:06d}"
-    ) as writer:
-        for line in lines:
-            try:
-                [cut] = CutSet.from_dicts([json.loads(line)])
-                has_audio = cut.has_recording
-            except Exception as error:  # whatever JSON or Lhotse say of a line that is not theirs
-                raise ValueError(f"a line of the file is not a Lhotse cut: {line[:60]!r}") from error
-            if not has_audio:
-                raise ValueError(f"cut {cut.id} has no audio: shards are of audio")
+    fields, suffix = {"recording": "flac"}, f".{number:06d}"
+    with SharWriter(unfinished / "shards", fields=fields, shard_size=None, shard_suffix=suffix) as writer:
+        for cut in map(_parse_cut, lines):
             try:
                 writer.write(cut)
-            except Exception as error:  # Lhotse wraps and re-raises whatever its reader and soundfile raise
+            except Exception as error:  # Lhotse and soundfile raise anything
                 raise ValueError(f"cut {cut.id}: its audio {cut.recording.sources[0].source} cannot be read") from error
             durations.append(cut.duration)
             rates.add(cut.sampling_rate)
@@ -262,27 +243,38 @@ def _write_shard(workshop: Path, number: int, lines: Sequence[bytes]) -> dict[st
         "symbols": sorted(symbols),
         "sample_rates": sorted(rates),
     }
-    save_json(summary_file, summary)  # the sign that the shard is whole
+    save_json(summary_file, summary)  # last: it marks the shard as complete
     return summary
 
 
+def _parse_cut(line: bytes) -> Any:
+    try:
+        [cut] = CutSet.from_dicts([json.loads(line)])
+        has_audio = cut.has_recording
+    except Exception as error:  # JSON and Lhotse raise anything
+        raise ValueError(f"a line of the file is not a Lhotse cut: {line[:60]!r}") from error
+    if not has_audio:
+        raise ValueError(f"cut {cut.id} has no audio to write to a shard")
+    return cut
+
+
 def _index(folder: str, source: dict[str, Any], summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The list of the shards."""
     durations = np.sort(np.concatenate([summary["durations"] for summary in summaries]))
     shares = np.cumsum(durations) / durations.sum()
     quantiles = np.searchsorted(shares, np.arange(1, NUM_BUCKETS) / NUM_BUCKETS)
+    shards = [
+        {
+            **{kind: f"{folder}/{summary[kind]}" for kind in FILES},
+            "num_cuts": len(summary["durations"]),
+            "bytes": summary["bytes"],
+        }
+        for summary in summaries
+    ]
     return {
         "source": source,
         "seconds": round(float(durations.sum()), 3),
         "duration_bounds": sorted(set(durations[quantiles].tolist())),
         "symbols": sorted({symbol for summary in summaries for symbol in summary["symbols"]}),
         "sample_rates": sorted({rate for summary in summaries for rate in summary["sample_rates"]}),
-        "shards": [
-            {
-                **{kind: f"{folder}/{summary[kind]}" for kind in KINDS},
-                "num_cuts": len(summary["durations"]),
-                "bytes": summary["bytes"],
-            }
-            for summary in summaries
-        ],
+        "shards": shards,
     }

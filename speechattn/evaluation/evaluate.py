@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from speechattn.batches.loader import Batch, Batches
-from speechattn.cuts.manifest import phone_intervals, speaker_in_train
-from speechattn.cuts.reading import closures_merged, load_cuts, refuse_realigned
+from speechattn.cuts.files import phone_intervals, speaker_in_train
+from speechattn.cuts.model_inputs import closures_merged, load_cuts, refuse_realigned
 from speechattn.cuts.shards import Shards
 from speechattn.evaluation.bootstrap import SpeakerCounts, accuracy_interval
 from speechattn.evaluation.boundaries import TOLERANCE_MS, boundary_figures, count_boundaries, snap_gaps

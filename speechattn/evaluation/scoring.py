@@ -95,7 +95,7 @@ def read_phone_intervals(path: str | Path, *, tier: str = TIER) -> Alignments:
         return _read_folder(path, tier)
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         # Lhotse takes its second to load: not for files that need none of it.
-        from speechattn.cuts.manifest import phone_intervals, read_cuts
+        from speechattn.cuts.files import phone_intervals, read_cuts
 
         return {cut.id: phone_intervals(cut) for cut in read_cuts(path)}
     return {

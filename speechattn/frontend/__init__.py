@@ -1,7 +1,7 @@
 """From waveforms to features: frames, spectrum, log-mel energies, cepstra, deltas, normalisation, streams."""
 
 from speechattn.frontend.config import FrontendConfig
-from speechattn.frontend.features import Fbank, LogMelTransform, Mfcc, Spectrogram
+from speechattn.frontend.features import Fbank, Frontend, LogMelTransform, Mfcc, Spectrogram, make_frontend
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.normalisation import FeatureStatistics
 from speechattn.frontend.ready import ReadyFeatures
@@ -12,11 +12,13 @@ __all__ = [
     "Fbank",
     "FeatureStatistics",
     "FeatureStream",
+    "Frontend",
+    "FrontendConfig",
     "LogMelTransform",
     "Mfcc",
-    "FrontendConfig",
     "ReadyFeatures",
     "Spectrogram",
     "frame_mask",
+    "make_frontend",
     "num_frames",
 ]

@@ -1,13 +1,14 @@
-"""The front ends: `Spectrogram`, `Fbank` and `Mfcc`, modules from waveforms to features.
+"""The front ends: `Mfcc`, `Fbank` and `Spectrogram`, modules from waveforms to features.
 
-They share every stage: frames, spectrum, then for each its own last step, then deltas and normalisation. Each is one
-`nn.Module` with its tables as buffers, differentiable down to the waveform, always in full precision.
+Frames and spectrum come first and deltas and normalisation last; only the step between differs. Each is one `nn.Module`
+with its tables as buffers, differentiable down to the waveform, and always in full precision.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,39 +20,35 @@ from speechattn.frontend.deltas import add_deltas
 from speechattn.frontend.inputs import as_tensor, full_precision
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.normalisation import online_cmvn, scale_of, sliding_cmvn, sliding_reach, utterance_cmvn
-from speechattn.frontend.spectrum import BandEnergies
+from speechattn.frontend.spectrum import LogBandEnergies
 from speechattn.frontend.stream import FeatureStream
 from speechattn.frontend.tables import liftered_dct, mel_filters
 
-__all__ = ["Fbank", "Mfcc", "Spectrogram"]
+__all__ = ["Fbank", "Mfcc", "Spectrogram", "make_frontend"]
 
 LogMelTransform = Callable[[Tensor, Tensor], Tensor]
 Statistics = tuple[Tensor, Tensor]
 
 
 class Frontend(nn.Module):
-    """What the front ends share; each gives its static features.
+    """What the front ends share; each defines its static features."""
 
-    Args:
-        config: The recipe.
-        filters: (bins, bands) weights of the spectrum's bins, None for the spectrum itself.
-        frame_energy: Whether the static features need the energy of each frame.
-        static_dim: Static features of a frame.
-    """
-
+    kind: str
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, config: FrontendConfig, filters: Tensor | None, *, frame_energy: bool, static_dim: int) -> None:
+    def __init__(self, preset: str = "kaldi", *, config: FrontendConfig | None = None, **fields: Any) -> None:
         super().__init__()
-        self.config = config
+        config = config or FrontendConfig(preset, kind=self.kind, **fields)
+        self.config = config = replace(config.resolved, kind=self.kind)
         self.geometry = config.geometry
-        self.static_dim = static_dim
-        self.dim = static_dim * (1 + config.delta_order)
-        self.energies = BandEnergies(config, filters, frame_energy=frame_energy)
-        learned = config.learns_statistics  # once from training data, so they are saved with the model
-        self.register_buffer("mean", torch.zeros(self.dim), persistent=learned)
-        self.register_buffer("scale", torch.ones(self.dim), persistent=learned)
+        self.static_dim = config.static_dim
+        self.dim = config.static_dim * (1 + config.delta_order)
+        filters = None if self.kind == "spectrogram" else mel_filters(config)
+        self.energies = LogBandEnergies(config, filters, frame_energy=self.kind == "mfcc" and config.use_energy)
+        # Statistics of the training data are saved with the model.
+        self.register_buffer("mean", torch.zeros(self.dim), persistent=config.learns_statistics)
+        self.register_buffer("scale", torch.ones(self.dim), persistent=config.learns_statistics)
 
     def forward(
         self,
@@ -64,32 +61,31 @@ class Frontend(nn.Module):
         """Compute features.
 
         Args:
-            waveforms: (B, N) float in [-1, 1], or int16; or one waveform, (N,). Tensor or NumPy array.
-            lengths: (B,) samples in each row; None when every row is full. Samples past it are ignored.
-            log_mel_transform: Applied to the log-mel energies (B, T, num_mels) and frame lengths (B,)
-                before the DCT; SpecAugment goes here.
-            statistics: (mean, variance) for `speaker` normalisation, (D,) each, or (B, D) for a speaker a row.
+            waveforms: (B, N) float in [-1, 1] or int16, or one waveform, (N,). Tensor or NumPy array.
+            lengths: (B,) samples in each row; None when every row is full. Samples past the length are ignored.
+            log_mel_transform: Function of the log-mel energies (B, T, num_mels) and frame lengths (B,) that is applied
+                before the DCT, such as SpecAugment.
+            statistics: (mean, variance) for `speaker` normalisation, (D,) each, or (B, D) with one speaker per row.
 
         Returns:
-            (features, frame_lengths): (B, T, D) float and (B,) int64; features past an utterance's frames
-            are 0. For one waveform the features alone, (T, D). NumPy in, NumPy out.
+            (features, frame_lengths): (B, T, D) float, 0 past each utterance's frames, and (B,) int64. For a single
+            waveform only the features, (T, D). NumPy arrays for NumPy input.
 
         Raises:
-            ValueError: When shapes, dtypes or lengths do not fit, or `statistics` is missing or not asked for.
+            ValueError: When shapes, dtypes or lengths do not fit, or `statistics` is missing or not expected.
         """
         if isinstance(waveforms, np.ndarray):
             waveforms = as_tensor(waveforms, self.mean.device)
             lengths = None if lengths is None else torch.as_tensor(lengths)
             result = self(waveforms, lengths, log_mel_transform=log_mel_transform, statistics=statistics)
-            if isinstance(result, Tensor):
-                return result.numpy(force=True)
-            return tuple(part.numpy(force=True) for part in result)
+            single = isinstance(result, Tensor)
+            return result.numpy(force=True) if single else tuple(part.numpy(force=True) for part in result)
         if waveforms.ndim == 1 and lengths is None:
             return self(waveforms[None], log_mel_transform=log_mel_transform, statistics=statistics)[0][0]
         waveforms, lengths = self._checked(waveforms, lengths)
         frame_lengths = self.geometry.num_frames(lengths)
         if torch.compiler.is_compiling():
-            # A graph must not depend on how many frames there are. With two more there are never 0 or 1.
+            # torch.export specialises on sizes 0 and 1: pad by two frames, cut them off again below.
             count = torch.sym_max(self.geometry.windows(waveforms.shape[1]), 0)
             waveforms = nn.functional.pad(waveforms, (0, self.geometry.window + self.geometry.hop))
         with full_precision(waveforms.device):
@@ -111,72 +107,59 @@ class Frontend(nn.Module):
 
     def normalised(self, features: Tensor, frame_lengths: Tensor, statistics: Statistics | None) -> Tensor:
         """(B, T, D), padded frames 0 -> the same, normalised."""
-        config = self.config
+        config, variance, window = self.config, self.config.normalise_variance, self.config.cmn_window
         mean, scale = self._fixed_statistics(statistics)
         if config.normalisation == "none":
             return features
         if config.normalisation == "utterance":
-            return utterance_cmvn(
-                features, frame_lengths, variance=config.normalise_variance, ddof=int(config.unbiased)
-            )
+            return utterance_cmvn(features, frame_lengths, variance=variance, ddof=int(config.unbiased))
         if config.normalisation == "sliding":
+            min_window, center = config.min_cmn_window, config.center_cmn
             return sliding_cmvn(
-                features,
-                frame_lengths,
-                window=config.cmn_window,
-                min_window=config.min_cmn_window,
-                center=config.center_cmn,
-                variance=config.normalise_variance,
+                features, frame_lengths, window=window, min_window=min_window, center=center, variance=variance
             )
-        mask = frame_mask(frame_lengths, features.shape[1])[..., None]
-        features = (features - mean) * scale * mask
+        features = (features - mean) * scale * frame_mask(frame_lengths, features.shape[1])[..., None]
         if config.normalisation == "online":
             return online_cmvn(
-                features,
-                frame_lengths,
-                window=config.cmn_window,
-                global_frames=config.global_frames,
-                variance=config.normalise_variance,
+                features, frame_lengths, window=window, global_frames=config.global_frames, variance=variance
             )
         return features
 
     def set_statistics(self, mean: Tensor, variance: Tensor) -> None:
-        """Fix the statistics of `global` and `online` normalisation: mean and variance of each feature, (D,)."""
+        """Store the statistics for `global` and `online` normalisation: mean and variance of each feature, (D,)."""
         if not self.config.learns_statistics:
             raise ValueError(f"normalisation is {self.config.normalisation!r}, statistics need 'global' or 'online'")
         self.mean.copy_(mean)
-        self.scale.copy_(scale_of(variance) if self.config.normalise_variance else torch.ones_like(variance))
+        self.scale.copy_(self._scale(variance))
 
     @property
     def lookahead(self) -> int | None:
-        """Frames to the right that a frame depends on at most, by deltas and normalisation; None: unlimited."""
+        """Maximum number of later frames that a frame depends on, by deltas and normalisation; None: unlimited."""
         config = self.config
         if not config.streams:
             return None
-        frames = config.delta_reach
-        if config.normalisation == "sliding":
-            frames += sliding_reach(config.cmn_window, config.min_cmn_window, config.center_cmn)[1]
-        return frames
+        if config.normalisation != "sliding":
+            return config.delta_reach
+        return config.delta_reach + sliding_reach(config.cmn_window, config.min_cmn_window, config.center_cmn)[1]
 
     @property
     def latency(self) -> int | None:
-        """Samples after its centre that a frame waits for at most before a stream gives it; None: unlimited.
+        """Maximum number of samples after a frame's centre that a stream needs to return it; None: unlimited.
 
-        No frame comes before the stream is a window long.
+        No frame is returned before the stream is one window long.
         """
-        if self.lookahead is None:
-            return None
-        return self.lookahead * self.geometry.hop + self.geometry.window - self.geometry.window // 2
+        frames, geometry = self.lookahead, self.geometry
+        return None if frames is None else frames * geometry.hop + geometry.window - geometry.window // 2
 
     def stream(self, *, statistics: Statistics | None = None) -> FeatureStream:
-        """The same features from samples that come in pieces.
+        """Start a stream: the same features from samples that arrive in pieces.
 
         Args:
             statistics: (mean, variance), (D,) each, for `speaker` normalisation.
 
         Raises:
             ValueError: When the configuration needs the whole utterance before its first frame, or `statistics` is
-                missing, not asked for, or not of one speaker.
+                missing, not expected, or not for one speaker.
         """
         if self.config.top_db:
             raise ValueError(
@@ -194,7 +177,7 @@ class Frontend(nn.Module):
         return FeatureStream(self, statistics)
 
     def _fixed_statistics(self, statistics: Statistics | None) -> tuple[Tensor, Tensor]:
-        """Mean and factor of `speaker`, `global` and `online` normalisation, to broadcast over (B, T, D)."""
+        """Mean and factor for `speaker`, `global` and `online` normalisation; they broadcast over (B, T, D)."""
         if (statistics is not None) != (self.config.normalisation == "speaker"):
             raise ValueError(
                 "normalisation='speaker' needs statistics=(mean, variance)"
@@ -207,8 +190,20 @@ class Frontend(nn.Module):
         for part in (mean, variance):
             if part.ndim not in (1, 2) or part.shape[-1] != self.dim:
                 raise ValueError(f"statistics must be ({self.dim},) or (B, {self.dim}), got {tuple(part.shape)}")
-        scale = scale_of(variance) if self.config.normalise_variance else torch.ones_like(variance)
-        return mean.unsqueeze(-2), scale.unsqueeze(-2)
+        return mean.unsqueeze(-2), self._scale(variance).unsqueeze(-2)
+
+    def _scale(self, variance: Tensor) -> Tensor:
+        return scale_of(variance) if self.config.normalise_variance else torch.ones_like(variance)
+
+    def _log_mel(self, log_mel: Tensor, frame_lengths: Tensor, transform: LogMelTransform | None) -> Tensor:
+        """(B, T, num_mels) with the dynamic range limited, if the preset does so, and transformed."""
+        if self.config.top_db:
+            mask = frame_mask(frame_lengths, log_mel.shape[1])[..., None]
+            floor = 10 * math.log10(self.config.floor)
+            # One more row at the floor, so that amax works without frames, too.
+            rows = nn.functional.pad(log_mel.masked_fill(~mask, floor), (0, 0, 0, 1), value=floor)
+            log_mel = torch.maximum(log_mel, rows.amax(dim=(1, 2), keepdim=True) - self.config.top_db)
+        return log_mel if transform is None else transform(log_mel, frame_lengths)
 
     def _checked(self, waveforms: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         if waveforms.ndim != 2:
@@ -226,23 +221,15 @@ class Frontend(nn.Module):
 
 
 class Spectrogram(Frontend):
-    """Power spectra, or magnitudes, of a batch of waveforms: (B, T, n_fft // 2 + 1), not in logarithms.
+    """Power or magnitude spectra of a batch of waveforms: (B, T, n_fft // 2 + 1), without a logarithm.
 
-    Args:
-        preset: Whose frames, pre-emphasis, window and transform.
-        config: The whole configuration at once; preset and fields are then not looked at.
-        **fields: Fields of `FrontendConfig`. Deltas are off unless asked for.
-
-    Raises:
-        ValueError: When a setting is out of its range.
+    Arguments and errors as for `Mfcc`, but by default without deltas.
     """
 
-    def __init__(self, preset: str = "kaldi", *, config: FrontendConfig | None = None, **fields: Any) -> None:
-        config = config or FrontendConfig(preset=preset, **{"delta_order": 0, **fields})
-        super().__init__(config, None, frame_energy=False, static_dim=config.fft_length // 2 + 1)
+    kind = "spectrogram"
 
     def static(self, energies: Tensor, frame_lengths: Tensor, transform: LogMelTransform | None) -> Tensor:
-        """The spectrum is the energies themselves."""
+        """The spectrum itself."""
         if transform is not None:
             raise ValueError("log_mel_transform is for Fbank and Mfcc: a Spectrogram has no log-mel energies")
         return energies
@@ -251,42 +238,33 @@ class Spectrogram(Frontend):
 class Fbank(Frontend):
     """Log-mel energies of a batch of waveforms: (B, T, num_mels).
 
-    The `kaldi` preset equals Kaldi's compute-fbank-feats with `--dither=0` (feature-fbank.cc).
-
-    Args:
-        preset: Whose recipe to follow, see `Mfcc`.
-        config: The whole configuration at once; preset and fields are then not looked at.
-        **fields: Fields of `FrontendConfig`. Deltas are off unless asked for.
-
-    Raises:
-        ValueError: When a setting is out of its range.
+    Arguments and errors as for `Mfcc`, but by default without deltas. The `kaldi` preset equals Kaldi's
+    compute-fbank-feats with `--dither=0` (feature-fbank.cc).
 
     Example:
         >>> Fbank(num_mels=40)(torch.zeros(16000)).shape
         torch.Size([98, 40])
     """
 
-    def __init__(self, preset: str = "kaldi", *, config: FrontendConfig | None = None, **fields: Any) -> None:
-        config = config or FrontendConfig(preset=preset, **{"delta_order": 0, **fields})
-        super().__init__(config, mel_filters(config), frame_energy=False, static_dim=config.num_mels)
+    kind = "fbank"
 
     def static(self, energies: Tensor, frame_lengths: Tensor, transform: LogMelTransform | None) -> Tensor:
         """The log-mel energies."""
-        return _log_mel(energies, frame_lengths, self.config, transform)
+        return self._log_mel(energies, frame_lengths, transform)
 
 
 class Mfcc(Frontend):
-    """Mel-frequency cepstral coefficients of a batch of waveforms, 13 of them, with deltas and delta-deltas.
+    """Mel-frequency cepstral coefficients of a batch of waveforms: 13 with their deltas and delta-deltas.
 
-    The presets give what other tools give: `kaldi` its compute-mfcc-feats (`--use-energy=false --dither=0`;
-    feature-mfcc.cc) and add-deltas, `htk` HCopy's `MFCC_0` with the HTK Book's settings (sec. 5.4 to 5.6: c0 last),
-    `librosa`, `torchaudio` and `python_speech_features` their MFCCs at 25 ms and 10 ms, `libriphone` the features
-    of the NTU course and s3prl's `mfcc` baseline. docs/frontend.md has the exact calls and how far they agree.
+    Each preset equals another tool: `kaldi` its compute-mfcc-feats (`--use-energy=false --dither=0`; feature-mfcc.cc)
+    and add-deltas, `htk` HCopy's `MFCC_0` with the HTK Book's settings (sec. 5.4 to 5.6: c0 last), `librosa`,
+    `torchaudio` and `python_speech_features` their MFCCs at 25 ms and 10 ms, `libriphone` the features of the NTU
+    course and s3prl's `mfcc` baseline. docs/frontend.md has the exact calls and the remaining differences.
 
     Args:
-        preset: Whose recipe to follow.
-        config: The whole configuration at once; preset and fields are then not looked at.
-        **fields: Fields of `FrontendConfig`; `Mfcc(delta_order=0)` gives the 13 static coefficients.
+        preset: Tool to follow.
+        config: The whole configuration; preset and fields are then ignored.
+        **fields: Fields of `FrontendConfig`; `Mfcc(delta_order=0)` returns the 13 static coefficients.
 
     Raises:
         ValueError: When a setting is out of its range.
@@ -296,33 +274,24 @@ class Mfcc(Frontend):
         torch.Size([98, 39])
     """
 
+    kind = "mfcc"
     dct: Tensor
 
     def __init__(self, preset: str = "kaldi", *, config: FrontendConfig | None = None, **fields: Any) -> None:
-        config = config or FrontendConfig(preset=preset, **fields)
-        super().__init__(config, mel_filters(config), frame_energy=config.use_energy, static_dim=config.num_ceps)
-        self.register_buffer("dct", liftered_dct(config), persistent=False)
+        super().__init__(preset, config=config, **fields)
+        self.register_buffer("dct", liftered_dct(self.config), persistent=False)
 
     def static(self, energies: Tensor, frame_lengths: Tensor, transform: LogMelTransform | None) -> Tensor:
-        """The cepstra: the log-mel energies' cosine transform."""
+        """The cepstra: the cosine transform of the log-mel energies."""
         config = self.config
-        cepstra = _log_mel(energies[..., : config.num_mels], frame_lengths, config, transform) @ self.dct
+        cepstra = self._log_mel(energies[..., : config.num_mels], frame_lengths, transform) @ self.dct
         if not config.use_energy:
             return cepstra
         energy = energies[..., -1:]
-        if config.htk_compat:
-            return torch.cat([cepstra[..., :-1], energy], dim=-1)
-        return torch.cat([energy, cepstra[..., 1:]], dim=-1)
+        parts = [cepstra[..., :-1], energy] if config.htk_compat else [energy, cepstra[..., 1:]]
+        return torch.cat(parts, dim=-1)
 
 
-def _log_mel(
-    log_mel: Tensor, frame_lengths: Tensor, config: FrontendConfig, transform: LogMelTransform | None
-) -> Tensor:
-    """(B, T, num_mels): with the range limited, if the recipe does, and transformed."""
-    if config.top_db:
-        # Over the utterance's own frames; a row of the least value, so that there is one without frames.
-        real = frame_mask(frame_lengths, log_mel.shape[1])[..., None]
-        least = 10 * math.log10(config.floor)
-        rows = nn.functional.pad(log_mel.masked_fill(~real, least), (0, 0, 0, 1), value=least)
-        log_mel = torch.maximum(log_mel, rows.amax(dim=(1, 2), keepdim=True) - config.top_db)
-    return log_mel if transform is None else transform(log_mel, frame_lengths)
+def make_frontend(config: FrontendConfig) -> Frontend:
+    """The front end that `config.kind` names."""
+    return {"mfcc": Mfcc, "fbank": Fbank, "spectrogram": Spectrogram}[config.kind](config=config)

@@ -1,7 +1,8 @@
 """Cepstral mean and variance normalisation (CMVN): per utterance, sliding, online, by speaker or global statistics.
 
-Kaldi's conventions (apply-cmvn, apply-cmvn-sliding, OnlineCmvn and feature-functions.cc), over padded batches: rows
-past an utterance's frames never enter a statistic, whatever they hold, and come out 0.
+Kaldi's conventions (apply-cmvn, apply-cmvn-sliding, OnlineCmvn and feature-functions.cc) for padded batches: features
+(B, T, D) float and frame lengths (B,) -> (B, T, D). Rows past an utterance's frames may hold anything, enter no
+statistic, and come out 0. With `variance`, features are divided by the standard deviation too.
 """
 
 from __future__ import annotations
@@ -11,47 +12,22 @@ from torch import Tensor, nn
 
 from speechattn.frontend.masks import frame_mask, is_padded, take_frames, zero_padding
 
-__all__ = [
-    "FeatureStatistics",
-    "OnlineCmvnStream",
-    "online_cmvn",
-    "scale_of",
-    "sliding_cmvn",
-    "sliding_reach",
-    "utterance_cmvn",
-]
+__all__ = ["FeatureStatistics", "OnlineCmvnStream", "online_cmvn", "sliding_cmvn", "sliding_reach", "utterance_cmvn"]
 
-VARIANCE_FLOOR = 1e-3  # speech has 0.5 and more; with less, the rounding errors of two-frame utterances would show
-SLIDING_VARIANCE_FLOOR = 1e-10  # Kaldi's, in SlidingWindowCmn
+VARIANCE_FLOOR = 1e-3  # cepstral variances of speech exceed 0.5; the floor keeps rounding noise from being amplified
+SLIDING_VARIANCE_FLOOR = 1e-10  # as in Kaldi's SlidingWindowCmn
 
 
 def scale_of(variance: Tensor) -> Tensor:
-    """The factor that brings a feature to unit variance: normalised = (features - mean) * scale.
-
-    Args:
-        variance: Any shape; less than 1e-3 counts as 1e-3.
-
-    Returns:
-        1 / sqrt(variance), of the same shape and dtype.
-    """
+    """The factor that scales a feature to unit variance, 1 / sqrt(variance), for variances of at least 1e-3."""
     return variance.clamp(min=VARIANCE_FLOOR).rsqrt()
 
 
 def utterance_cmvn(features: Tensor, frame_lengths: Tensor, *, variance: bool, ddof: int) -> Tensor:
-    """Bring each utterance's features to zero mean and, if asked, unit variance over its own frames.
+    """Normalise each utterance over its own frames; variances are floored at 1e-3.
 
-    Args:
-        features: (B, T, D) float; rows past an utterance's frames may hold anything.
-        frame_lengths: (B,) integer, frames of each utterance.
-        variance: Whether to divide by the standard deviation too (variances under 1e-3 count as 1e-3).
-        ddof: What the variance's divisor falls short of the number of frames: 0 as in Kaldi's apply-cmvn, 1 (unbiased)
-            as in `torch.std` and so in s3prl's CMVN. A single frame comes out 0 with either.
-
-    Returns:
-        (B, T, D), 0 past an utterance's frames.
-
-    Raises:
-        ValueError: When `ddof` is neither 0 nor 1.
+    The variance is divided by the number of frames less `ddof`: 0 as in Kaldi's apply-cmvn, 1 (unbiased) as in
+    `torch.std` and s3prl's CMVN; another value is a ValueError. A single frame comes out 0 with either.
     """
     if ddof not in (0, 1):
         raise ValueError(f"ddof must be 0 or 1, got ddof={ddof}")
@@ -59,9 +35,9 @@ def utterance_cmvn(features: Tensor, frame_lengths: Tensor, *, variance: bool, d
     count = frame_lengths[:, None, None]
     if is_padded(frame_lengths, features.shape[1]):
         features = features.masked_fill(~mask, 0.0)
-    # In float64, since not every runtime of exported graphs adds up thousands of frames as carefully as PyTorch.
+    # In float64, since some ONNX runtimes sum thousands of frames less accurately than PyTorch.
     mean = (features.sum(dim=1, keepdim=True, dtype=torch.float64) / count.clamp(min=1)).to(features.dtype)
-    features = torch.addcmul(features, mask.to(features.dtype), mean, value=-1)  # padding stays 0, in a single pass
+    features = torch.addcmul(features, mask.to(features.dtype), mean, value=-1)  # padding stays 0, in one pass
     if not variance:
         return features
     squares = torch.linalg.vector_norm(features, dim=1, keepdim=True).square()  # without a large temporary
@@ -79,27 +55,11 @@ def sliding_cmvn(
 ) -> Tensor:
     """Normalise each frame by the frames around it: Kaldi's apply-cmvn-sliding.
 
-    The window of frame t of an utterance of n frames is [start, end). Not centred: start = t - window and
-    end = t + 1, so it holds window + 1 frames, the frame itself the last; it begins at 0 at the earliest and ends at
-    min_window at the earliest. Centred: start = t - window // 2 and end = start + window, shifted to begin at 0 at the
-    earliest. A window that then goes past n is shifted back by as much, and cut at 0. Sums are in float64: over an
-    hour, float32 would drift.
-
-    Args:
-        features: (B, T, D) float; rows past an utterance's frames may hold anything.
-        frame_lengths: (B,) integer, frames of each utterance.
-        window: Length of the window in frames, at least 1.
-        min_window: Frames that even the first window holds when the utterance has them, at least 1; of no effect when
-            centred.
-        center: Whether the window lies around the frame, or before it.
-        variance: Whether to divide by the window's standard deviation too (population variance, floored at 1e-10). A
-            window of a single frame gives 0.
-
-    Returns:
-        (B, T, D) in the dtype of `features`, 0 past an utterance's frames.
-
-    Raises:
-        ValueError: When `window` or `min_window` is less than 1.
+    The window of frame t in an utterance of n frames is [start, end). Not centred: start = max(t - window, 0) and
+    end = max(t + 1, min_window). Centred: start = max(t - window // 2, 0) and end = start + window. If end exceeds n,
+    the window is shifted back by the difference and cut off at 0. Variances are floored at 1e-10, and a window of one
+    frame gives 0. Sums are in float64, since float32 drifts over an hour. `window` or `min_window` below 1 is a
+    ValueError.
     """
     _check_windows(window, min_window)
     num_frames = features.shape[1]
@@ -110,10 +70,10 @@ def sliding_cmvn(
     count = (end - start).clamp(min=1)[..., None]
 
     def window_mean(values: Tensor) -> Tensor:
-        sums = nn.functional.pad(values.cumsum(dim=1), (0, 0, 1, 0))  # (B, T + 1, D), row t: over the frames before t
+        sums = nn.functional.pad(values.cumsum(dim=1), (0, 0, 1, 0))  # (B, T + 1, D), row t: sum of the frames before t
         return (take_frames(sums, end) - take_frames(sums, start)) / count
 
-    # Taking away the utterance's mean changes no result, but keeps the sums small and so their rounding errors.
+    # Subtracting the utterance's mean first changes no result, but keeps the sums and their rounding errors small.
     exact = utterance_cmvn(features.double(), frame_lengths, variance=False, ddof=0)
     mean = window_mean(exact)
     normalised = exact - mean
@@ -133,113 +93,74 @@ def online_cmvn(
     variance: bool,
     before: int | Tensor = 0,
 ) -> Tensor:
-    """Normalise each frame by those before it, as it can be done while they come: Kaldi's OnlineCmvn.
+    """Normalise each frame by the frames up to it: Kaldi's OnlineCmvn, without statistics of the speaker.
 
-    The window of a frame holds the frame itself and those before it, `window` at most. As long as it is not full, the
-    training data's statistics count as `global_frames` further frames, or as many as are missing, so that an
-    utterance's first frames are not normalised by themselves alone. Without statistics of the speaker. Sums are in
-    float64.
+    The window of a frame holds the frame itself and the previous ones, at most `window`. Until it is full, the
+    statistics of the training data count as up to `global_frames` additional frames, which keeps an utterance's first
+    frames from being normalised by themselves alone. Sums are in float64. `window` below 1 or negative `global_frames`
+    is a ValueError.
 
-    Args:
-        features: (B, T, D) float, normalised by the training data's mean and, if `variance`, variance.
-        frame_lengths: (B,) integer, frames of each utterance.
-        window: Length of the window in frames, at least 1.
-        global_frames: 0 or more.
-        variance: Whether to divide by the standard deviation too; variances under 1e-3 of the training data's count as
-            that.
-        before: Frames of each utterance before the first one given. Results are right for frames whose window is given
-            whole; it may be negative: so many rows of zeros then stand before the utterance's first frame.
-
-    Returns:
-        (B, T, D) in the dtype of `features`, 0 past an utterance's frames.
-
-    Raises:
-        ValueError: When `window` is less than 1 or `global_frames` less than 0.
+    `features` must be normalised by the training data's mean and, with `variance`, variance; variances are floored at
+    1e-3 of that. They may be a part of an utterance with `before` frames before it: results are right for frames whose
+    whole window is in this part. If `before` is negative, `features` begins with that many rows of zeros.
     """
     _check_windows(window, 1)
     if global_frames < 0:
         raise ValueError(f"global_frames must not be negative, got global_frames={global_frames}")
     num_frames = features.shape[1]
     exact = zero_padding(features, frame_lengths).double()
-    own = (torch.arange(1, num_frames + 1, device=features.device) + before).clamp(1, window)[:, None]
-    added = (window - own).clamp(max=global_frames)
+    times = torch.arange(1, num_frames + 1, device=features.device) + before
 
-    def over_window(values: Tensor) -> Tensor:
+    def window_sum(values: Tensor) -> Tensor:
         sums = values.cumsum(dim=1)
         return sums - nn.functional.pad(sums, (0, 0, window, 0))[:, :num_frames]
 
-    squares = over_window(exact.square()) if variance else None
-    normalised = _normalised_by(exact, over_window(exact), squares, own, added)
+    squares = window_sum(exact.square()) if variance else None
+    normalised = _normalised_online(exact, window_sum(exact), squares, times, window, global_frames)
     return zero_padding(normalised, frame_lengths).to(features.dtype)
 
 
-def _normalised_by(exact: Tensor, sums: Tensor, squares: Tensor | None, own: Tensor, added: Tensor) -> Tensor:
-    """Frames normalised by `own` frames, of which these are the sums, and `added` ones of mean 0 and variance 1."""
-    mean = sums / (own + added)
+def _normalised_online(
+    exact: Tensor, sums: Tensor, squares: Tensor | None, times: Tensor, window: int, global_frames: int
+) -> Tensor:
+    """Frames number `times`, counted from 1, normalised by the sums over their windows and the training data."""
+    count = times.clamp(1, window)[:, None]
+    added = (window - count).clamp(max=global_frames)  # frames of mean 0 and variance 1
+    mean = sums / (count + added)
     normalised = exact - mean
     if squares is not None:
-        normalised = normalised * scale_of((squares + added) / (own + added) - mean.square())
+        normalised = normalised * scale_of((squares + added) / (count + added) - mean.square())
     return normalised
 
 
 class OnlineCmvnStream:
-    """`online_cmvn` of one utterance that grows, at the cost of its new frames alone.
-
-    Args:
-        window: As for `online_cmvn`.
-        global_frames: As for `online_cmvn`.
-        variance: As for `online_cmvn`.
-    """
+    """`online_cmvn` for one utterance that grows, computing only its new frames; arguments as there."""
 
     def __init__(self, window: int, global_frames: int, variance: bool) -> None:
         self.window, self.global_frames, self.variance = window, global_frames, variance
-        # (S, D or 2D) float64: sums over all frames up to each of the latest, in the rows before `_end`.
-        self._sums: Tensor | None = None
-        self._end = window
-        self._seen = 0
+        self._sums: Tensor | None = None  # (window, D or 2D) float64: sums of all frames up to each of the latest
+        self._num_frames = 0
 
     def push(self, features: Tensor) -> Tensor:
         """New frames (n, D), normalised by the training data's statistics -> (n, D), normalised."""
         num_frames, dim = features.shape
         exact = features.double()
         moments = torch.cat([exact, exact.square()], dim=1) if self.variance else exact
-        known = self._with_room_for(moments)
-        new = known[self._end : self._end + num_frames]
-        torch.add(moments.cumsum(dim=0), known[self._end - 1], out=new)
-        moments = new - known[self._end - self.window : self._end - self.window + num_frames]
-        self._end += num_frames
-        times = torch.arange(self._seen + 1, self._seen + num_frames + 1, device=features.device)
-        own = times.clamp(max=self.window)[:, None]
-        added = (self.window - own).clamp(max=self.global_frames)
-        self._seen += num_frames
+        before = moments.new_zeros(self.window, moments.shape[1]) if self._sums is None else self._sums
+        sums = torch.cat([before, moments.cumsum(dim=0) + before[-1]])
+        self._sums = sums[num_frames:]
+        moments = sums[self.window :] - sums[:num_frames]
+        times = torch.arange(self._num_frames + 1, self._num_frames + num_frames + 1, device=features.device)
+        self._num_frames += num_frames
         squares = moments[:, dim:] if self.variance else None
-        return _normalised_by(exact, moments[:, :dim], squares, own, added).to(features.dtype)
-
-    def _with_room_for(self, moments: Tensor) -> Tensor:
-        """The sums known so far, and room for as many rows behind them; rarely copied."""
-        if self._sums is None:
-            self._sums = moments.new_zeros(self.window, moments.shape[1])
-        if self._end + len(moments) > len(self._sums):
-            room = moments.new_empty(max(len(moments), 4 * self.window), moments.shape[1])
-            self._sums = torch.cat([self._sums[self._end - self.window : self._end], room])
-            self._end = self.window
-        return self._sums
+        normalised = _normalised_online(exact, moments[:, :dim], squares, times, self.window, self.global_frames)
+        return normalised.to(features.dtype)
 
 
 def sliding_reach(window: int, min_window: int, center: bool) -> tuple[int, int]:
-    """How far from a frame the window of `sliding_cmvn` can reach, over all frames of utterances of any length.
+    """Maximum number of frames before and after a frame in its window of `sliding_cmvn`, in utterances of any length.
 
-    Args:
-        window: As for `sliding_cmvn`.
-        min_window: As for `sliding_cmvn`.
-        center: As for `sliding_cmvn`.
-
-    Returns:
-        (left, right): frames before and after the frame, in the worst case. Shifting at an utterance's ends counts: a
-        centred window can lie wholly to one side of its frame.
-
-    Raises:
-        ValueError: When `window` or `min_window` is less than 1.
+    Near an utterance's end, even a centred window can lie entirely on one side of its frame.
     """
     _check_windows(window, min_window)
     if center:
@@ -258,18 +179,17 @@ def _check_windows(window: int, min_window: int) -> None:
 class FeatureStatistics:
     """Mean and variance of features over many batches: of one speaker's utterances, or of the training data.
 
-    Three plain float64 sums. Subtracting the squared mean at the end is safe there: with means up to 100 and variances
-    of 0.5 and more, as cepstra have them, it costs some 5 of the 16 digits. And sums add up: several processes reduce
-    `count`, `total` and `squares` one by one and assign the results.
+    Three float64 sums, which several processes can reduce separately and assign. The cancellation in the variance is
+    harmless: with cepstral means up to 100 and variances above 0.5 it costs about 5 of the 16 digits.
 
     Args:
         dim: D, features per frame.
-        device: Where the sums live; None for the CPU.
+        device: Device of the sums; None: the CPU.
 
     Attributes:
-        count: () float64, frames so far.
-        total: (D,) float64, the sum of each feature.
-        squares: (D,) float64, the sum of each feature's squares.
+        count: () float64, number of frames.
+        total: (D,) float64, sum of each feature.
+        squares: (D,) float64, sum of each feature's squares.
 
     Example:
         >>> statistics = FeatureStatistics(1)
@@ -285,35 +205,22 @@ class FeatureStatistics:
 
     @torch.no_grad()
     def add(self, features: Tensor, frame_lengths: Tensor) -> None:
-        """Take in a batch.
-
-        Args:
-            features: (B, T, D) float; rows past an utterance's frames may hold anything.
-            frame_lengths: (B,) integer, frames of each utterance.
-
-        Raises:
-            ValueError: When `features` have another D.
-        """
+        """Add a batch: features (B, T, D) float and frame lengths (B,). ValueError when D differs."""
         if features.ndim != 3 or features.shape[2] != len(self.total):
             raise ValueError(f"features must be (B, T, {len(self.total)}), got {tuple(features.shape)}")
-        mask = frame_mask(frame_lengths, features.shape[1])
         features = zero_padding(features, frame_lengths).double()
-        self.count += mask.sum()
+        self.count += frame_mask(frame_lengths, features.shape[1]).sum()
         self.total += features.sum(dim=(0, 1))
         self.squares += features.square().sum(dim=(0, 1))
 
     @property
     def mean(self) -> Tensor:
         """(D,) float64. ValueError when no frame has been added."""
-        self._check_not_empty()
+        if self.count == 0:
+            raise ValueError("statistics of no frames: add features first")
         return self.total / self.count
 
     @property
     def variance(self) -> Tensor:
         """(D,) float64, the population variance, at least 0. ValueError when no frame has been added."""
-        self._check_not_empty()
         return (self.squares / self.count - self.mean.square()).clamp(min=0.0)
-
-    def _check_not_empty(self) -> None:
-        if self.count == 0:
-            raise ValueError("statistics of no frames: add features first")

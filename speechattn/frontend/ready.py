@@ -1,4 +1,4 @@
-"""In the place of a front end: features that come ready made, for corpora that ship nothing else."""
+"""Ready-made features in place of a front end, for corpora that ship no audio."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from speechattn.frontend.features import LogMelTransform
 from speechattn.frontend.inputs import as_tensor
-from speechattn.frontend.masks import frame_mask
+from speechattn.frontend.masks import zero_padding
 from speechattn.geometry import Geometry
 
 __all__ = ["ReadyFeatures", "ReadyStream"]
 
 
 class ReadyFeatures(nn.Module):
-    """Passes features on, checked: what a model has that takes no waveforms.
+    """Checks features and passes them on, in a model that takes no waveforms.
 
-    Their frames are taken to lie where the default geometry's do: 25 ms every 10 ms, nothing padded. What a frame's
-    features know of its neighbours, by deltas or normalisation, is not known here, and not counted as look-ahead.
+    Frames are assumed to lie in the default geometry: 25 ms every 10 ms, no padding. Look-ahead of whatever computed
+    the features, such as deltas, is unknown and not counted.
 
     Args:
-        dim: D, values in a frame.
+        dim: D, features per frame.
     """
 
     lookahead = 0
@@ -33,21 +33,17 @@ class ReadyFeatures(nn.Module):
         super().__init__()
         self.dim = dim
         self.geometry = Geometry()
-        self.register_buffer("zero", torch.zeros(()), persistent=False)  # follows the model's device and precision
+        self.register_buffer("zero", torch.zeros(()), persistent=False)  # has the model's device and precision
 
     def forward(
-        self,
-        features: Tensor,
-        frame_lengths: Tensor | None = None,
-        *,
-        log_mel_transform: LogMelTransform | None = None,
+        self, features: Tensor, frame_lengths: Tensor | None = None, *, log_mel_transform: LogMelTransform | None = None
     ) -> tuple[Tensor, Tensor]:
         """Check a batch.
 
         Args:
-            features: (B, T, D) float, or (T, D) for one utterance; rows past its frames may hold anything.
+            features: (B, T, D) float, or (T, D) for one utterance. Rows past an utterance's frames may hold anything.
             frame_lengths: (B,) integer, frames of each utterance; None when every row is full.
-            log_mel_transform: Must be None: there are no log-mel energies.
+            log_mel_transform: Must be None, since there are no log-mel energies.
 
         Returns:
             (features, frame_lengths): (B, T, D) in the model's precision, 0 past an utterance's frames, and (B,) int64.
@@ -58,7 +54,7 @@ class ReadyFeatures(nn.Module):
         if log_mel_transform is not None:
             raise ValueError("log_mel_transform needs a front end: ready features have no log-mel energies")
         features = features[None] if features.ndim == 2 else features
-        self._check(features, ndim=3)
+        self._check(features, "B, T")
         batch, num_frames, _ = features.shape
         if frame_lengths is None:
             frame_lengths = torch.full((batch,), num_frames)
@@ -67,47 +63,43 @@ class ReadyFeatures(nn.Module):
             if not fits or ((frame_lengths < 0) | (frame_lengths > num_frames)).any():
                 raise ValueError(f"lengths must be ({batch},), of 0..{num_frames} frames, got {frame_lengths.tolist()}")
         frame_lengths = frame_lengths.to(features.device, torch.int64)
-        real = frame_mask(frame_lengths, num_frames)[..., None]
-        return features.to(self.zero).masked_fill(~real, 0.0), frame_lengths
+        return zero_padding(features.to(self.zero), frame_lengths), frame_lengths
 
     def stream(self) -> ReadyStream:
-        """The features themselves, as they come."""
+        """Start a stream, which returns the features as they arrive."""
         return ReadyStream(self)
 
-    def _check(self, features: Tensor, *, ndim: int) -> None:
-        if features.ndim != ndim or features.shape[-1] != self.dim or not features.is_floating_point():
-            wanted = f"({'B, T' if ndim == 3 else 'n'}, {self.dim})"
-            found = f"{tuple(features.shape)} {features.dtype}"
-            raise ValueError(f"a model without a front end takes features, {wanted} float, got {found}")
+    def _check(self, features: Tensor, axes: str) -> None:
+        if features.ndim != axes.count(",") + 2 or features.shape[-1] != self.dim or not features.is_floating_point():
+            raise ValueError(
+                f"a model without a front end takes features, ({axes}, {self.dim}) float, "
+                f"got {tuple(features.shape)} {features.dtype}"
+            )
 
 
 class ReadyStream:
-    """Features that come in pieces, given out as they come; `ReadyFeatures.stream` makes one.
-
-    Args:
-        ready: What they are checked by.
-    """
+    """Features that arrive in pieces; `ReadyFeatures.stream` makes one."""
 
     def __init__(self, ready: ReadyFeatures) -> None:
         self.ready = ready
         self._numpy = self._flushed = False
 
     def push(self, features: Any) -> Any:
-        """(n, D) float -> the same, in the kind that came in."""
+        """(n, D) float -> the same; NumPy arrays for NumPy input."""
         if self._flushed:
             raise ValueError("push after flush: the stream has ended; a new one begins with stream()")
         self._numpy = isinstance(features, np.ndarray)
         rows = as_tensor(features, self.ready.zero.device)
-        self.ready._check(rows, ndim=2)
-        return self._given(rows)
+        self.ready._check(rows, "n")
+        return self._output(rows)
 
     def flush(self) -> Any:
         """End the stream: (0, D). Once."""
         if self._flushed:
             raise ValueError("flush after flush: the stream has ended; a new one begins with stream()")
         self._flushed = True
-        return self._given(self.ready.zero.new_zeros(0, self.ready.dim))
+        return self._output(self.ready.zero.new_zeros(0, self.ready.dim))
 
-    def _given(self, rows: Tensor) -> Any:
+    def _output(self, rows: Tensor) -> Any:
         rows = rows.to(self.ready.zero)
         return rows.numpy(force=True) if self._numpy else rows

@@ -1,9 +1,9 @@
-"""Waveform -> frames -> spectrum -> log-energies of frequency bands, by two paths that agree.
+"""Waveform -> frames -> spectrum -> log-energies of frequency bands, on two paths that agree.
 
-The blocked path is for speed: one utterance, a few hundred frames at a time, through buffers that stay in the
-cache and from call to call (fresh memory costs more than the arithmetic). The plain path works on the whole
-batch in ordinary differentiable operations: for gradients to the waveform, for other devices and, with the
-Fourier transform as a matrix product, for graphs to compile and export.
+The blocked path is for speed: one utterance, a few hundred frames at a time, in buffers that stay in the CPU cache and
+are reused from call to call (fresh memory costs more than the arithmetic). The plain path computes the whole batch in
+ordinary differentiable operations: for gradients to the waveform, for other devices and, with the Fourier transform as
+a matrix product, for exported graphs.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.tables import analysis_window, fourier_matrix
 from speechattn.geometry import Geometry
 
-__all__ = ["BandEnergies"]
+__all__ = ["LogBandEnergies"]
 
 INT16_SCALE = 32768.0
 BLOCK_FRAMES = 768  # frames and spectrum of a block are 3 MB at 16 kHz
-GROUP_BANDS = 12  # bands summed up in one matrix product, over the bins that any of them needs
+GROUP_BANDS = 12  # bands per matrix product, which covers the bins that any of them needs
 
 
-class BandEnergies(nn.Module):
-    """Log-energies of frequency bands in every frame, and, in one more column, of the whole frame.
+class LogBandEnergies(nn.Module):
+    """Log-energies of frequency bands in every frame and, in an optional last column, of the whole frame.
 
     Args:
-        config: The recipe.
-        filters: (bins, bands) weights of the bins, bins = n_fft // 2 + 1; None: the bins themselves, without
-            the logarithm.
+        config: A resolved configuration.
+        filters: (bins, bands) weights of the bins, bins = n_fft // 2 + 1. None: every bin, without the logarithm.
         frame_energy: Add the column, always a natural logarithm.
     """
 
@@ -47,9 +46,10 @@ class BandEnergies(nn.Module):
         self.config, self.geometry, self.fft_length = config, config.geometry, config.fft_length
         self.num_bands = self.fft_length // 2 + 1 if filters is None else filters.shape[1]
         self.frame_energy = frame_energy
+        self.columns = self.num_bands + frame_energy
         transposed = None if filters is None else filters.T.contiguous()
         if transposed is not None and config.power == 2:
-            # Real and imaginary parts are squared where they lie, in turns; the filters add them up.
+            # Real and imaginary parts are squared in place, interleaved; the filters add them up.
             transposed = transposed.repeat_interleave(2, dim=1)
         self.log_unit = 10 / math.log(10) if config.decibels else 1.0
         self.energy_floor = max(config.floor, config.energy_floor)
@@ -59,20 +59,15 @@ class BandEnergies(nn.Module):
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("transposed_filters", transposed, persistent=False)
 
-    @property
-    def columns(self) -> int:
-        """Columns of the result."""
-        return self.num_bands + self.frame_energy
-
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """Log-energies of whole utterances, by the path that fits.
+        """Compute the log-energies of whole utterances.
 
         Args:
-            waveforms: (B, N) float in [-1, 1], or int16.
-            lengths: (B,) int64, samples in each row. What stands past them does not matter.
+            waveforms: (B, N) float in [-1, 1] or int16.
+            lengths: (B,) int64, samples in each row. Samples past the length are ignored.
 
         Returns:
-            (B, T, columns). Padded frames are finite and mean nothing.
+            (B, T, columns). Padded frames are finite but otherwise undefined.
         """
         if torch.compiler.is_compiling():
             return self.plain(waveforms, lengths)
@@ -81,36 +76,31 @@ class BandEnergies(nn.Module):
         if num_frames and (differentiate or waveforms.device.type != "cpu"):  # an empty batch has no transform
             return self.plain(waveforms, lengths)
         energies = self.window.new_empty(len(waveforms), num_frames, self.columns)
-        for number, length in enumerate(lengths.tolist()):
+        for row, length in enumerate(lengths.tolist()):
             count = self.geometry.num_frames(length)
-            self.blocked(waveforms[number, :length], -self.geometry.left, energies[number, :count])
-            energies[number, count:] = 0.0
+            self.blocked(waveforms[row, :length], -self.geometry.left, energies[row, :count])
+            energies[row, count:] = 0.0
         return energies
 
-    # ------------------------------------------------------------------------------------ one signal, blocked
-
     def blocked(self, samples: Tensor, start: int, energies: Tensor) -> None:
-        """Log-energies of T frames of one signal that lie a hop apart.
+        """The blocked path: write the log-energies of T successive frames of one signal into (T, columns).
 
-        Args:
-            samples: (N,) float or int16; at least a window long, unless T is 0.
-            start: The sample where the first frame begins. Beyond its ends the signal goes on as the
-                configuration says.
-            energies: (T, columns), written.
+        `samples` (N,) are float or int16, at least one window unless T is 0; the first frame begins at `start`. Beyond
+        its edges the signal is extended by `edge_padding`.
         """
-        geometry, like = self.geometry, self.window
-        buffers = _Buffers.of(geometry, self.fft_length, self.num_bands, like.dtype, like.device)
+        geometry = self.geometry
+        buffers = _buffers(geometry, self.fft_length, self.num_bands, self.window.dtype, self.window.device)
         for first in range(0, len(energies), BLOCK_FRAMES):
             block = energies[first : first + BLOCK_FRAMES]
             size, begin = len(block), start + first * geometry.hop
             padded = buffers.padded[:size]
             signal = self._signal(samples, begin, begin + (size - 1) * geometry.hop + geometry.window)
             self._cut_frames(signal, buffers.emphasised, padded[:, : geometry.window], block)
-            spectrum = torch.fft.rfft(padded)  # with out= it would be computed elsewhere and copied
+            spectrum = torch.fft.rfft(padded)  # out= would compute it elsewhere and copy
             self._sum_bands(torch.view_as_real(spectrum), buffers.bands[:, :size], block)
 
     def _signal(self, samples: Tensor, begin: int, end: int) -> Tensor:
-        """Samples [begin, end), pre-emphasised if that comes before framing, with what lies beyond the edges."""
+        """Samples [begin, end), extended beyond the edges, pre-emphasised if that comes before framing."""
         over_signal = self.config.preemphasis_over == "signal"
         if begin < over_signal or end > len(samples):
             positions = torch.arange(begin, end, device=samples.device)
@@ -121,19 +111,19 @@ class BandEnergies(nn.Module):
         return signal.sub(self.as_float(samples[begin - 1 : end - 1]), alpha=self.config.preemphasis)
 
     def _cut_frames(self, signal: Tensor, emphasised: Tensor, frames: Tensor, energies: Tensor) -> None:
-        """Write the windowed frames of `signal` into (T, window), and their energy into the last column."""
-        config = self.config
-        raw = signal.unfold(0, self.geometry.window, self.geometry.hop)
+        """Write the windowed frames of `signal` into (T, window) and their energy into the last column."""
+        config, window, hop = self.config, self.geometry.window, self.geometry.hop
+        raw = signal.unfold(0, window, hop)
         mean = raw.mean(1, keepdim=True) if config.remove_dc else None
         if self.frame_energy and config.energy_from == "samples":
             centred = raw if mean is None else raw - mean
             torch.sum(centred.square(), 1, out=energies[:, -1]).mul_(config.scale**2)
         emphasis = config.preemphasis if config.preemphasis_over == "frame" else 0.0
         if emphasis:
-            # The signal is emphasised once, not frame by frame: (x[i] - m) - p (x[i-1] - m) = x[i] - p x[i-1] - (1-p) m
+            # Emphasise the signal once, not each frame: (x[i] - m) - p (x[i-1] - m) = x[i] - p x[i-1] - (1-p) m
             emphasised = torch.sub(signal[1:], signal[:-1], alpha=emphasis, out=emphasised[: len(signal) - 1])
             offset = 0.0 if mean is None else mean.mul_(1 - emphasis)
-            torch.sub(emphasised.unfold(0, self.geometry.window - 1, self.geometry.hop), offset, out=frames[:, 1:])
+            torch.sub(emphasised.unfold(0, window - 1, hop), offset, out=frames[:, 1:])
             torch.sub((1 - emphasis) * raw[:, :1], offset, out=frames[:, :1])
             frames.mul_(self.window)
         elif mean is not None:
@@ -142,7 +132,7 @@ class BandEnergies(nn.Module):
             torch.mul(raw, self.window, out=frames)
 
     def _sum_bands(self, parts: Tensor, bands: Tensor, energies: Tensor) -> None:
-        """Write the bands' log-energies; `parts` (T, bins, 2) is spoilt, `bands` (bands, T) a buffer."""
+        """Write the log-energies; overwrites `parts` (T, bins, 2) and the buffer `bands` (bands, T)."""
         parts.square_()
         if self.config.periodogram:
             parts.div_(self.fft_length)
@@ -154,7 +144,7 @@ class BandEnergies(nn.Module):
         if self.transposed_filters is None:
             energies.copy_(spectrum)
             return
-        for rows, columns in self.groups:  # (bands, T): twice as fast as (T, bands)
+        for rows, columns in self.groups:  # (bands, T) is twice as fast as (T, bands)
             torch.mm(self.transposed_filters[rows, columns], spectrum[:, columns].t(), out=bands[rows])
         bands.clamp_(min=self.config.floor).log_()
         if self.config.decibels:
@@ -165,14 +155,12 @@ class BandEnergies(nn.Module):
                 torch.sum(spectrum, 1, out=energies[:, -1])
             energies[:, -1].clamp_(min=self.energy_floor).log_()
 
-    # ------------------------------------------------------------------------------------- whole batch, plain
-
     def plain(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """The same as `forward` in differentiable operations, for one frame or more; graphs hold no complex numbers."""
+        """The plain path: `forward` in differentiable operations, for at least one frame."""
         return self.of_frames(self._frames(self.as_float(waveforms), lengths))
 
     def of_frames(self, frames: Tensor) -> Tensor:
-        """Log-energies of frames as they were cut, (B, T, window) -> (B, T, columns), in differentiable operations."""
+        """Frames as cut from the signal, (B, T, window) -> (B, T, columns), in differentiable operations."""
         config = self.config
         if config.remove_dc:
             frames = frames - frames.mean(dim=2, keepdim=True)
@@ -192,19 +180,17 @@ class BandEnergies(nn.Module):
     def _frames(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """(B, N) -> (B, T, window)."""
         geometry, config = self.geometry, self.config
-        # A frame that straddles an utterance's end would carry a NaN of the padding into its gradient.
-        real = frame_mask(lengths, waveforms.shape[1])
-        waveforms = waveforms.masked_fill(~real, 0.0)
+        # Otherwise a frame that straddles an utterance's end would pass a NaN in the padding on to the gradient.
+        waveforms = waveforms.masked_fill(~frame_mask(lengths, waveforms.shape[1]), 0.0)
         if config.preemphasis_over == "signal":
-            before = nn.functional.pad(waveforms, (1, 0))[:, :-1]
-            waveforms = waveforms - config.preemphasis * before
+            waveforms = waveforms - config.preemphasis * nn.functional.pad(waveforms, (1, 0))[:, :-1]
         count = geometry.num_frames(waveforms.shape[1])
-        span = (count - 1) * geometry.hop + geometry.window
         if geometry.left or geometry.right:
+            span = (count - 1) * geometry.hop + geometry.window
             positions = torch.arange(-geometry.left, span - geometry.left, device=lengths.device)
             sources, inside = self._sources(positions, lengths[:, None])
             waveforms = waveforms.gather(1, sources) * inside
-        if torch.compiler.is_compiling():  # unfold would fix the least length
+        if torch.compiler.is_compiling():  # unfold would fix the minimum length
             first = geometry.hop * torch.arange(count, device=lengths.device)
             return waveforms[:, first[:, None] + torch.arange(geometry.window, device=lengths.device)]
         return waveforms.unfold(1, geometry.window, geometry.hop)
@@ -219,63 +205,44 @@ class BandEnergies(nn.Module):
         power = real.square() + imaginary.square()
         if self.config.periodogram:
             return power / self.fft_length
-        if self.config.power == 1:  # the root's slope at 0 is infinite
+        if self.config.power == 1:  # the slope of the root at 0 is infinite
             return power.clamp(min=torch.finfo(power.dtype).tiny).sqrt()
         return power
 
-    # ---------------------------------------------------------------------------------------------- both
-
     def continued(self, samples: Tensor, first: int | Tensor, positions: Tensor, length: Tensor) -> Tensor:
-        """A signal, pre-emphasised if that comes before framing, also beyond its edges: as the configuration says.
+        """Values of a signal at any positions (m,) int64, extended beyond its edges by `edge_padding` -> (m,) float.
 
-        Args:
-            samples: (n,) float or int16, those of the signal from `first` on.
-            first: Which sample of the signal the first one given is.
-            positions: (m,) int64, which to give; what depends on a sample that is not given has no meaning.
-            length: () int64, samples of the whole signal.
-
-        Returns:
-            (m,) float.
+        `samples` (n,) are the part of it from sample `first` on; () int64 `length` is that of the whole signal. Values
+        that depend on other samples are undefined. Includes pre-emphasis if that comes before framing.
         """
-        sources, real = self._sources(positions, length)
-        given = len(samples) - 1
-        signal = self.as_float(samples[(sources - first).clamp(0, given)] * real)
+        sources, inside = self._sources(positions, length)
+        last = len(samples) - 1
+        signal = self.as_float(samples[(sources - first).clamp(0, last)] * inside)
         if self.config.preemphasis_over != "signal":
             return signal
-        before = samples[(sources - first - 1).clamp(0, given)] * (real & (sources > 0))
+        before = samples[(sources - first - 1).clamp(0, last)] * (inside & (sources > 0))
         return signal.sub(self.as_float(before), alpha=self.config.preemphasis)
 
     def as_float(self, samples: Tensor) -> Tensor:
-        """Samples, float or int16, in the tables' precision; int16 is brought to [-1, 1]."""
+        """Samples in the precision of the tables; int16 is scaled to [-1, 1]."""
         if samples.dtype == torch.int16:
             return samples.to(self.window.dtype) / INT16_SCALE
         return samples.to(self.window.dtype)
 
     def _sources(self, positions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Which sample stands at each position, also beyond the edges, and whether any does."""
+        """The sample that stands at each position, also beyond the edges; and False where there is a zero instead."""
         inside = (positions >= 0) & (positions < lengths)
         sources = positions + torch.zeros_like(lengths)
-        if self.config.edge_padding == "mirror":
-            sources = torch.where(sources < 0, -1 - sources, sources)
-            sources = torch.where(sources < lengths, sources, 2 * lengths - 1 - sources)
-            inside = torch.ones_like(inside)
-        elif self.config.edge_padding == "reflect":
-            sources = sources.abs()
-            sources = torch.where(sources < lengths, sources, 2 * lengths - 2 - sources)
+        if self.config.edge_padding in ("mirror", "reflect"):
+            edge = int(self.config.edge_padding == "mirror")  # 1: the edge sample comes twice
+            sources = torch.where(sources < 0, -edge - sources, sources)
+            sources = torch.where(sources < lengths, sources, 2 * lengths - 2 + edge - sources)
             inside = torch.ones_like(inside)
         return torch.minimum(sources.clamp(min=0), (lengths - 1).clamp(min=0)), inside
 
 
 class _Buffers(threading.local):
-    """What the blocked path works in, kept from call to call; each thread that uses one gets tensors of its own."""
-
-    @classmethod
-    @lru_cache(maxsize=4)
-    def of(
-        cls, geometry: Geometry, fft_length: int, num_bands: int, dtype: torch.dtype, device: torch.device
-    ) -> _Buffers:
-        """The buffers for these sizes."""
-        return cls(geometry, fft_length, num_bands, dtype, device)
+    """Work space of the blocked path; each thread has its own tensors."""
 
     def __init__(
         self, geometry: Geometry, fft_length: int, num_bands: int, dtype: torch.dtype, device: torch.device
@@ -287,8 +254,11 @@ class _Buffers(threading.local):
             self.bands = torch.empty(num_bands, BLOCK_FRAMES, dtype=dtype, device=device)
 
 
+_buffers = lru_cache(maxsize=4)(_Buffers)  # kept from call to call
+
+
 def _groups(filters: Tensor) -> list[tuple[slice, slice]]:
-    """Bands in groups, and the columns of (bands, columns) outside of which a group's filters are 0."""
+    """Bands in groups, and for each group the range of columns in (bands, columns) where its filters are not all 0."""
     groups = []
     for first in range(0, len(filters), GROUP_BANDS):
         rows = slice(first, min(first + GROUP_BANDS, len(filters)))

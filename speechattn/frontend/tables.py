@@ -15,60 +15,48 @@ __all__ = ["analysis_window", "fourier_matrix", "liftered_dct", "mel_filters"]
 
 
 def analysis_window(config: FrontendConfig) -> Tensor:
-    """What a frame is multiplied by, (window,) float32.
+    """The analysis window, (window,) float32.
 
-    Povey: Kaldi's default, a Hann window raised to 0.85. Hamming: symmetric, as in the HTK Book, eq. 5.3.
-    Hann: periodic, as librosa's and torchaudio's.
+    Povey: Kaldi's default, a Hann window to the power of 0.85. Hamming: symmetric, as in the HTK Book, eq. 5.3.
+    Hann: periodic, as in librosa and torchaudio.
     """
-    size = config.window
-    if config.window_type == "povey":
-        return torch.hann_window(size, periodic=False, dtype=torch.float64).pow(0.85).float()
-    if config.window_type == "hamming":
-        return torch.hamming_window(size, periodic=False, dtype=torch.float64).float()
-    if config.window_type == "hann":
-        return torch.hann_window(size, periodic=True, dtype=torch.float64).float()
-    return torch.ones(size)
+    if config.window_type == "rectangular":
+        return torch.ones(config.window)
+    make = torch.hamming_window if config.window_type == "hamming" else torch.hann_window
+    window = make(config.window, periodic=config.window_type == "hann", dtype=torch.float64)
+    return (window.pow(0.85) if config.window_type == "povey" else window).float()
 
 
 def fourier_matrix(config: FrontendConfig) -> Tensor:
-    """The real transform as a matrix, (window, 2 * bins) float32: real parts, then imaginary parts.
+    """The real Fourier transform as a matrix, (window, 2 * bins) float32: real parts, then imaginary parts.
 
-    It takes the place of the FFT in exported graphs, which shall hold no complex numbers.
+    It replaces the FFT in exported graphs, which must not hold complex numbers.
     """
-    identity = torch.eye(config.window, dtype=torch.float64)
-    spectrum = torch.fft.rfft(identity, n=config.fft_length)
+    spectrum = torch.fft.rfft(torch.eye(config.window, dtype=torch.float64), n=config.fft_length)
     return torch.cat([spectrum.real, spectrum.imag], dim=1).float()
 
 
 def mel_filters(config: FrontendConfig) -> Tensor:
     """Triangular filters, (bins, num_mels) float32."""
-    torchaudio = import_torchaudio()
-    bins = config.fft_length // 2 + 1
-    if config.mel_filters == "mel":
-        filters, _ = torchaudio.compliance.kaldi.get_mel_banks(
-            config.num_mels,
-            2 * (bins - 1),
-            float(config.sample_rate),
-            config.low_freq,
-            config.high_freq,
-            100.0,
-            -500.0,
-            1.0,
-        )
-        return nn.functional.pad(filters, (0, 1)).T.contiguous()  # Kaldi leaves out the Nyquist bin
     if config.mel_filters == "bins":
         return _filters_between_bins(config)
     if config.mel_filters == "slaney":
         return _slaney_filters(config)
-    with warnings.catch_warnings():  # filters narrower than a bin are part of the 128-filter recipe
+    torchaudio, bins, sample_rate = import_torchaudio(), config.fft_length // 2 + 1, config.sample_rate
+    if config.mel_filters == "mel":
+        filters, _ = torchaudio.compliance.kaldi.get_mel_banks(
+            config.num_mels, 2 * (bins - 1), float(sample_rate), config.low_freq, config.high_freq, 100.0, -500.0, 1.0
+        )
+        return nn.functional.pad(filters, (0, 1)).T.contiguous()  # Kaldi leaves out the Nyquist bin
+    with warnings.catch_warnings():  # filters narrower than a bin are normal with 128 filters
         warnings.simplefilter("ignore")
         return torchaudio.functional.melscale_fbanks(
-            bins, config.low_freq, config.highest_freq, config.num_mels, config.sample_rate
+            bins, config.low_freq, config.highest_freq, config.num_mels, sample_rate
         )
 
 
 def _slaney_filters(config: FrontendConfig) -> Tensor:
-    """Triangles of equal area on the scale of Slaney's Auditory Toolbox: linear to 1 kHz, logarithmic above.
+    """Triangles of equal area on the scale of Slaney's Auditory Toolbox: linear up to 1 kHz, logarithmic above.
 
     torchaudio has them too, but rounds half an odd sample rate (11,025 Hz) down; librosa does not.
     """
@@ -82,25 +70,28 @@ def _slaney_filters(config: FrontendConfig) -> Tensor:
     points = torch.linspace(mel(config.low_freq), mel(config.highest_freq), config.num_mels + 2, dtype=torch.float64)
     logarithmic = linear_hertz * ((points - linear_mels) * log_step).exp()
     corners = torch.where(points < linear_mels, points * linear_hertz / linear_mels, logarithmic)
-    bins = torch.arange(config.fft_length // 2 + 1, dtype=torch.float64)[:, None]
-    freqs = bins * config.sample_rate / config.fft_length
+    freqs = _bins(config) * config.sample_rate / config.fft_length
     left, centre, right = corners[:-2], corners[1:-1], corners[2:]
     triangles = torch.minimum((freqs - left) / (centre - left), (right - freqs) / (right - centre)).clamp(min=0)
     return (triangles * 2 / (right - left)).float()
 
 
 def _filters_between_bins(config: FrontendConfig) -> Tensor:
-    """Triangles whose corners are rounded down to whole bins, as python_speech_features makes them."""
+    """Triangles whose corners are rounded down to whole bins, as in python_speech_features."""
     lowest, highest = (math.log10(1 + freq / 700) for freq in (config.low_freq, config.highest_freq))
     points = torch.linspace(lowest, highest, config.num_mels + 2, dtype=torch.float64)
     freqs = 700 * (10**points - 1)
     corners = ((config.fft_length + 1) * freqs / config.sample_rate).floor()
-    bins = torch.arange(config.fft_length // 2 + 1, dtype=torch.float64)[:, None]
+    bins = _bins(config)
     left, centre, right = corners[:-2], corners[1:-1], corners[2:]
     rising = (bins - left) / (centre - left).clamp(min=1)
     falling = (right - bins) / (right - centre).clamp(min=1)
     filters = torch.where(bins < centre, rising, falling)
     return torch.where((bins >= left) & (bins < right), filters, 0.0).float()
+
+
+def _bins(config: FrontendConfig) -> Tensor:
+    return torch.arange(config.fft_length // 2 + 1, dtype=torch.float64)[:, None]
 
 
 def liftered_dct(config: FrontendConfig) -> Tensor:

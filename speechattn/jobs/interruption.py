@@ -1,4 +1,4 @@
-"""Signals that ask a process to end, turned into exceptions that never come in the middle of what must be whole."""
+"""Signals that ask a process to stop, raised as exceptions, but never inside a critical section."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ __all__ = ["Interruption"]
 
 
 class Interruption:
-    """Within it SIGINT (Ctrl-C) raises KeyboardInterrupt, and SIGTERM SystemExit with the shell's code for it, 143.
+    """Context in which SIGINT (Ctrl-C) raises KeyboardInterrupt, and SIGTERM SystemExit(143), the shell's exit code.
 
-    Python's own handlers stay where they can only be set from the main thread, and this is not it.
+    Outside the main thread, where Python cannot set signal handlers, it changes nothing.
 
     Args:
-        deferred: Whether a signal is not to raise at once but to wait for `raise_if`: for processes that work
-            together, which must agree where to stop.
+        deferred: Only record signals until `raise_if` is called: processes that train together must agree where to
+            stop.
     """
 
     def __init__(self, *, deferred: bool = False) -> None:
         self.deferred = deferred
         self.received: int | None = None
-        self._before: dict[int, Any] = {}
+        self._previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._receive)
+                self._previous_handlers[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            if handler is not None:  # it was not Python's, and cannot be set again
+        for number, handler in self._previous_handlers.items():
+            if handler is not None:  # None: installed by C code, and cannot be restored
                 signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -44,7 +44,7 @@ class Interruption:
             self.raise_if(True)
 
     def raise_if(self, asked: bool) -> None:
-        """Raise for the signal that was received, if asked; for one of another process, as for SIGTERM."""
+        """If asked to, raise for the signal received, or for SIGTERM if only another process received one."""
         if asked and self.received == signal.SIGINT:
             raise KeyboardInterrupt
         if asked:
@@ -52,7 +52,7 @@ class Interruption:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """What a signal does not break into: it raises at the end, unless it is deferred altogether."""
+        """A critical section: signals raise at its end, unless they are deferred anyway."""
         deferred, self.deferred = self.deferred, True
         try:
             yield

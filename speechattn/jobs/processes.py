@@ -1,4 +1,4 @@
-"""Work that is shared out among processes, one item at a time; and processes that load data while one trains."""
+"""Process pools, and worker processes that survive signals but not their parent."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from typing import Any
 
 __all__ = ["SIGNALS", "end_with_parent", "process_map", "start_forkserver"]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # which ask to end
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # these ask a process to stop
 
 
 @contextmanager
 def process_map(num_jobs: int, *, chunksize: int = 1, start: Callable[[], object] | None = None) -> Iterator[Any]:
-    """A `map` that works in several processes; results keep their order. With one process it is `map` itself.
+    """A `map` that runs in several processes and keeps the order of results. With one process it is `map` itself.
 
     Args:
-        num_jobs: Processes.
-        chunksize: Items that a process gets at a time.
+        num_jobs: Number of processes.
+        chunksize: Number of items sent to a process at a time.
         start: Called in each process before its first item.
 
     Raises:
         ValueError: When a process dies.
     """
     if num_jobs <= 1:
+        if start is not None:
+            start()
         yield map
         return
-    # Spawned, not forked: a process that holds torch's threads must not be copied.
+    # Spawn, not fork: a process with torch's threads must not be forked.
     with ProcessPoolExecutor(num_jobs, get_context("spawn"), initializer=_begin, initargs=(start,)) as pool:
         try:
             yield partial(pool.map, chunksize=chunksize)
@@ -51,14 +53,14 @@ def _begin(start: Callable[[], object] | None) -> None:
 
 
 def end_with_parent() -> None:
-    """Exit as soon as the parent process dies: a killed parent cannot stop its workers.
+    """Exit as soon as the parent process dies, since a killed parent cannot stop its workers.
 
-    PyTorch's data workers do not notice by themselves. They watch the fork server, which lives as long as they do.
+    PyTorch's data workers do not notice it: they watch the fork server, which lives as long as they do.
     """
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_after_parent() -> None:
     parent = parent_process()
     assert parent is not None
     parent.join()
@@ -66,25 +68,25 @@ def _end_with_parent() -> None:
 
 
 def start_forkserver() -> None:
-    """Start the process that multiprocessing forks others from, with `SIGNALS` blocked in it and in these.
+    """Start multiprocessing's fork server with `SIGNALS` blocked in it and in the processes that it forks.
 
-    Ctrl-C, torchrun and cluster managers send a signal to all processes of a training: it is for the one that trains,
-    which needs the others until it has finished what it began. The one that calls misses none meanwhile.
+    Ctrl-C, torchrun and cluster managers signal all processes of a run. Only the training process must react: it needs
+    its data workers until it has finished its step. Signals that the caller receives meanwhile are not lost.
     """
     from multiprocessing import forkserver, resource_tracker
 
-    resource_tracker.ensure_running()  # first: as it starts, it lets the signals in again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    resource_tracker.ensure_running()  # first, since starting it unblocks the signals
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         forkserver.ensure_running()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     atexit.unregister(_kill_daemons)
     atexit.register(_kill_daemons)
 
 
 def _kill_daemons() -> None:
-    """What multiprocessing would do at the exit by a SIGTERM, and then wait for ever."""
+    """Kill daemonic children: at exit multiprocessing would send them SIGTERM, which they block, and wait for ever."""
     for process in active_children():
         if process.daemon:
             process.kill()

@@ -1,8 +1,7 @@
-"""Work that is done once: atomic files, and stamps that tell whether a stage must run again.
+"""Stamps: work that is already done is not repeated.
 
-A stage leaves a small JSON stamp beside its outputs: its options, what its inputs looked like, and the
-checksum of every output. It counts as done only while all three still hold, so that a changed option, a
-changed input or a half-written output makes it run again.
+A finished job leaves a small JSON file, its stamp, beside its outputs. The stamp holds the job's options, the
+checksums of its inputs and those of its outputs. The job runs again when any of these has changed.
 """
 
 from __future__ import annotations
@@ -17,16 +16,9 @@ from typing import Any
 
 from speechattn.jobs.atomic import save_json
 
-__all__ = [
-    "VERSION",
-    "checksum",
-    "fingerprint",
-    "is_done",
-    "mark_done",
-    "stage_record",
-]
+__all__ = ["VERSION", "checksum", "fingerprint", "is_done", "mark_done", "stamp_record"]
 
-VERSION = version("speechattn")  # part of every stamp: another version does the work anew
+VERSION = version("speechattn")  # part of every stamp: a new version repeats the work
 
 
 def checksum(path: str | Path, algorithm: str = "sha256") -> str:
@@ -39,10 +31,7 @@ def checksum(path: str | Path, algorithm: str = "sha256") -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """Changes when a file below the folder comes, goes, or is written: hex digest of names, sizes and times.
-
-    Instead of a folder it may be a single file.
-    """
+    """Hex digest of the names, sizes and modification times of all files below a folder, or of a single file."""
     digest = hashlib.sha256()
     for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
         if path.is_file():
@@ -52,43 +41,31 @@ def fingerprint(folder: Path) -> str:
 
 
 def is_done(stamp: Path, options: Mapping[str, Any], inputs: Mapping[str, Path | str]) -> bool:
-    """Whether the stage that left `stamp` need not run again.
+    """Whether a stamp is valid for these options and inputs, and all its outputs are intact.
 
     Args:
-        stamp: The stage's stamp; outputs are recorded relative to its folder.
-        options: What the stage would run with now, JSON-serialisable.
-        inputs: Files that it would read now, by what they are to it; a file may lie elsewhere than before. A string is
-            the checksum of what is no file.
-
-    Returns:
-        True when options and input checksums equal the recorded ones and every output is still whole.
+        stamp: The stamp file; its outputs are looked up relative to its folder.
+        options: The job's current options, JSON-serialisable.
+        inputs: Role -> input file, which may have moved; or, for an input that is no file, its checksum as a string.
     """
     try:
         record = json.loads(stamp.read_text(encoding="utf-8"))
-        now = stage_record(options, inputs)
-        if any(record[part] != now[part] for part in now):
+        if any(record[part] != value for part, value in stamp_record(options, inputs).items()):
             return False
         return all(checksum(stamp.parent / name) == digest for name, digest in record["outputs"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False  # no stamp, or not one of ours
+        return False  # no stamp, or a damaged one
 
 
 def mark_done(
     stamp: Path, options: Mapping[str, Any], inputs: Mapping[str, Path | str], outputs: Sequence[Path]
 ) -> None:
-    """Leave the stamp of a finished stage.
-
-    Args:
-        stamp: Where to; its folder is the one that `outputs` lie in.
-        options: As for `is_done`.
-        inputs: As for `is_done`.
-        outputs: What the stage wrote.
-    """
+    """Write the stamp of a finished job into the folder of its outputs. The other arguments are those of `is_done`."""
     digests = {os.path.relpath(path, stamp.parent): checksum(path) for path in outputs}
-    save_json(stamp, stage_record(options, inputs) | {"outputs": digests})
+    save_json(stamp, stamp_record(options, inputs) | {"outputs": digests})
 
 
-def stage_record(options: Mapping[str, Any], inputs: Mapping[str, Path | str]) -> dict[str, Any]:
-    """What a stage is known by, as JSON gives it back: its `options`, and the checksums of its `inputs`."""
+def stamp_record(options: Mapping[str, Any], inputs: Mapping[str, Path | str]) -> dict[str, Any]:
+    """What determines a job's result, as JSON reads it back: its `options`, and the checksums of its `inputs`."""
     digests = {role: source if isinstance(source, str) else checksum(source) for role, source in inputs.items()}
     return {"options": json.loads(json.dumps(dict(options))), "inputs": digests}

@@ -1,7 +1,7 @@
-"""Phone segments in the files of other tools: TextGrid, CTM, .phn, .lab, Audacity's labels, JSON, CSV.
+"""Phone segments in files of other tools: TextGrid, CTM, .phn, .lab, Audacity's labels, JSON, CSV.
 
-Times are written so that they come back exactly: the last segment ends at the file's own end, and every
-segment begins where the one before it ended. Files appear whole or not at all; errors name file and line.
+`read_alignments` chooses the reader by suffix. What our writers write reads back the same: contiguous segments stay
+contiguous, and the last one ends at the file's end. Files are written atomically; errors name file and line.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from speechattn.audio import SAMPLE_RATE
 from speechattn.jobs.atomic import save_text
 from speechattn.labels.intervals import Segment
 from speechattn.labels.line_files import (
-    Line,
     check_segments,
-    in_order,
     read_audacity,
     read_ctm,
     read_lab,
     read_phn,
     read_text,
+    sort_segments,
     write_audacity,
     write_ctm,
 )
@@ -46,38 +46,43 @@ __all__ = [
     "write_textgrid",
 ]
 
-SUFFIXES = (".textgrid", ".ctm", ".phn", ".lab", ".txt", ".json", ".csv")  # in any case; .txt: Audacity's labels
+SUFFIXES = (".textgrid", ".ctm", ".phn", ".lab", ".txt", ".json", ".csv")  # case-insensitive; .txt: Audacity's labels
 
 
 def read_alignments(path: str | Path, *, tier: str = TIER, sample_rate: int = SAMPLE_RATE) -> dict[str, list[Segment]]:
-    """The phones in a file of any of these formats, which its suffix tells.
+    """Read the phones in a file of any of these formats, chosen by its suffix.
 
     Args:
         path: The file; its suffix is one of SUFFIXES.
-        tier: Of a TextGrid: the interval tier that holds the phones.
-        sample_rate: Of a .phn file: the rate of its audio, in Hz.
+        tier: For a TextGrid: the interval tier that holds the phones.
+        sample_rate: For a .phn file: the sample rate of its audio, in Hz.
 
     Returns:
-        Utterance -> its segments in order of time, in seconds. Only a CTM names utterances; any other file is of
-        one, which has the file's stem for its name.
+        Utterance -> its segments in order of time, in seconds. Only a CTM file names utterances; any other file holds
+        one utterance, named by the file's stem.
 
     Raises:
-        ValueError: When the suffix is another one, or the file cannot be read; names file and line.
+        ValueError: When the suffix is unknown, or the file cannot be read; names file and line.
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path}: not a file of phones: its suffix is none of {' '.join(SUFFIXES)}")
     if suffix == ".ctm":
         return read_ctm(path)
-    if suffix == ".textgrid":
-        segments = read_textgrid(path, tier)
-    elif suffix == ".phn":
-        segments = [Segment(phone, start / sample_rate, end / sample_rate) for start, end, phone in read_phn(path)]
-    elif suffix in (".lab", ".txt", ".json", ".csv"):
-        readers = {".lab": read_lab, ".txt": read_audacity, ".json": read_json, ".csv": read_csv}
-        segments = readers[suffix](path)
-    else:
-        raise ValueError(f"{path}: not a file of phones: its suffix is none of {' '.join(SUFFIXES)}")
-    return {path.stem: segments}
+    readers: dict[str, Callable[[Path], list[Segment]]] = {
+        ".textgrid": partial(read_textgrid, tier=tier),
+        ".phn": partial(_read_phn_segments, sample_rate=sample_rate),
+        ".lab": read_lab,
+        ".txt": read_audacity,
+        ".json": read_json,
+        ".csv": read_csv,
+    }
+    return {path.stem: readers[suffix](path)}
+
+
+def _read_phn_segments(path: Path, sample_rate: int) -> list[Segment]:
+    return [Segment(phone, start / sample_rate, end / sample_rate) for start, end, phone in read_phn(path)]
 
 
 def write_json(path: str | Path, segments: Sequence[Segment]) -> None:
@@ -89,6 +94,19 @@ def write_json(path: str | Path, segments: Sequence[Segment]) -> None:
     check_segments(path, segments)
     rows = ",\n".join(json.dumps(segment._asdict(), ensure_ascii=False) for segment in segments)
     save_text(path, f"[\n{rows}\n]\n")
+
+
+def read_json(path: str | Path) -> list[Segment]:
+    """Read a file by `write_json`.
+
+    Raises:
+        ValueError: When it holds anything else.
+    """
+    try:
+        rows = list(enumerate(map(_segment, json.loads(read_text(path))), 2))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected a list of phone, start, end, confidence: {error!r}") from error
+    return sort_segments(path, rows)
 
 
 def write_csv(path: str | Path, segments: Sequence[Segment]) -> None:
@@ -105,33 +123,21 @@ def write_csv(path: str | Path, segments: Sequence[Segment]) -> None:
     save_text(path, text.getvalue())
 
 
-def read_json(path: str | Path) -> list[Segment]:
-    """Read what `write_json` wrote.
-
-    Raises:
-        ValueError: When it is something else.
-    """
-    try:
-        rows = json.loads(read_text(path))
-        lines = [Line(number, Segment(str(row["phone"]), *_times(row))) for number, row in enumerate(rows, 2)]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected a list of phone, start, end, confidence: {error!r}") from error
-    return in_order(path, lines)
-
-
 def read_csv(path: str | Path) -> list[Segment]:
-    """Read what `write_csv` wrote; columns are found by their names.
+    """Read a file by `write_csv`, or any table with these columns, in any order.
 
     Raises:
-        ValueError: When it is something else.
+        ValueError: When it holds anything else.
     """
     try:
-        rows = csv.DictReader(io.StringIO(read_text(path)), strict=True)
-        lines = [Line(rows.line_num, Segment(row["phone"], *_times(row))) for row in rows]
+        reader = csv.DictReader(io.StringIO(read_text(path)), strict=True)
+        rows = [(reader.line_num, _segment(row)) for row in reader]
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(f"{path}: expected columns start, end, phone, confidence: {error!r}") from error
-    return in_order(path, lines)
+    return sort_segments(path, rows)
 
 
-def _times(row: dict) -> tuple[float, float, float]:
-    return float(row["start"]), float(row["end"]), float(row["confidence"])
+def _segment(row: dict) -> Segment:
+    if row["phone"] is None:
+        raise ValueError("a row has no phone")
+    return Segment(str(row["phone"]), float(row["start"]), float(row["end"]), float(row["confidence"]))

@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 __all__ = ["Interval", "Seconds", "Segment"]
 
-
 Seconds = float
 
 
 class Interval(NamedTuple):
-    """A phone's stretch of a signal, in integer samples, half-open: [start, end)."""
+    """A phone in a signal, in integer samples, half-open: [start, end)."""
 
     start: int
     end: int
@@ -19,7 +18,7 @@ class Interval(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A phone's stretch of a file, in seconds, as a model gives it; confidence in [0, 1]."""
+    """A phone in a file, in seconds, with a model's confidence in [0, 1]."""
 
     phone: str
     start: Seconds

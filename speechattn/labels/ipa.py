@@ -1,20 +1,19 @@
-"""Segments under other names: in the International Phonetic Alphabet, or as speech and silence."""
+"""Relabel segments: with IPA symbols, or as speech and silence."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import cache
 
 from speechattn.assets import asset_lines
 from speechattn.labels.intervals import Segment
 
 __all__ = ["in_ipa", "ipa_symbols", "speech_and_silence"]
 
-SHORTEST_PAUSE_S, SHORTEST_SPEECH_S = 0.2, 0.1
+MIN_PAUSE_S, MIN_SPEECH_S = 0.2, 0.1
 
 
 def in_ipa(segments: Sequence[Segment]) -> list[Segment]:
-    """The same segments with IPA symbols; silence and noise keep names of their own, `sil` and `spn`.
+    """The same segments with IPA symbols; silence and noise are named `sil` and `spn`.
 
     Raises:
         ValueError: As for `ipa_symbols`.
@@ -24,65 +23,47 @@ def in_ipa(segments: Sequence[Segment]) -> list[Segment]:
 
 
 def ipa_symbols(symbols: Collection[str]) -> dict[str, str]:
-    """Each ARPAbet symbol's in the International Phonetic Alphabet.
-
-    Args:
-        symbols: Of `arpabet41` (without stress) or of TIMIT's sets.
+    """Map symbols of `arpabet41` (without stress) or of TIMIT's sets to the International Phonetic Alphabet.
 
     Raises:
-        ValueError: When one is neither; names it.
+        ValueError: When a symbol belongs to neither; names it.
 
     Example:
         >>> ipa_symbols(["SH", "axr"])
         {'SH': 'ʃ', 'axr': 'ɚ'}
     """
-    table = _table()
+    table = dict(line.split("\t") for line in asset_lines("phones/ipa.tsv"))
     if unknown := sorted(set(symbols) - set(table)):
-        raise ValueError(f"no IPA symbol is known for {' '.join(unknown)}: only ARPAbet's and TIMIT's phones have one")
+        raise ValueError(f"no IPA symbol for {' '.join(unknown)}: only ARPAbet's and TIMIT's phones have one")
     return {symbol: table[symbol] for symbol in symbols}
 
 
-@cache
-def _table() -> dict[str, str]:
-    return dict(line.split("\t") for line in asset_lines("phones/ipa.tsv"))
-
-
 def speech_and_silence(segments: Sequence[Segment], silences: Collection[str]) -> list[Segment]:
-    """Where somebody speaks: segments `speech` and `silence` in turns.
+    """Merge contiguous phones into alternating segments `speech` and `silence`.
 
-    A pause of less than 0.2 s between speech is speech; then, what lasts less than 0.1 s between silence is silence.
-
-    Args:
-        segments: Phones that follow each other without gaps.
-        silences: Those that are silence.
-
-    Returns:
-        Segments over the same time; confidence is the mean of their phones', by how long they last.
+    Pauses shorter than 0.2 s between speech become speech. After that, speech shorter than 0.1 s between silences
+    becomes silence. The confidence is the mean over the merged phones, weighted by duration.
     """
     kinds = ["silence" if segment.phone in silences else "speech" for segment in segments]
     turns = _merged([segment._replace(phone=kind) for segment, kind in zip(segments, kinds, strict=True)])
-    for kind, other, shortest in (("silence", "speech", SHORTEST_PAUSE_S), ("speech", "silence", SHORTEST_SPEECH_S)):
-        inner = range(1, len(turns) - 1)
-        turns = _merged(
-            [
-                turn._replace(phone=other)
-                if number in inner and turn.phone == kind and turn.end - turn.start < shortest
-                else turn
-                for number, turn in enumerate(turns)
-            ]
-        )
+    for kind, other, shortest in (("silence", "speech", MIN_PAUSE_S), ("speech", "silence", MIN_SPEECH_S)):
+        inner = [
+            turn._replace(phone=other) if turn.phone == kind and turn.end - turn.start < shortest else turn
+            for turn in turns[1:-1]
+        ]
+        turns = _merged([*turns[:1], *inner, *turns[1:][-1:]])
     return turns
 
 
 def _merged(segments: Sequence[Segment]) -> list[Segment]:
-    """Neighbours of one name as one."""
+    """Merge adjacent segments with the same name."""
     merged: list[Segment] = []
     for segment in segments:
         if not merged or merged[-1].phone != segment.phone:
             merged.append(segment)
             continue
         before = merged[-1]
-        longer = before.end - before.start, segment.end - segment.start
-        confidence = (before.confidence * longer[0] + segment.confidence * longer[1]) / sum(longer)
+        durations = before.end - before.start, segment.end - segment.start
+        confidence = (before.confidence * durations[0] + segment.confidence * durations[1]) / sum(durations)
         merged[-1] = Segment(segment.phone, before.start, segment.end, confidence)
     return merged

@@ -1,51 +1,44 @@
-"""Phones in files of one line each: CTM (NIST, Kaldi), .phn (TIMIT), .lab (HTK, WaveSurfer), Audacity's labels.
+"""Phones in files with one phone per line: CTM (NIST, Kaldi), .phn (TIMIT), .lab (HTK, WaveSurfer), Audacity's labels.
 
-Also what the readers and writers of all alignment files share: the encodings, and what counts as a track of
-phones.
+Also what the readers and writers of all formats share: text encodings, and the check that phones do not overlap.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 from speechattn.jobs.atomic import save_text
 from speechattn.labels.intervals import Interval, Segment
 
 __all__ = [
-    "Line",
     "check_segments",
-    "in_order",
     "numbered_lines",
     "read_audacity",
     "read_ctm",
     "read_lab",
     "read_phn",
     "read_text",
+    "sort_segments",
     "write_audacity",
     "write_ctm",
 ]
 
-ROUNDING = 0.002  # seconds by which written decimals may make a phone overlap the next one
-HTK_UNITS = 10_000_000  # a second in HTK's units of 100 ns
-SHORTEST_LAB = 10_000  # in those units, 1 ms
+MAX_OVERLAP_S = 0.002  # phones may overlap by this much, since written times are rounded
+HTK_UNITS = 10_000_000  # HTK's units of 100 ns in a second
+MIN_LAB_END = 10_000  # in these units: 1 ms
 
-
-class Line(NamedTuple):
-    """A phone and the line of the file that it stands on."""
-
-    number: int
-    segment: Segment
+Parsed = TypeVar("Parsed")
 
 
 def read_text(path: str | Path) -> str:
-    r"""The text of a file in UTF-8, or in UTF-16 with its byte order mark; every line ends in "\n".
+    r"""Read a file in UTF-8, or in UTF-16 with a byte order mark; any line end becomes "\n".
 
     Raises:
-        ValueError: When there is no such file, or it is in another encoding.
+        ValueError: When there is no such file, or it has another encoding.
     """
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
@@ -57,48 +50,43 @@ def read_text(path: str | Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def check_segments(path: str | Path, segments: Sequence[Segment]) -> None:
-    """Refuse to write what no reader would take; `path` is for the message.
+def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """The non-blank lines of a file, with their line numbers from 1. Raises the same errors as `read_text`."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            yield number, line
 
-    Raises:
-        ValueError: When there are no segments, or they are empty, overlap or are out of order.
-    """
+
+def check_segments(path: str | Path, segments: Sequence[Segment]) -> None:
+    """Raise a ValueError if there are no segments to write to `path`, or they are empty, overlap or unordered."""
     if not segments:
         raise ValueError(f"{path}: there are no segments to write")
     previous_end = 0.0
     for phone, start, end, _ in segments:
         if not previous_end <= start < end < math.inf:
-            raise ValueError(
-                f"{path}: segment {phone!r} from {start} to {end} s is empty, or begins before the end of "
-                f"the one before it, {previous_end} s"
-            )
+            what = f"segment {phone!r} from {start} to {end} s"
+            raise ValueError(f"{path}: {what} is empty, or starts before the end of the previous one, {previous_end} s")
         previous_end = end
 
 
-def in_order(path: str | Path, lines: Iterable[Line], *, rounding: float = ROUNDING) -> list[Segment]:
-    """Phones sorted by time, none of them over another.
-
-    Args:
-        path: Their file, for messages.
-        lines: The phones, in any order.
-        rounding: A phone that ends later than the next one begins, but by no more than this, ends there.
+def sort_segments(
+    path: str | Path, numbered: Iterable[tuple[int, Segment]], *, max_overlap: float = MAX_OVERLAP_S
+) -> list[Segment]:
+    """Sort a file's (line number, segment) pairs by time, and shorten segments that overlap the next by `max_overlap`.
 
     Raises:
-        ValueError: When a phone is empty, begins before 0 or overlaps another; names file and line.
+        ValueError: When a segment is empty, starts before 0 or overlaps another by more; names file and line.
     """
-    ordered = sorted(lines, key=lambda line: line.segment.start)
     segments: list[Segment] = []
-    for number, segment in ordered:
+    for number, segment in sorted(numbered, key=lambda item: item[1].start):
         phone, start, end, _ = segment
+        what = f"{path}:{number}: phone {phone!r} from {start} to {end}"
         if not 0 <= start < end < math.inf:
-            raise ValueError(f"{path}:{number}: phone {phone!r} from {start} to {end} is empty or before 0")
+            raise ValueError(f"{what} is empty or before 0")
         if segments and segments[-1].end > start:
             before = segments[-1]
-            if before.end - start > rounding or before.start >= start:
-                raise ValueError(
-                    f"{path}:{number}: phone {phone!r} from {start} to {end} overlaps {before.phone!r}, "
-                    f"which lasts from {before.start} to {before.end}"
-                )
+            if before.end - start > max_overlap or before.start >= start:
+                raise ValueError(f"{what} overlaps {before.phone!r} from {before.start} to {before.end}")
             segments[-1] = before._replace(end=start)
         segments.append(segment)
     return segments
@@ -107,27 +95,26 @@ def in_order(path: str | Path, lines: Iterable[Line], *, rounding: float = ROUND
 def write_ctm(path: str | Path, segments: Sequence[Segment]) -> None:
     """Write lines `utterance channel start duration phone confidence`.
 
-    The utterance is the file's stem, with `_` for white space, which separates CTM's fields, and `?` for what is no
-    UTF-8.
+    The utterance is the file's stem, with `_` for white space, which separates CTM's fields, and `?` for characters
+    that UTF-8 cannot encode.
 
     Raises:
-        ValueError: As for `write_textgrid`, and when a phone is empty or holds white space.
+        ValueError: As for `write_textgrid`, and when a phone is empty or contains white space.
     """
-    # 7 decimals: samples at 16 kHz are exact (62.5 microseconds), others to a few thousandths of one.
     check_segments(path, segments)
     utterance = "_".join(Path(path).stem.split()).encode(errors="replace").decode() or "_"
     lines = []
     for phone, start, end, confidence in segments:
         if len(phone.split()) != 1:
             raise ValueError(f"{path}: {phone!r} is empty or has white space: CTM cannot hold it")
-        # Both rounded before the difference is taken, so that start + duration is the next start.
+        # Seven decimals hold samples at 16 kHz exactly. Round before subtracting: start + duration is the next start.
         duration = round(end, 7) - round(start, 7)
         lines.append(f"{utterance} 1 {start:.7f} {duration:.7f} {phone} {confidence:.4f}\n")
     save_text(path, "".join(lines))
 
 
 def read_ctm(path: str | Path) -> dict[str, list[Segment]]:
-    """Read a CTM file, its fifth field being phones; confidence is 1 where it is not given.
+    """Read a CTM file whose fifth field is a phone; a missing confidence is 1.
 
     Returns:
         Utterance -> segments in order of time.
@@ -136,96 +123,85 @@ def read_ctm(path: str | Path) -> dict[str, list[Segment]]:
         ValueError: When a line is not `utterance channel start duration phone [confidence]`, or two phones of an
             utterance overlap.
     """
-    utterances: dict[str, list[Line]] = {}
-    for number, line in numbered_lines(path):
-        fields = line.split()
-        if line.startswith(";;"):
-            continue
-        try:
-            utterance, _, start, duration, phone = fields[:5]
-            confidence = float(fields[5]) if len(fields) > 5 else 1.0
-            end = round(float(start) + float(duration), 7)
-            segment = Segment(phone, float(start), end, confidence)
-        except ValueError:
-            expected = "utterance channel start duration phone [confidence]"
-            raise ValueError(f"{path}:{number}: expected `{expected}`, got {line!r}") from None
-        utterances.setdefault(utterance, []).append(Line(number, segment))
-    return {utterance: in_order(path, lines) for utterance, lines in utterances.items()}
+
+    def parse(line: str) -> tuple[str, Segment]:
+        utterance, _, start, duration, phone, *rest = line.split()
+        confidence = float(rest[0]) if rest else 1.0
+        return utterance, Segment(phone, float(start), round(float(start) + float(duration), 7), confidence)
+
+    expected = "`utterance channel start duration phone [confidence]`"
+    utterances: dict[str, list[tuple[int, Segment]]] = {}
+    for number, (utterance, segment) in _parse_lines(path, parse, expected, comment=";;"):
+        utterances.setdefault(utterance, []).append((number, segment))
+    return {utterance: sort_segments(path, numbered) for utterance, numbered in utterances.items()}
 
 
 def read_phn(path: str | Path) -> list[Interval]:
     """Read a TIMIT .phn file: lines `start end phone`, in samples of the audio file, the end exclusive.
 
     Raises:
-        ValueError: When a line is something else, or two phones overlap.
+        ValueError: When a line is malformed, or two phones overlap.
     """
-    lines = []
-    for number, line in numbered_lines(path):
-        try:
-            start, end, symbol = line.split()
-            lines.append(Line(number, Segment(symbol, int(start), int(end))))
-        except ValueError:
-            raise ValueError(f"{path}:{number}: expected samples `start end phone`, got {line!r}") from None
-    return [Interval(int(start), int(end), phone) for phone, start, end, _ in in_order(path, lines, rounding=0)]
+
+    def parse(line: str) -> Segment:
+        start, end, symbol = line.split()
+        return Segment(symbol, int(start), int(end))
+
+    segments = sort_segments(path, _parse_lines(path, parse, "samples `start end phone`"), max_overlap=0)
+    return [Interval(int(start), int(end), phone) for phone, start, end, _ in segments]
 
 
 def read_lab(path: str | Path) -> list[Segment]:
     """Read a .lab file: lines `start end phone [score]`, in HTK's units of 100 ns or in seconds.
 
-    A file whose times are all whole numbers is in HTK's units (HTK Book, section 6.2.1), any other one in seconds.
+    If all times are whole numbers they are in HTK's units (HTK Book, section 6.2.1), else in seconds.
 
     Raises:
-        ValueError: When a line is something else, two phones overlap, or whole numbers are so small that they
-            cannot be HTK's units.
+        ValueError: When a line is malformed, two phones overlap, or whole numbers are too small to be HTK's units.
     """
-    rows = []
-    for number, line in numbered_lines(path):
-        try:
-            start, end, phone, *score = line.split()
-            _ = [float(text) for text in (start, end, *score)]
-            if len(score) > 1:
-                raise ValueError
-        except ValueError:
-            raise ValueError(f"{path}:{number}: expected `start end phone [score]`, got {line!r}") from None
-        rows.append((number, phone, start, end))
-    if not all(re.fullmatch(r"-?\d+", time) for row in rows for time in row[2:]):
-        return in_order(path, [Line(n, Segment(phone, float(start), float(end))) for n, phone, start, end in rows])
-    if rows and max(int(row[3]) for row in rows) < SHORTEST_LAB:
+
+    def parse(line: str) -> tuple[str, str, str]:
+        start, end, phone, *score = line.split()
+        _ = [float(number) for number in (start, end, *score)]
+        if len(score) > 1:
+            raise ValueError
+        return phone, start, end
+
+    rows = list(_parse_lines(path, parse, "`start end phone [score]`"))
+    whole = all(re.fullmatch(r"-?\d+", time) for _, (_, *times) in rows for time in times)
+    if rows and whole and max(float(end) for _, (_, _, end) in rows) < MIN_LAB_END:
         raise ValueError(
-            f"{path}: whole numbers are HTK's units of 100 ns, by which it would last less than 1 ms; "
-            "give seconds a decimal point"
+            f"{path}: whole numbers are HTK's units of 100 ns, and the file would last less than 1 ms; "
+            "write seconds with a decimal point"
         )
-    return in_order(
-        path,
-        [Line(n, Segment(phone, int(start) / HTK_UNITS, int(end) / HTK_UNITS)) for n, phone, start, end in rows],
-    )
+    unit = HTK_UNITS if whole else 1
+    segments = [
+        (number, Segment(phone, float(start) / unit, float(end) / unit)) for number, (phone, start, end) in rows
+    ]
+    return sort_segments(path, segments)
 
 
 def read_audacity(path: str | Path) -> list[Segment]:
-    """Read labels that Audacity exported: lines `start end label`, in seconds, with tabs between.
+    """Read labels exported by Audacity: tab-separated lines `start end label`, in seconds.
 
-    Lines that begin with a backslash (the frequencies of a spectral selection) are skipped.
+    Lines that start with a backslash (the frequencies of a spectral selection) are skipped.
 
     Raises:
-        ValueError: When a line is something else, a label is a point instead of a region, or two overlap.
+        ValueError: When a line is malformed, a label is a point instead of a region, or two overlap.
     """
-    lines = []
-    for number, line in numbered_lines(path):
-        if line.startswith("\\"):
-            continue
-        try:
-            start, end, label = line.split("\t", maxsplit=2)
-            lines.append(Line(number, Segment(label.strip(), float(start), float(end))))
-        except ValueError:
-            raise ValueError(f"{path}:{number}: expected `start end label` with tabs, got {line!r}") from None
-    return in_order(path, lines)
+
+    def parse(line: str) -> Segment:
+        start, end, label = line.split("\t", maxsplit=2)
+        return Segment(label.strip(), float(start), float(end))
+
+    return sort_segments(path, _parse_lines(path, parse, "`start end label` with tabs", comment="\\"))
 
 
 def write_audacity(path: str | Path, segments: Sequence[Segment]) -> None:
-    """Write a label track for Audacity (File, Import, Labels): lines `start end phone` with tabs between.
+    """Write a label track for Audacity (File, Import, Labels): tab-separated lines `start end phone`, in seconds.
 
     Raises:
-        ValueError: As for `write_textgrid`, and when a phone holds a tab or a line break.
+        ValueError: As for `write_textgrid`, and when a phone contains a tab or a line break.
     """
     check_segments(path, segments)
     lines = []
@@ -236,8 +212,15 @@ def write_audacity(path: str | Path, segments: Sequence[Segment]) -> None:
     save_text(path, "".join(lines))
 
 
-def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file that are not blank, with their numbers from 1. Raises what `read_text` raises."""
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if line.strip():
-            yield number, line
+def _parse_lines(
+    path: str | Path, parse: Callable[[str], Parsed], expected: str, *, comment: str | None = None
+) -> Iterator[tuple[int, Parsed]]:
+    """(line number, parsed line) of all lines but comments; a ValueError of `parse` becomes one with file and line."""
+    for number, line in numbered_lines(path):
+        if comment and line.startswith(comment):
+            continue
+        try:
+            parsed = parse(line)
+        except ValueError:
+            raise ValueError(f"{path}:{number}: expected {expected}, got {line!r}") from None
+        yield number, parsed

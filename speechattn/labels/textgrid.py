@@ -1,8 +1,8 @@
 """Praat's TextGrid: labelled intervals in a text file, long or short.
 
-Of a text file Praat reads the numbers, the texts in quotes and the <flags> that stand free, and skips all other
-words and what follows an exclamation mark (Praat manual, "TextGrid file formats"). Read like that, the long form
-and the short one are the same, times come back to the last bit, and an error has a line number.
+Praat reads only the numbers, quoted texts and <flags> that stand alone, and skips all other words, and everything after
+an exclamation mark (Praat manual, "TextGrid file formats"). Read like this, the long and the short form are the same,
+times come back to the last bit, and errors have a line number.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from speechattn.jobs.atomic import save_text
 from speechattn.labels.intervals import Segment
-from speechattn.labels.line_files import Line, check_segments, in_order, read_text
+from speechattn.labels.line_files import check_segments, read_text, sort_segments
 
 __all__ = ["TIER", "read_textgrid", "write_textgrid"]
 
@@ -37,7 +37,7 @@ def write_textgrid(path: str | Path, segments: Sequence[Segment]) -> None:
         ValueError: When there are no segments, or they are empty, overlap or are out of order.
     """
     check_segments(path, segments)
-    duration = segments[-1].end
+    duration = float(segments[-1].end)
     intervals: list[tuple[float, float, str]] = []
     time = 0.0
     for phone, start, end, _ in segments:
@@ -47,9 +47,9 @@ def write_textgrid(path: str | Path, segments: Sequence[Segment]) -> None:
         time = end
     lines = [
         'File type = "ooTextFile"', 'Object class = "TextGrid"', "",
-        "xmin = 0", f"xmax = {float(duration)!r}", "tiers? <exists>", "size = 1", "item []:", "    item [1]:",
-        '        class = "IntervalTier"', f'        name = "{TIER}"', "        xmin = 0",
-        f"        xmax = {float(duration)!r}", f"        intervals: size = {len(intervals)}",
+        "xmin = 0", f"xmax = {duration!r}", "tiers? <exists>", "size = 1", "item []:", "    item [1]:",
+        '        class = "IntervalTier"', f'        name = "{TIER}"',
+        "        xmin = 0", f"        xmax = {duration!r}", f"        intervals: size = {len(intervals)}",
     ]  # fmt: skip
     for number, (start, end, label) in enumerate(intervals, 1):
         quoted = label.replace('"', '""')
@@ -61,78 +61,75 @@ def write_textgrid(path: str | Path, segments: Sequence[Segment]) -> None:
 
 
 def read_textgrid(path: str | Path, tier: str = TIER) -> list[Segment]:
-    """Read an interval tier of a TextGrid, long or short, in UTF-8 or UTF-16.
-
-    Args:
-        path: The file.
-        tier: Name of the tier.
-
-    Returns:
-        All intervals of the tier in order, those with an empty label too.
+    """Read all intervals of a tier of a TextGrid, long or short, in UTF-8 or UTF-16; empty labels are kept.
 
     Raises:
-        ValueError: When it is not a TextGrid, does not begin at 0, has not exactly one such interval tier, or
-            intervals of the tier are empty or overlap.
+        ValueError: When the file is not a TextGrid, does not start at 0, or does not have exactly one such interval
+            tier, or when intervals of the tier are empty or overlap.
     """
     tokens = _tokens(path, read_text(path))
 
-    def take(kind: str, what: str) -> _Token:
+    def malformed(token: _Token, expected: str) -> ValueError:
+        return ValueError(f"{path}:{token.line}: not a TextGrid: expected {expected}, found {token.value!r}")
+
+    def take(kind: str, expected: str) -> _Token:
         token = next(tokens, None)
         if token is None:
-            raise ValueError(f"{path}: not a TextGrid: it ends where {what} should stand")
+            raise ValueError(f"{path}: not a TextGrid: the file ends where {expected} is expected")
         if token.kind != kind:
-            raise ValueError(f"{path}:{token.line}: not a TextGrid: expected {what}, found {token.value!r}")
+            raise malformed(token, expected)
         return token
 
-    def count(what: str) -> int:
-        token = take("number", what)
+    def count(expected: str) -> int:
+        token = take("number", expected)
         if not token.value.isdecimal():
-            raise ValueError(f"{path}:{token.line}: not a TextGrid: expected {what}, found {token.value!r}")
+            raise malformed(token, expected)
         return int(token.value)
 
-    for what in ("ooTextFile", "TextGrid"):
-        header = take("text", f'"{what}"')
-        if header.value.removesuffix(" short") != what:
-            raise ValueError(f'{path}:{header.line}: not a TextGrid: expected "{what}", found {header.value!r}')
+    for file_type in ("ooTextFile", "TextGrid"):
+        header = take("text", f'"{file_type}"')
+        if header.value.removesuffix(" short") != file_type:
+            raise malformed(header, f'"{file_type}"')
     start = take("number", "the start time")
     if abs(float(start.value)) > 1e-6:
-        raise ValueError(f"{path}:{start.line}: begins at {start.value} s; a TextGrid of a whole file begins at 0")
+        raise ValueError(f"{path}:{start.line}: starts at {start.value} s; a TextGrid of a whole file starts at 0")
     take("number", "the end time")
     num_tiers = count("the number of tiers") if take("flag", "<exists>").value == "<exists>" else 0
-    tiers: list[str] = []
-    found: list[Line] = []
+    interval_tiers: list[str] = []
+    found: list[tuple[int, Segment]] = []
     for _ in range(num_tiers):
-        class_ = take("text", "a tier's class")
-        if class_.value not in ("IntervalTier", "TextTier"):
-            raise ValueError(f"{path}:{class_.line}: not a TextGrid: unknown class of tier {class_.value!r}")
+        tier_class = take("text", "a tier's class")
+        if tier_class.value not in ("IntervalTier", "TextTier"):
+            raise malformed(tier_class, '"IntervalTier" or "TextTier"')
+        has_intervals = tier_class.value == "IntervalTier"
         name = take("text", "a tier's name").value
         take("number", "a tier's start time")
         take("number", "a tier's end time")
-        num_entries = count("the number of intervals or points")
-        for _ in range(num_entries):
+        for _ in range(count("the number of intervals or points")):
             times = [float(take("number", "a time").value)]
-            if class_.value == "IntervalTier":
+            if has_intervals:
                 times.append(float(take("number", "an end time").value))
             label = take("text", "a label")
-            if class_.value == "IntervalTier" and name == tier:
-                found.append(Line(label.line, Segment(label.value.strip(), *times)))
-        if class_.value == "IntervalTier":
-            tiers.append(name)
-    if tiers.count(tier) != 1:
-        problem = "more than one" if tier in tiers else "no"
-        raise ValueError(f"{path}: {problem} interval tier {tier!r}; its interval tiers: {', '.join(tiers) or 'none'}")
-    return in_order(path, found)
+            if has_intervals and name == tier:
+                found.append((label.line, Segment(label.value.strip(), *times)))
+        if has_intervals:
+            interval_tiers.append(name)
+    if interval_tiers.count(tier) != 1:
+        problem = "more than one" if tier in interval_tiers else "no"
+        names = ", ".join(interval_tiers) or "none"
+        raise ValueError(f"{path}: {problem} interval tier {tier!r}; its interval tiers: {names}")
+    return sort_segments(path, found)
 
 
 def _tokens(path: str | Path, text: str) -> Iterator[_Token]:
-    """What Praat would read of a text, in order."""
+    """The parts of a text that Praat reads, in order."""
     line, position = 1, 0
     for match in TOKEN.finditer(text):
         line += text.count("\n", position, match.start())
         position = match.start()
         word = match["word"]
         if match["open"]:
-            raise ValueError(f"{path}:{line}: not a TextGrid: a quotation mark without its partner")
+            raise ValueError(f"{path}:{line}: not a TextGrid: a quotation mark is not closed")
         if match["text"] is not None:
             yield _Token(line, "text", match["text"].replace('""', '"'))
         elif word is not None and NUMBER.fullmatch(word):

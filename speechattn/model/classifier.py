@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from speechattn.audio import audio_info, load_audio
 from speechattn.decoding.smoothing import Phonotactics, smooth
-from speechattn.frontend import LogMelTransform, Mfcc, ReadyFeatures
+from speechattn.frontend import Frontend, LogMelTransform, ReadyFeatures, make_frontend
 from speechattn.jobs.atomic import atomic_path, save_json
 from speechattn.labels.frames import frames_to_segments
 from speechattn.labels.intervals import Segment
@@ -60,12 +60,13 @@ class FrameClassifier(nn.Module):
             self.phones = PhoneSet.of(config.symbols or PhoneSet.load(config.phones).symbols, config.phones)
         else:
             self.phones = PhoneSet.of(config.symbols, "labels")
-        self.config = replace(config, symbols=self.phones.symbols)
-        self.frontend: Mfcc | ReadyFeatures
+        frontend = config.frontend and config.frontend.resolved  # saved as such: a preset may change
+        self.config = config = replace(config, symbols=self.phones.symbols, frontend=frontend)
+        self.frontend: Frontend | ReadyFeatures
         if config.frontend is None:
             self.frontend = ReadyFeatures(config.feature_dim)
         else:
-            self.frontend = Mfcc(config=config.frontend)
+            self.frontend = make_frontend(config.frontend)
         self.body: Encoder | Blstm | Tdnn | Mlp | Linear
         if config.kind == "encoder":
             self.body = Encoder(self.frontend.dim, config.encoder)

@@ -66,6 +66,8 @@ class ClassifierConfig:
             raise ValueError(f"model.temperature must be positive and finite, got {self.temperature}")
         if self.frontend is not None and self.frontend.normalisation == "speaker":
             raise ValueError("model.frontend.normalisation must not be 'speaker': a model hears unknown speakers")
+        if self.frontend is not None and self.frontend.kind == "spectrogram":
+            raise ValueError("model.frontend.kind must be mfcc or fbank: a spectrogram has no log-mel energies")
         if not self.symbols and (phones := PhoneSet.load(self.phones)).name == "custom":
             # A file's phones are part of the configuration, and not where the file lay.
             object.__setattr__(self, "phones", phones.name)

@@ -77,7 +77,7 @@ def predict_frames(model_name: str, cuts: str | Path, output: str | Path) -> Non
     Raises:
         ValueError: When model or cuts cannot be read or do not fit, or the model, with pooling, has no frames.
     """
-    from speechattn.cuts.reading import cut_features, cut_waveform, load_cuts
+    from speechattn.cuts.model_inputs import cut_features, cut_waveform, load_cuts
     from speechattn.cuts.shards import checksum_or_path
 
     stamp, options = Path(f"{output}.done.json"), {"model": str(model_name)}

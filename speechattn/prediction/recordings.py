@@ -66,8 +66,8 @@ def by_cut(cuts: str | Path, geometry: Geometry) -> dict[str, Path]:
     Raises:
         ValueError: When a cut is not a whole single-channel recording, or its id cannot name a file or is taken.
     """
-    from speechattn.cuts.manifest import recording_file
-    from speechattn.cuts.reading import load_cuts
+    from speechattn.cuts.files import recording_file
+    from speechattn.cuts.model_inputs import load_cuts
 
     recordings: dict[str, Path] = {}
     for cut in load_cuts(cuts, geometry):

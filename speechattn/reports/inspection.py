@@ -14,12 +14,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from speechattn.cuts.manifest import phone_intervals, read_cuts, speaker_in_train
+from speechattn.cuts.files import phone_intervals, read_cuts, speaker_in_train
 from speechattn.geometry import Geometry
 from speechattn.jobs.atomic import save_json, save_text
 from speechattn.labels.frames import frame_labels
 from speechattn.labels.intervals import Interval, Segment
-from speechattn.phones import IGNORED, NAMES, PhoneSet
+from speechattn.phones import IGNORED, PHONETIC_SETS, PhoneSet
 from speechattn.plots import plot_labels, plot_shares
 from speechattn.reports.html import Html, element, page, picture, table
 
@@ -55,7 +55,7 @@ def inspect_files(
         output: Folder for inspection.json and index.html.
         seed: Draws the examples.
         max_share: Refuse problems (see `find_problems`) after all is printed and written; None: refuse nothing.
-            Splits may share speakers where the preparation has marked it, see `manifest.speaker_in_train`.
+            Splits may share speakers where the preparation has marked it, see `cuts.files.speaker_in_train`.
         allow_unlabelled: Whether a split may have no labels at all.
 
     Raises:
@@ -125,7 +125,7 @@ def _labels(cut: Any) -> _Labels:
 
 def _inventory(symbols: set[str]) -> PhoneSet:
     """The named set that has all these symbols as they stand, the largest first; else a set of the symbols."""
-    for name in NAMES:
+    for name in PHONETIC_SETS:
         phones = PhoneSet.load(name)
         if symbols and symbols <= phones.folding.keys():
             return phones
@@ -299,7 +299,7 @@ def _page(figures: Mapping[str, Any], sets: Mapping[str, Sequence[Any]], seed: i
 
 def _draw(cut: Any) -> Any:
     """The beginning of an utterance, with its phones as they stand in the cut."""
-    from speechattn.cuts.reading import cut_waveform
+    from speechattn.cuts.model_inputs import cut_waveform
 
     rate = cut.sampling_rate
     samples = cut_waveform(cut)[: EXAMPLE_SECONDS * rate]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from speechattn.cuts.reading import cut_waveform, load_cuts
+from speechattn.cuts.model_inputs import cut_waveform, load_cuts
 from speechattn.cuts.shards import checksum_or_path
 from speechattn.evaluation.evaluate import Evaluation, evaluate, evaluate_in_detail
 from speechattn.evaluation.metrics import percent

@@ -35,7 +35,7 @@ class Checkpoints:
 
     Args:
         folder: Theirs.
-        run: What the training is known by, see `stages.stage_record`: a state of another one is not taken.
+        run: What the training is known by, see `stamps.stamp_record`: a state of another one is not taken.
         every_s: Seconds from one state to the next.
         enabled: Whether this process saves, and speaks. All may load.
     """

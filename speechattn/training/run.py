@@ -23,14 +23,14 @@ from torch import Tensor
 from speechattn.batches.chunks import Chunking
 from speechattn.batches.loader import Batch, Batches
 from speechattn.batches.wave_augment import WaveAugmentConfig
-from speechattn.cuts.reading import check_labels, cut_labels, load_cuts, refuse_realigned
+from speechattn.cuts.model_inputs import check_labels, cut_labels, load_cuts, refuse_realigned
 from speechattn.cuts.shards import Shards, checksum_or_path, is_sharded
 from speechattn.decoding.smoothing import Phonotactics, phonotactics_of
 from speechattn.evaluation.evaluate import count_confusions, learn_temperature
 from speechattn.evaluation.metrics import frame_figures, utterance_figures
-from speechattn.frontend import FeatureStatistics, Mfcc, ReadyFeatures
+from speechattn.frontend import FeatureStatistics, Frontend, ReadyFeatures, make_frontend
 from speechattn.jobs.interruption import Interruption
-from speechattn.jobs.stamps import is_done, mark_done, stage_record
+from speechattn.jobs.stamps import is_done, mark_done, stamp_record
 from speechattn.model.classifier import MODEL_FILES, FrameClassifier, model_files
 from speechattn.phones import IGNORED
 from speechattn.plots import plot_curves, save_figure
@@ -131,7 +131,7 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     batches, dev, phonotactics = _data(config, model, accelerator)
     main = accelerator.is_main_process
     checkpoints = Checkpoints(
-        unfinished, stage_record(options, inputs), every_s=60 * config.optim.save_minutes, enabled=main
+        unfinished, stamp_record(options, inputs), every_s=60 * config.optim.save_minutes, enabled=main
     )
     state, sharing = checkpoints.newest(), _sharing(config, accelerator)
     _check_state(state, sharing, unfinished, accelerator)
@@ -368,11 +368,11 @@ def _dev_scores(learner: Learner, dev: Batches) -> dict[str, float | None]:
 
 
 @torch.no_grad()
-def _learn_statistics(frontend: Mfcc, batches: Iterator[Batch], accelerator: Any) -> None:
+def _learn_statistics(frontend: Frontend, batches: Iterator[Batch], accelerator: Any) -> None:
     """Mean and variance of the training features, for `global` and `online` normalisation."""
     device = accelerator.device
     statistics = FeatureStatistics(frontend.dim, device)
-    plain = Mfcc(config=replace(frontend.config, normalisation="none")).to(device)
+    plain = make_frontend(replace(frontend.config, normalisation="none")).to(device)
     for batch in batches:
         statistics.add(*plain(batch.waveforms.to(device), batch.lengths.to(device)))
     for name in ("count", "total", "squares"):

@@ -1,4 +1,4 @@
-"""Forced alignment: times against hand labels, and results that depend on nothing but the utterance."""
+"""Forced alignment: times against hand labels, and results that depend only on the utterance."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import zipfile
 from array import array
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from speechattn.alignment import aligner, pocketsphinx_engine
 from speechattn.alignment.aligner import Alignment, Utterance, align_each
 from speechattn.alignment.lexicon import default_lexicon
 from speechattn.alignment.pocketsphinx_engine import PocketSphinxEngine
+from speechattn.jobs.processes import process_map
 from speechattn.labels.frames import frame_labels
 from speechattn.labels.intervals import Interval
 from speechattn.phones import PhoneSet
@@ -165,14 +167,14 @@ def test_boundary_before_frame_e_lies_at_160_e_plus_120():
     ]
 
 
-def test_what_the_gate_does_not_believe_is_rejected(monkeypatch):
+def test_implausible_alignments_are_rejected(monkeypatch):
     scores = {f"u{number}": -20.0 - number % 5 for number in range(30)} | {"bad": -90.0, "drawl": -20.0}
 
-    def align(self, utterance):
+    def align(utterance):
         vowel_end = 31_600 if utterance.id == "drawl" else 8000
         return Alignment("SIL AH SIL", array("i", [0, 6000, vowel_end]), 40_000, scores[utterance.id], None)
 
-    monkeypatch.setattr(pocketsphinx_engine._Aligner, "align", align)
+    monkeypatch.setattr(PocketSphinxEngine, "start", lambda self, lexicon: align)
     aligned, rejected = align_all([Utterance(name, Path(name), "yes") for name in scores], SMALL)
     assert list(aligned) == [f"u{number}" for number in range(30)]
     assert list(rejected) == ["bad", "drawl"]
@@ -186,50 +188,48 @@ def test_an_alignment_gives_its_intervals():
 
 
 def test_other_words_in_the_decoder_change_nothing(timit, lexicon, alignments):
-    """So that results can be kept by the pronunciations of their own words alone."""
+    """Hence results are stored under the pronunciations of their own words alone."""
     name, (utterance, _, _) = list(timit.items())[-1]
-    with aligner._mapper(1, lexicon, PocketSphinxEngine()) as run:
-        (alignment,) = run([utterance])
-    assert alignment.intervals == alignments[name]
-    assert len(aligner._words_of([utterance], lexicon)) < 20
+    assert PocketSphinxEngine().start(lexicon)(utterance).intervals == alignments[name]
+    assert len(aligner._used_part(lexicon, [utterance])) < 20
 
 
 def counted(monkeypatch):
-    """The ids of utterances that are searched from now on, as they come."""
+    """Collects the ids of the utterances that are searched from now on."""
     searched = []
 
-    def align(self, utterance):
+    def align(utterance):
         searched.append(utterance.id)
         return Alignment("SIL AH", array("i", [0, len(utterance.text)]), 1000, -20.0, None)
 
-    monkeypatch.setattr(pocketsphinx_engine._Aligner, "align", align)
+    monkeypatch.setattr(PocketSphinxEngine, "start", lambda self, lexicon: align)
     return searched
 
 
-def test_what_was_done_before_is_not_done_again(tmp_path, monkeypatch):
+def test_finished_utterances_are_not_aligned_again(tmp_path, monkeypatch):
     searched = counted(monkeypatch)
     utterances = []
     for name in "abc":
         soundfile.write(tmp_path / f"{name}.wav", np.zeros(16000), 16000)
         utterances.append(Utterance(name, tmp_path / f"{name}.wav", "yes"))
-    work_file = tmp_path / "work.jsonl"
-    first = align_each(utterances[:2], SMALL, PocketSphinxEngine(), work_file=work_file)
-    again = align_each(utterances, SMALL, PocketSphinxEngine(), work_file=work_file)
+    journal = tmp_path / "work.jsonl"
+    first = align_each(utterances[:2], SMALL, PocketSphinxEngine(), journal=journal)
+    again = align_each(utterances, SMALL, PocketSphinxEngine(), journal=journal)
     assert searched == ["a", "b", "c"]
     assert again[:2] == first and all(isinstance(alignment.starts, array) for alignment in again)
-    # Without a work file nothing is kept.
+    # Without a journal nothing is kept.
     align_each(utterances, SMALL, PocketSphinxEngine())
     assert searched == ["a", "b", "c"] * 2
 
 
 @pytest.mark.parametrize("change", ["text", "pronunciation", "audio", "channel", "engine"])
-def test_what_has_changed_is_done_again(tmp_path, monkeypatch, change):
+def test_changed_utterances_are_aligned_again(tmp_path, monkeypatch, change):
     searched = counted(monkeypatch)
     audio = tmp_path / "a.wav"
     soundfile.write(audio, np.zeros(16000), 16000)
     utterances = [Utterance("a", audio, "yes"), Utterance("other", tmp_path / "none.wav", "no")]
-    work_file = tmp_path / "work.jsonl"
-    align_each(utterances, SMALL, PocketSphinxEngine(), work_file=work_file)
+    journal = tmp_path / "work.jsonl"
+    align_each(utterances, SMALL, PocketSphinxEngine(), journal=journal)
     lexicon = SMALL | {"yes": [("Y", "AE")]} if change == "pronunciation" else SMALL
     if change == "audio":
         soundfile.write(audio, np.zeros(15000), 16000)
@@ -237,7 +237,7 @@ def test_what_has_changed_is_done_again(tmp_path, monkeypatch, change):
         monkeypatch.setattr(pocketsphinx_engine, "version", lambda package: "0")
     changes = {"text": {"text": "yes no"}, "channel": {"channel": 0}}.get(change, {})
     changed = [utterances[0]._replace(**changes), utterances[1]]
-    align_each(changed, lexicon, PocketSphinxEngine(), work_file=work_file)
+    align_each(changed, lexicon, PocketSphinxEngine(), journal=journal)
     assert searched == ["a", "other", "a", *(["other"] if change == "engine" else [])]
 
 
@@ -246,13 +246,13 @@ def test_a_process_that_dies_is_one_clear_error(tmp_path):
     utterances = [Utterance(f"u{number}", tmp_path / "a.wav", "yes " * number) for number in range(1, 4)]
     with (
         pytest.raises(ValueError, match="a process died"),
-        aligner._mapper(2, SMALL, PocketSphinxEngine()) as run,
+        process_map(2, start=partial(aligner._start_engine, PocketSphinxEngine(), SMALL)) as run,
     ):
-        list(run([*utterances, Killer()]))
+        list(run(aligner._align, [*utterances, Killer()]))
 
 
 class Killer:
-    """No utterance: the process that reads its audio is killed."""
+    """Not an utterance: it kills the process that reads its audio."""
 
     channel = None
 

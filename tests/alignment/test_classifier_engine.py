@@ -11,16 +11,16 @@ import soundfile
 
 from speechattn.alignment.aligner import Utterance, align_each
 from speechattn.alignment.classifier_engine import (
+    ClassifierEngine,
     Statistics,
+    _align,
     _log_normal,
-    _ModelAligner,
     align_posteriors,
-    model_engine,
     statistics_of,
 )
 from speechattn.alignment.cuts import with_phones
 from speechattn.commands import main as cli
-from speechattn.cuts.manifest import phone_intervals, read_cuts, save_cuts, utterance_cut
+from speechattn.cuts.files import phone_intervals, read_cuts, save_cuts, utterance_cut
 from speechattn.evaluation.evaluate import evaluate
 from speechattn.frontend import FrontendConfig
 from speechattn.labels.frames import frame_labels
@@ -83,7 +83,7 @@ def test_realigned_labels_are_nearer_to_the_truth(tone_corpus, realigned):
     assert agreement(truth, after) > 0.97  # what is left is the transition, where a frame hears both tones
 
 
-def test_realigned_cuts_are_whole_and_say_who_aligned_them(realigned):
+def test_realigned_cuts_are_complete_and_name_their_aligner(realigned):
     for cut in read_cuts(realigned / "realigned.jsonl.gz"):
         intervals = phone_intervals(cut)
         assert (intervals[0].start, intervals[-1].end) == (0, cut.num_samples)
@@ -125,7 +125,7 @@ def test_statistics_are_those_of_the_training_cuts(realigned):
     np.testing.assert_allclose(statistics.durations, _log_normal(logs), atol=1e-9)
 
 
-def test_training_cuts_below_one_frame_are_not_listened_to(realigned, tmp_path):
+def test_training_cuts_below_one_frame_are_skipped(realigned, tmp_path):
     model = FrameClassifier.from_pretrained(realigned / "model")
     cuts = list(read_cuts(realigned / "jittered.jsonl.gz"))[:2]
     soundfile.write(tmp_path / "short.wav", np.zeros(300), 16000)
@@ -146,7 +146,7 @@ def test_durations_are_log_normal_and_a_rare_phone_is_average():
         weights = [math.exp(-(((math.log(n) - mean) / 0.5) ** 2) / 2) / n for n in range(1, 31)]
         np.testing.assert_allclose(row, np.array(weights) / sum(weights), atol=0.005)
     assert durations[2].argmax() not in (durations[0].argmax(), durations[1].argmax())
-    # What was seen once, at 100 ms, is not believed to last 100 ms always.
+    # A phone seen once, at 100 ms, may have other durations.
     assert np.exp(_log_normal([[math.log(10)], logs[1]]))[0].max() < 0.2
     with pytest.raises(ValueError, match="no phones but silence"):
         _log_normal([[], []])
@@ -157,18 +157,18 @@ def posteriors_of(path, confidence=0.9):
     return np.where(np.arange(41) == np.array(path)[:, None], confidence, (1 - confidence) / 40)
 
 
-def test_the_path_takes_the_pronunciation_and_the_pauses_that_are_heard():
-    heard = [0] * 4 + [5] * 3 + [6] * 5 + [0] * 3 + [6] * 4 + [5] * 2
+def test_the_path_follows_the_spoken_pronunciation_and_pauses():
+    spoken = [0] * 4 + [5] * 3 + [6] * 5 + [0] * 3 + [6] * 4 + [5] * 2
     words = [[[6, 5], [5, 6]], [[6, 5], [5, 6]]]
     statistics = Statistics(np.full(41, 1 / 41), FLAT)
-    units, classes, score = align_posteriors(posteriors_of(heard), words, 0, statistics)
-    assert classes.tolist() == heard
+    units, classes, score = align_posteriors(posteriors_of(spoken), words, 0, statistics)
+    assert classes.tolist() == spoken
     assert len(set(units)) == 6
     assert score == pytest.approx(math.log(0.9) + math.log(41) / 2, abs=1e-9)
 
 
-def test_what_a_model_says_too_often_counts_less():
-    """A model that hears silence everywhere, and phone 5 a little more than usual in the middle."""
+def test_frequent_classes_are_discounted():
+    """A model that predicts silence everywhere, and phone 5 a little more than usual in the middle."""
     posteriors = np.full((12, 41), 0.1 / 40)
     posteriors[:, 0], posteriors[4:8, 5], posteriors[[0, 1, 2, 3, 8, 9, 10, 11], 5] = 0.6, 0.3, 0.01
     prior = posteriors.mean(axis=0)
@@ -178,7 +178,7 @@ def test_what_a_model_says_too_often_counts_less():
     assert (classes == 5).sum() == 1
 
 
-def test_durations_settle_what_the_frames_leave_open():
+def test_durations_decide_where_frames_do_not():
     posteriors = np.full((16, 41), 1 / 41)
     durations = np.full((41, 30), -9.0)
     durations[5, 11], durations[6, 3] = 0.0, 0.0  # twelve frames and four
@@ -194,8 +194,9 @@ def test_boundaries_lie_half_way_between_the_models_frames(preset):
     frames = geometry.num_frames(num_samples)
     path = [ids["S"]] * 5 + [ids["AA"]] * (frames - 5)
     model.posteriors = lambda samples: posteriors_of(path)
-    aligner = _ModelAligner(model, Statistics(np.full(41, 1 / 41), FLAT), {"x": [("S", "AA", "AA")]})
-    alignment = aligner._align(np.zeros(num_samples, dtype=np.float32), ["x"])
+    model.samples = lambda audio, channel: np.zeros(num_samples, dtype=np.float32)
+    statistics, lexicon = Statistics(np.full(41, 1 / 41), FLAT), {"x": [("S", "AA", "AA")]}
+    alignment = _align(model, statistics, lexicon, Utterance("a", Path("a.wav"), "x"))
     assert alignment.phones == "S AA AA"
     centres = geometry.centres(num_samples)
     assert alignment.starts[0] == 0
@@ -205,7 +206,7 @@ def test_boundaries_lie_half_way_between_the_models_frames(preset):
 
 def test_an_utterance_that_cannot_be_aligned_has_a_reason(realigned):
     cuts = list(read_cuts(realigned / "jittered.jsonl.gz"))
-    engine = model_engine(str(realigned / "model"), cuts[:2])
+    engine = ClassifierEngine.of(str(realigned / "model"), cuts[:2])
     audio = Path(cuts[0].recording.sources[0].source)
     utterances = [
         Utterance("unknown", audio, "aa zz"),
@@ -216,17 +217,17 @@ def test_an_utterance_that_cannot_be_aligned_has_a_reason(realigned):
     assert unknown == "not in the lexicon: zz"
     assert long.endswith("frames for at least 5000 phones")
     assert "none.wav" in missing
-    assert engine.identity != model_engine(str(realigned / "model"), cuts[:3]).identity
+    assert engine.identity != ClassifierEngine.of(str(realigned / "model"), cuts[:3]).identity
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (ClassifierConfig(kind="linear", pooling="mean", symbols=("yes", "no")), "a label for an utterance"),
+        (ClassifierConfig(kind="linear", pooling="mean", symbols=("yes", "no")), "labels whole utterances"),
         (ClassifierConfig(kind="linear", phones="timit39"), "needs a model of ARPAbet phones"),
     ],
 )
 def test_models_that_cannot_align_are_refused(config, message, realigned, tmp_path):
     FrameClassifier(config).save_pretrained(tmp_path / "model")
     with pytest.raises(ValueError, match=message):
-        model_engine(str(tmp_path / "model"), list(read_cuts(realigned / "jittered.jsonl.gz")))
+        ClassifierEngine.of(str(tmp_path / "model"), list(read_cuts(realigned / "jittered.jsonl.gz")))

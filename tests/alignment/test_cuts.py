@@ -19,7 +19,7 @@ from speechattn.alignment.cuts import cut_utterance
 from speechattn.alignment.lexicon import default_lexicon
 from speechattn.alignment.pocketsphinx_engine import PocketSphinxEngine
 from speechattn.commands.main import main
-from speechattn.cuts.manifest import phone_intervals, read_cuts, save_cuts, utterance_cut
+from speechattn.cuts.files import phone_intervals, read_cuts, save_cuts, utterance_cut
 
 SPEAKER = "dr1-mcpm0"
 SUFFIXES = ("", ".rejected.tsv", ".words.tsv")
@@ -27,7 +27,7 @@ SUFFIXES = ("", ".rejected.tsv", ".words.tsv")
 
 @pytest.fixture(scope="module")
 def corpus(timit_archive, tmp_path_factory):
-    """10 utterances, of which one has a word that nobody knows: a file of cuts with transcripts only."""
+    """10 utterances, one of them with an unknown word: a file of cuts with transcripts only."""
     folder = tmp_path_factory.mktemp("timit")
     cuts = []
     with zipfile.ZipFile(timit_archive) as file:
@@ -66,7 +66,7 @@ def test_every_utterance_has_phones_or_a_reason(corpus, uninterrupted):
     assert cuts[first.id].supervisions[0].alignment is None
 
 
-def test_a_killed_run_goes_on_where_it_was_and_ends_in_the_same_files(corpus, uninterrupted, tmp_path, capsys):
+def test_a_killed_run_is_resumed_and_writes_the_same_files(corpus, uninterrupted, tmp_path, capsys):
     output = tmp_path / "killed.jsonl.gz"
     command = ["align", "--cuts", str(corpus), "--output", str(output), "--num-jobs"]
     run = subprocess.Popen([sys.executable, "-m", "speechattn", *command, "2"], stderr=subprocess.PIPE)
@@ -90,7 +90,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_in_the_same_files(corpus, un
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{output.name}{suffix}" for suffix in SUFFIXES)
 
 
-def test_a_lexicon_of_ones_own_comes_first(corpus, tmp_path, capsys):
+def test_the_given_lexicon_comes_first(corpus, tmp_path, capsys):
     cuts = [cut for cut in read_cuts(corpus) if cut.id.endswith("sa1")][:1]
     words = {word.strip(".,?!").lower() for word in cuts[0].supervisions[0].text.split()}
     cuts[0].supervisions[0].text += " blorp"
@@ -107,7 +107,7 @@ def test_a_lexicon_of_ones_own_comes_first(corpus, tmp_path, capsys):
     assert "words that are not in the first lexicon: 9 cmudict, 1 " in capsys.readouterr().out
 
 
-def test_what_cannot_be_aligned_at_all_is_refused_by_name(tmp_path, capsys):
+def test_cuts_that_cannot_be_aligned_are_refused_by_name(tmp_path, capsys):
     soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
 
     arguments = ["--cuts", tmp_path / "cuts.jsonl.gz", "--output", tmp_path / "out.jsonl.gz", "--num-jobs", "1"]

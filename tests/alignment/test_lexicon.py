@@ -67,7 +67,7 @@ def test_own_lexicon_first_then_cmudict_then_espeak(cmudict):
         WordSource("the", "cmudict", cmudict["the"], 2),
     ]
     assert set(lexicon) == {"yes", "cat", "the", "blorptastic"}
-    # Without one of its own, CMUdict is the first, whose words need no listing.
+    # Without a lexicon CMUdict comes first, and its words are not listed.
     assert [source.word for source in find_pronunciations(texts)[1]] == ["42", "blorptastic"]
 
 
@@ -82,7 +82,7 @@ def test_espeak_speaks_as_cmudict_does(cmudict):
     assert symbols <= {phone for variants in cmudict.values() for known in variants for phone in known}
 
 
-def test_espeak_says_the_same_whatever_it_was_asked_before():
+def test_espeak_gives_the_same_result_in_any_order():
     pytest.importorskip("espeakng_loader")
     words = ["blorptastic", "vrumph", "zzqx", "frimble's", "o'snorkel"]
     together, backwards = espeak_pronunciations(words), espeak_pronunciations(words[::-1])
@@ -90,20 +90,20 @@ def test_espeak_says_the_same_whatever_it_was_asked_before():
     assert espeak_pronunciations(["vrumph"]) == {"vrumph": together["vrumph"]}
 
 
-def test_what_espeak_says_in_phonemes_unknown_to_us_is_left_out(monkeypatch):
+def test_words_with_unknown_espeak_phonemes_are_left_out(monkeypatch):
     from speechattn.alignment.espeak_process import Event, Speech
 
     def speak(voice, requests):
-        said = {"good": ["_:", "k", "'a", "t", "_:"], "odd": ["k", "y:"], "silent": ["_:"]}
-        return [Speech(None, [Event(0, mnemonic) for mnemonic in said[request.text]]) for request in requests]
+        mnemonics = {"good": ["_:", "k", "'a", "t", "_:"], "odd": ["k", "y:"], "silent": ["_:"]}
+        return [Speech(None, [Event(0, mnemonic) for mnemonic in mnemonics[request.text]]) for request in requests]
 
-    monkeypatch.setattr(espeak, "_espeak_is_installed", lambda: True)
+    monkeypatch.setattr(espeak, "is_installed", lambda: True)
     monkeypatch.setattr(espeak, "synthesise", speak)
     assert espeak_pronunciations(["good", "odd", "silent"]) == {"good": ("K", "AE", "T")}
 
 
-def test_without_espeak_the_chain_ends_at_cmudict_and_says_so(monkeypatch, caplog):
-    monkeypatch.setattr(espeak, "_espeak_is_installed", lambda: False)
+def test_without_espeak_the_chain_ends_at_cmudict_with_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr(espeak, "is_installed", lambda: False)
     with caplog.at_level(logging.WARNING):
         lexicon, sources = find_pronunciations(["the blorptastic 42"])
     assert set(lexicon) == {"the"}

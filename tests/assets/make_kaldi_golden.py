@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torchaudio
 
-from speechattn.alignment.espeak_process import SAMPLE_RATE, Request, synthesise
+from speechattn.alignment.espeak_process import ESPEAK_RATE, Request, synthesise
 
 NUM_SAMPLES = 9700  # 0.6 s, and not a whole number of hops
 
@@ -24,7 +24,7 @@ NUM_SAMPLES = 9700  # 0.6 s, and not a whole number of hops
 def spoken_samples() -> np.ndarray:
     """The utterance, (NUM_SAMPLES,) int16 at 16 kHz."""
     (speech,) = synthesise("en-us", [Request("She sees five blue boats", rate=300, pitch=50)])
-    samples = torchaudio.functional.resample(torch.tensor(speech.samples, dtype=torch.float32), SAMPLE_RATE, 16000)
+    samples = torchaudio.functional.resample(torch.tensor(speech.samples, dtype=torch.float32), ESPEAK_RATE, 16000)
     # A little noise, because in eSpeak's digital silence the features would be those of rounding errors.
     noise = 5 * np.random.default_rng(0).standard_normal(NUM_SAMPLES)
     return np.round(samples[3000 : 3000 + NUM_SAMPLES].numpy() + noise).clip(-32768, 32767).astype(np.int16)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from speechattn.batches.chunks import Chunking, chunk_cut, num_chunks
 from speechattn.batches.loader import Batches
 from speechattn.batches.wave_augment import WaveAugmentConfig
-from speechattn.cuts.manifest import phone_intervals, save_cuts, utterance_cut
-from speechattn.cuts.reading import cut_labels, cut_waveform, load_cuts
+from speechattn.cuts.files import phone_intervals, save_cuts, utterance_cut
+from speechattn.cuts.model_inputs import cut_labels, cut_waveform, load_cuts
 from speechattn.cuts.shards import write_shards
 from speechattn.frontend import FrontendConfig
 from speechattn.geometry import Geometry
@@ -55,7 +55,7 @@ def long_cut(recording: Path, num_samples: int, seed: int = 0):
 
 
 def utterance_with(cut, intervals):
-    from speechattn.cuts.manifest import alignment_items
+    from speechattn.cuts.files import alignment_items
 
     cut.supervisions[0].alignment = {"phone": alignment_items(intervals)}
     cut.supervisions[0].duration = cut.duration

@@ -17,8 +17,8 @@ import torch
 from lhotse import CutSet
 
 from speechattn.batches.loader import Batches
-from speechattn.cuts.manifest import read_cuts
-from speechattn.cuts.reading import cut_labels, load_cuts
+from speechattn.cuts.files import read_cuts
+from speechattn.cuts.model_inputs import cut_labels, load_cuts
 from speechattn.cuts.shards import write_shards
 from speechattn.frontend import FrontendConfig
 from speechattn.geometry import Geometry
@@ -108,7 +108,7 @@ def test_a_worker_is_deaf_to_a_signal_to_all_and_ends_with_its_loader(tone_corpu
 KILLED_WHILE_LOADING = """
 import os, signal, sys
 from multiprocessing import active_children
-from speechattn.cuts.reading import load_cuts
+from speechattn.cuts.model_inputs import load_cuts
 from speechattn.batches.loader import Batches
 from speechattn.geometry import Geometry
 from speechattn.phones import PhoneSet

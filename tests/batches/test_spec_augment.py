@@ -12,7 +12,7 @@ from torch import Tensor
 from speechattn.batches.spec_augment import SpecAugment, SpecAugmentConfig, cut_seed, warp_frequency
 from speechattn.frontend import FrontendConfig, Mfcc
 
-FRONTEND = FrontendConfig()
+FRONTEND = FrontendConfig().resolved
 NUM_MELS, FRAMES_PER_S = FRONTEND.num_mels, 100
 CONFIG = SpecAugmentConfig(freq_masks=2, freq_width=5, time_masks_per_s=3.0, time_width=10)
 

@@ -20,8 +20,8 @@ from speechattn.batches.wave_augment import (
     plan_augmentation,
     speech_bounds,
 )
-from speechattn.cuts.manifest import alignment_items, phone_intervals, read_cuts
-from speechattn.cuts.reading import cut_labels, load_cuts
+from speechattn.cuts.files import alignment_items, phone_intervals, read_cuts
+from speechattn.cuts.model_inputs import cut_labels, load_cuts
 from speechattn.cuts.shards import write_shards
 from speechattn.geometry import Geometry
 from speechattn.labels.intervals import Interval

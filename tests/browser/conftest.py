@@ -13,7 +13,7 @@ import soundfile
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from served_app import served_app, streaming_model
 
-from speechattn.alignment.espeak_process import SAMPLE_RATE, Request, synthesise
+from speechattn.alignment.espeak_process import ESPEAK_RATE, Request, synthesise
 from speechattn.model.classifier import FrameClassifier
 from speechattn.server.app import create_app
 
@@ -38,7 +38,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """About two seconds of speech, a WAV file at 22,050 Hz."""
     path = tmp_path_factory.mktemp("spoken") / "the cat sat.wav"
     (speech,) = synthesise("en-us", [Request("The cat sat on the mat.", 160, 50)])
-    soundfile.write(path, np.array(speech.samples, dtype=np.int16), SAMPLE_RATE)
+    soundfile.write(path, np.array(speech.samples, dtype=np.int16), ESPEAK_RATE)
     return path
 
 

@@ -1,4 +1,4 @@
-"""The commands in the documentation are ones that the program takes, with options that it has."""
+"""The command accepts every command line in the documentation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from documentation import PAGES, ROOT, blocks
 from speechattn.commands.main import _COMMANDS, _parser
 from speechattn.corpora import CORPORA
 
-STAND_FOR = {"N": "1", "CORPUS": "timit_sample", "RECIPE": "quickstart"}  # where a word of the reader's will not do
+PLACEHOLDERS = {"N": "1", "CORPUS": "timit_sample", "RECIPE": "quickstart"}
 
 
 def _words(command: str) -> list[str]:
-    """Of one command, up to its comment, pipe or redirection; optional parts are taken as given."""
+    """The words of a command up to its comment, pipe or redirection; optional parts are included."""
     command = re.split(r"\s[|>&]|\s<<|\s#", re.sub(r"\[(--[^]]*)\]", r"\1", command))[0]
-    return shlex.split(re.sub(r"\b([A-Z]+)\b", lambda word: STAND_FOR.get(word[1], word[1]), command))
+    return shlex.split(re.sub(r"\b([A-Z]+)\b", lambda word: PLACEHOLDERS.get(word[1], word[1]), command))
 
 
 def _commands(lines: list[str]) -> list[list[str]]:
@@ -36,14 +36,14 @@ def _in_sentences(text: str) -> list[list[str]]:
 
 @cache
 def _options(command: str, corpus: str | None) -> set[str]:
-    """Those that its help shows."""
+    """The options in the command's help."""
     parser = _parser(command, [command] if corpus is None else [command, corpus])
     text = parser._subcommands_action._name_parser_map[command].format_help()
     return set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", text, flags=re.M))
 
 
 def _unknown(words: list[str]) -> list[str]:
-    """The options that no form of the command has."""
+    """The options that the command does not have for any corpus."""
     command = words[0]
     corpora = [corpus for corpus in CORPORA if corpus in words] or [None]
     if command in ("download", "prepare") and corpora == [None]:
@@ -68,7 +68,7 @@ def test_the_command_takes_what_a_page_shows(page, monkeypatch, capsys):
             assert not _refuses(words), f"speechattn {shlex.join(words)}: {capsys.readouterr().err}"
     for words in _in_sentences(PAGES[page]):  # often only a part of a command
         assert words[0] in (*_COMMANDS, "--help", "--version")
-        if words[0] not in _COMMANDS or words[0] == "train":  # may stand alone; train's help does not show each option
+        if words[0] not in _COMMANDS or words[0] == "train":  # train's help does not list every option
             assert not _refuses(words), f"speechattn {shlex.join(words)}: {capsys.readouterr().err}"
         else:
             assert not _unknown(words), words

@@ -184,11 +184,17 @@ def test_debug_shows_the_traceback(tmp_path):
         main(["--debug", "predict", "x.wav", "--model", str(tmp_path)])
 
 
-def test_a_preset_in_the_configuration_brings_its_own_values(tmp_path, tone_corpus):
+@pytest.mark.parametrize(
+    "yaml, option", [("    preset: librosa\n", None), ("", "librosa"), ("    preset: htk\n", "librosa")]
+)
+def test_a_preset_in_yaml_or_on_the_command_line_brings_its_own_values(tmp_path, tone_corpus, yaml, option):
     config, output = tmp_path / "conf.yaml", tmp_path / "model"
-    config.write_text("model:\n  kind: linear\n  frontend:\n    preset: librosa\n    num_mels: 40\n")
+    config.write_text(f"model:\n  kind: linear\n  frontend:\n{yaml}    num_mels: 40\n")
     data = [f"--data.{split}={tone_corpus / split}.jsonl.gz" for split in ("train", "dev")]
-    main(["train", f"--config={config}", "--optim.epochs=1", f"--output={output}", "--data.num_workers=0", *data])
+    more = [] if option is None else [f"--model.frontend.preset={option}"]
+    train = ["train", f"--config={config}", "--optim.epochs=1", f"--output={output}", "--data.num_workers=0"]
+    main([*train, *data, *more])
     frontend = json.loads((output / "config.json").read_text())["frontend"]
+    assert None not in frontend.values()  # resolved
     assert (frontend["preset"], frontend["num_mels"], frontend["mel_filters"]) == ("librosa", 40, "slaney")
     assert frontend["floor"] == 1e-10 and frontend["scale"] == 1.0

@@ -17,7 +17,7 @@ from speechattn.alignment.espeak import phones_by_mnemonic
 from speechattn.alignment.espeak_process import Event, Request, synthesise
 from speechattn.assets import asset_lines
 from speechattn.corpora.espeak import Speaker, intervals_of, plan, prepare_espeak
-from speechattn.cuts.manifest import phone_intervals
+from speechattn.cuts.files import phone_intervals
 from speechattn.labels.intervals import Interval
 from speechattn.phones import PhoneSet
 

@@ -18,8 +18,8 @@ from refused import refused
 from speechattn.commands.main import main
 from speechattn.corpora import folder as module
 from speechattn.corpora.folder import FolderOptions, phone_track, prepare_folder
-from speechattn.cuts.manifest import phone_intervals, read_cuts
-from speechattn.cuts.reading import cut_labels, cut_waveform
+from speechattn.cuts.files import phone_intervals, read_cuts
+from speechattn.cuts.model_inputs import cut_labels, cut_waveform
 from speechattn.geometry import Geometry
 from speechattn.labels.files import write_csv, write_ctm, write_json, write_textgrid
 from speechattn.labels.intervals import Interval, Segment
@@ -132,7 +132,7 @@ def test_channels(tmp_path, capsys):
     for channel in (0, 1):
         for cut in prepare(root, tmp_path / f"out{channel}", channel=channel).values():
             assert cut_waveform(cut)[8000] == pytest.approx(0.25 / (1 + channel), abs=1e-3)
-        assert f"6 recordings have several channels: taken is {channel}" in capsys.readouterr().out
+        assert f"6 recordings have several channels: channel {channel} is used" in capsys.readouterr().out
     line = refused(capsys, "prepare", "folder", "--audio", root, "--output", tmp_path / "x", "--channel", 2)
     assert line.endswith("u1.wav: there is no channel 2; it has 2")
 
@@ -191,9 +191,9 @@ def test_what_does_not_fit_is_listed_with_its_reason(tmp_path, capsys):
     assert reasons.keys() == {"anna-u3", "ben/u4", "anna-short", "ben-empty", "ben-words"}
     assert reasons["anna-u3"] == f"no alignment for {root / 'anna/u3.wav'}"
     assert reasons["ben/u4"] == f"no recording for the alignment {root / 'ben/u4.TextGrid'}"
-    assert reasons["anna-short"] == f"{root / 'anna/short.TextGrid'}: lasts 1.0 s, the audio only 0.8 s"
+    assert reasons["anna-short"] == f"{root / 'anna/short.TextGrid'}: ends at 1.0 s, but the audio at 0.8 s"
     assert reasons["ben-empty"].endswith("holds no phone")
-    assert reasons["ben-words"].endswith("label 'two words' at 0.0 s has white space, as no phone has")
+    assert reasons["ben-words"].endswith("label 'two words' at 0.0 s contains white space, which a phone must not")
 
 
 def test_separate_folders_one_ctm_and_several_processes(tmp_path, monkeypatch):
@@ -224,7 +224,7 @@ def test_speakers_by_pattern_and_by_table(tmp_path, capsys):
         cuts = prepare(tmp_path / "in", tmp_path / "out", speaker=choice)
         assert {cut.supervisions[0].speaker for cut in cuts.values()} == set(SPEAKERS)
     line = refused(capsys, "prepare", "folder", "--audio", tmp_path / "in", "--output", tmp_path / "x")
-    assert line.endswith("anna_1.wav: lies in no speaker's folder; say by --speaker where the speaker's name stands")
+    assert line.endswith("anna_1.wav: is not in a speaker's folder; use --speaker to find the speaker in the path")
     (tmp_path / "utt2spk").write_text("anna_1 anna\n")
     line = refused(
         capsys,
@@ -330,7 +330,7 @@ def test_kaldi(tmp_path, capsys):
     arguments = ["--audio", root, "--dev", root / "dev", "--test", root / "test", "--output", tmp_path / "x"]
     assert "the train split has no utterances" in refused(capsys, "prepare", "folder", *arguments)
     line = refused(capsys, "prepare", "folder", *arguments, "--speaker", ".")
-    assert "a Kaldi data folder says who speaks in utt2spk, and takes no --speaker" in line
+    assert "a Kaldi data folder names the speakers in utt2spk, and takes no --speaker" in line
 
 
 def test_a_recording_that_is_missing_is_listed(tmp_path):
@@ -356,8 +356,8 @@ def test_segments_past_their_recording(tmp_path):
     cuts = prepare(root, tmp_path / "out")
     assert len(cuts) == 7 and len(cut_waveform(cuts["a"])) == 12800
     assert rejected(tmp_path / "out") == {
-        "b": f"lasts from 2.0 to 3.6 s, {root / 'wav/ben.wav'} only to 3.0 s",
-        "c": f"lasts from 3.0 to 4.0 s, {root / 'wav/çem.wav'} only to 3.0 s",
+        "b": f"goes from 2.0 to 3.6 s, but {root / 'wav/ben.wav'} ends at 3.0 s",
+        "c": f"goes from 3.0 to 4.0 s, but {root / 'wav/çem.wav'} ends at 3.0 s",
     }
 
 
@@ -393,7 +393,11 @@ def test_lhotse_cuts(tmp_path, capsys):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("anna/u1.TextGrid", b"nonsense", 'anna/u1.TextGrid: not a TextGrid: it ends where "ooTextFile" should stand'),
+        (
+            "anna/u1.TextGrid",
+            b"nonsense",
+            'anna/u1.TextGrid: not a TextGrid: the file ends where "ooTextFile" is expected',
+        ),
         ("anna/u1.TextGrid", "é".encode("latin-1"), "anna/u1.TextGrid: not a text file in UTF-8 or UTF-16"),
         ("anna/u1.phn", b"0 10 a\n", "anna/u1.TextGrid and {root}/anna/u1.phn both fit {root}/anna/u1.wav"),
         ("anna/u1.flac", b"", "anna/u1.flac and {root}/anna/u1.wav would both be utterance anna-u1"),
@@ -438,7 +442,7 @@ def test_other_refusals(tmp_path, capsys):
 def test_inventories_that_are_none(tmp_path):
     for content, message in [
         ("SIL 1\nt 2\n", "phones:1: expected one symbol, got 'SIL 1'"),
-        ("a\n\na\n", "phones:3: 'a' has a line already"),
+        ("a\n\na\n", "phones:3: 'a' occurs twice"),
         ("\n", "phones: holds no phones"),
     ]:
         (tmp_path / "phones").write_text(content)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from speechattn.corpora.kaldi_manifests import read_kaldi, read_table
-from speechattn.corpora.matching import Candidate
+from speechattn.corpora.matching import UnlabelledUtterance
 
 
 def data_folder(folder: Path, **tables: str) -> Path:
@@ -22,8 +22,8 @@ def data_folder(folder: Path, **tables: str) -> Path:
 def test_whole_recordings(tmp_path, monkeypatch):
     folder = data_folder(tmp_path)
     assert read_kaldi(folder) == [
-        Candidate("r1", folder / "a.wav", "anna", "r1", "HELLO YOU"),
-        Candidate("r2", folder / "b.wav", "ben", "r2", ""),
+        UnlabelledUtterance("r1", folder / "a.wav", "anna", "r1", "HELLO YOU"),
+        UnlabelledUtterance("r2", folder / "b.wav", "ben", "r2", ""),
     ]
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/b.wav").touch()
@@ -36,8 +36,8 @@ def test_whole_recordings(tmp_path, monkeypatch):
 def test_segments(tmp_path):
     folder = data_folder(tmp_path, segments="u1 r1 0.5 1.25\nu2 r1 1.5 -1\n", utt2spk="u1 anna\nu2 ben\n")
     assert read_kaldi(folder) == [
-        Candidate("u1", folder / "a.wav", "anna", "u1", "", 0.5, 1.25),
-        Candidate("u2", folder / "a.wav", "ben", "u2", "", 1.5, None),
+        UnlabelledUtterance("u1", folder / "a.wav", "anna", "u1", "", 0.5, 1.25),
+        UnlabelledUtterance("u2", folder / "a.wav", "ben", "u2", "", 1.5, None),
     ]
 
 
@@ -48,7 +48,7 @@ def test_segments(tmp_path):
         ({"wav_scp": "r1\n"}, "wav.scp:1: expected a key and a value, found 'r1'"),
         ({"wav_scp": "r1 a.wav\nr1 b.wav\n"}, "wav.scp:2: r1 has a line already"),
         ({"utt2spk": "r1 anna\n"}, "utt2spk: has no line for utterance r2"),
-        ({"segments": "r1 r9 0 1\n"}, "segments:1: is of recording r9, which wav.scp lacks"),
+        ({"segments": "r1 r9 0 1\n"}, "segments:1: recording r9 is not in wav.scp"),
         ({"segments": "r1 r1 1 1\n"}, "segments:1: expected a recording, a start and an end, found 'r1 1 1'"),
         ({"segments": "r1 r1 x 1\n"}, "segments:1: expected"),
         ({"segments": "r1 r1 0 1 A\n"}, "segments:1: expected"),

@@ -16,8 +16,8 @@ from tiny_configuration import write_tiny
 
 from speechattn.commands.main import main
 from speechattn.corpora.libriphone import LibriPhoneOptions, prepare_libriphone
-from speechattn.cuts.manifest import phone_intervals
-from speechattn.cuts.reading import cut_features
+from speechattn.cuts.files import phone_intervals
+from speechattn.cuts.model_inputs import cut_features
 from speechattn.labels.frames import frame_labels
 from speechattn.model.classifier import FrameClassifier
 
@@ -90,14 +90,14 @@ def test_what_is_prepared_is_prepared_again_when_features_are_gone(course, tmp_p
 def test_dev_is_cut_by_the_seed(course, tmp_path, rule):
     def prepared(seed: int) -> dict[str, list]:
         output = tmp_path / f"{rule}-{seed}"
-        prepare_libriphone(course, output, options=LibriPhoneOptions(dev=rule, dev_share=0.25, seed=seed))
+        prepare_libriphone(course, output, options=LibriPhoneOptions(dev=rule, seed=seed))
         return read_splits(output)
 
     def ids(splits: dict[str, list]) -> list[str]:
         return [cut.id for cut in splits["dev"]]
 
     first = prepared(0)
-    assert ids(first) == ids(prepared(0)) and len(first["dev"]) == 5
+    assert ids(first) == ids(prepared(0)) and len(first["dev"]) == {"speaker": 5, "utterance": 2}[rule]
     assert any(ids(first) != ids(prepared(seed)) for seed in (1, 2, 3))
     speakers = {name: {cut.supervisions[0].speaker for cut in cuts} for name, cuts in first.items()}
     assert bool(speakers["dev"] & speakers["train"]) == (rule == "utterance")
@@ -140,8 +140,6 @@ def test_without_the_corpus_the_way_to_it_is_named(tmp_path, capsys):
     ("fields", "message"),
     [
         ({"dev": "chapter"}, "dev must be one of speaker, utterance"),
-        ({"dev_share": 0.0}, r"dev_share must lie in \(0, 1\)"),
-        ({"dev_share": 1.0}, r"dev_share must lie in \(0, 1\)"),
     ],
 )
 def test_options_out_of_range(fields, message):
@@ -158,10 +156,10 @@ class Evil:
     ("content", "message"),
     [
         (None, "19-198-0001.pt: is missing"),
-        (b"half", "is no tensor that torch.load can read safely"),
-        (b"", "is no tensor that torch.load can read safely"),
-        (Evil(), "is no tensor that torch.load can read safely"),
-        ([1, 2], "holds no tensor"),
+        (b"half", "not a tensor that torch.load can read safely"),
+        (b"", "not a tensor that torch.load can read safely"),
+        (Evil(), "not a tensor that torch.load can read safely"),
+        ([1, 2], "does not hold a tensor"),
         (torch.zeros(5, 40), r"expected \(T, 39\) torch.float32, found \(5, 40\) torch.float32"),
         (torch.zeros(5, 39, dtype=torch.float64), r"expected \(T, 39\) torch.float32"),
         (torch.zeros(0, 39), r"expected \(T, 39\)"),

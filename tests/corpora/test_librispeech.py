@@ -29,8 +29,8 @@ from speechattn.corpora.librispeech_labels import (
     read_cpc_labels,
     read_utterance_list,
 )
-from speechattn.cuts.manifest import SPLITS, phone_intervals, save_splits, speaker_in_train
-from speechattn.cuts.splits import share_out
+from speechattn.cuts.files import SPLITS, phone_intervals, save_splits, speaker_in_train
+from speechattn.cuts.splits import draw_by_utterances
 from speechattn.geometry import num_frames
 from speechattn.jobs.stamps import checksum
 from speechattn.labels.files import read_textgrid, write_textgrid
@@ -312,8 +312,8 @@ def test_the_published_lists(mirror):
     assert len(by_split["train"] | by_split["test"]) == len(by_split["test"]) == 251  # nobody is new in test
 
     spoken = [name.split("-")[0] for name in split_of]
-    drawn = share_out(spoken, module.SPEAKER_SHARES, module.SEED)
-    assert drawn == share_out(sorted(spoken), module.SPEAKER_SHARES, module.SEED)
+    drawn = draw_by_utterances(spoken, module.SPEAKER_SHARES, module.SEED)
+    assert drawn == draw_by_utterances(sorted(spoken), module.SPEAKER_SHARES, module.SEED)
     utterances = Counter(drawn.get(speaker, "train") for speaker in spoken)
     for split, number in (("train", 20547), ("dev", 2283), ("test", 5708)):
         assert abs(utterances[split] - number) < 100
@@ -340,7 +340,7 @@ def test_odd_lines_of_cpc_labels_are_refused_by_number(tmp_path, lines, message)
 
 def test_a_list_has_no_utterance_twice(tmp_path):
     (tmp_path / "a.txt").write_text("1-2-3\n1-2-4\n1-2-3")
-    with pytest.raises(ValueError, match="a.txt: utterance 1-2-3 stands there twice"):
+    with pytest.raises(ValueError, match="a.txt: utterance 1-2-3 occurs twice"):
         read_utterance_list(tmp_path / "a.txt")
 
 
@@ -417,24 +417,23 @@ def test_mini_has_no_test_set_so_that_dev_is_split_by_speaker(librispeech, tmp_p
 
 
 def test_half_of_dev_is_test_where_there_is_none(tmp_path):
-    names = [f"{speaker}-1-{number}" for speaker in range(20) for number in range(5)]
-    utterances = [module._Utterance(name, tmp_path, "words", "dev-clean-2") for name in names]
+    subset_of = {f"{speaker}-1-{number}": "dev-clean-2" for speaker in range(20) for number in range(5)}
     options = LibriSpeechOptions(subsets="train-clean-5,dev-clean-2")
-    assert Counter(module._splits(utterances, options, tmp_path).values()) == {"dev": 50, "test": 50}
+    assert Counter(module._splits(subset_of, options, tmp_path).values()) == {"dev": 50, "test": 50}
 
 
 def test_without_a_dev_subset_four_speakers_of_train_clean_5_are_dev(tmp_path):
     """And of nothing else: a larger subset has other speakers than they."""
     names = [f"{speaker}-1-{number}" for speaker in (460, 1088, 4680, 7312, 19, 32) for number in range(3)]
-    utterances = [module._Utterance(name, tmp_path, "words", "train-clean-5") for name in names]
-    utterances += [module._Utterance("61-1-0", tmp_path, "words", "test-clean")]
+    mini = dict.fromkeys(names, "train-clean-5")
+    subset_of = mini | {"61-1-0": "test-clean"}
     options = LibriSpeechOptions(subsets="train-clean-5,test-clean", labels="align")
-    split_of = module._splits(utterances, options, tmp_path)
+    split_of = module._splits(subset_of, options, tmp_path)
     assert Counter(split_of.values()) == {"dev": 12, "train": 6, "test": 1}
     assert {name.split("-")[0] for name, split in split_of.items() if split == "train"} == {"19", "32"}
-    with_dev = [*utterances, module._Utterance("84-1-0", tmp_path, "words", "dev-clean")]
+    with_dev = subset_of | {"84-1-0": "dev-clean"}
     assert Counter(module._splits(with_dev, options, tmp_path).values()) == {"train": 18, "dev": 1, "test": 1}
-    larger = [utterance._replace(subset="train-clean-100") for utterance in utterances[:-1]]
+    larger = dict.fromkeys(mini, "train-clean-100")
     with pytest.raises(ValueError, match="leave dev empty; add dev-clean"):
         module._splits(larger, options, tmp_path)
 
@@ -487,7 +486,7 @@ def test_other_options_prepare_again(corpus, tmp_path, capsys):
 @pytest.mark.slow
 def test_processes_change_nothing(fetched, tmp_path, monkeypatch):
     prepare_librispeech(fetched, tmp_path / "one")
-    monkeypatch.setattr(module, "WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(module, "UTTERANCES_PER_PROCESS", 1)
     prepare_librispeech(fetched, tmp_path / "two", num_jobs=2)
     for name in SPLITS:
         assert (tmp_path / f"one/{name}.jsonl.gz").read_bytes() == (tmp_path / f"two/{name}.jsonl.gz").read_bytes()

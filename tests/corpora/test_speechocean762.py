@@ -13,7 +13,7 @@ from lhotse import CutSet
 from speechattn.corpora import prepare_corpus, speechocean762
 from speechattn.corpora.download.fetch import extract
 from speechattn.corpora.speechocean762 import prepare_speechocean762
-from speechattn.cuts.manifest import phone_intervals
+from speechattn.cuts.files import phone_intervals
 from speechattn.phones import PhoneSet
 
 DEV_SPEAKER = "0075"  # one of the fixed list

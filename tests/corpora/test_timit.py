@@ -17,7 +17,7 @@ from tiny_configuration import write_tiny
 from speechattn.commands.main import main
 from speechattn.corpora import prepare_corpus
 from speechattn.corpora.timit import TimitOptions, _speakers, prepare_timit
-from speechattn.cuts.manifest import phone_intervals
+from speechattn.cuts.files import phone_intervals
 from speechattn.phones import PhoneSet
 
 # Speakers of the sample -> part, region and name in the tree: names of the official lists, and mkls1 of neither.
@@ -151,8 +151,8 @@ def test_the_glottal_stop_is_ignored_or_silence(toy, tmp_path, capsys):
     [
         ("PHN", "0 1000 h#\n1000 x ix\n", r"SX37.PHN:2: expected samples `start end phone`, got '1000 x ix'"),
         ("PHN", "", r"SX37.PHN: has no labels"),
-        ("PHN", "0 1000 h#\n1000 3000 AA\n", r"SX37.PHN: 'AA' is none of TIMIT's 61 symbols"),
-        ("PHN", "0 1000 h#\n1000 9000 aa\n", r"SX37.PHN: goes on to sample 9000, but the audio ends at 3000"),
+        ("PHN", "0 1000 h#\n1000 3000 AA\n", r"SX37.PHN: 'AA' is not one of TIMIT's 61 symbols"),
+        ("PHN", "0 1000 h#\n1000 9000 aa\n", r"SX37.PHN: ends at sample 9000, but the audio at 3000"),
         ("PHN", None, r"FAKS0: sx37.phn is missing"),
         ("TXT", "0 3000\n", r"SX37.TXT: expected `start end sentence`"),
         ("TXT", None, r"FAKS0: sx37.txt is missing"),

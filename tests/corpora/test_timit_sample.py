@@ -13,8 +13,8 @@ from prepared import read_splits
 
 from speechattn.corpora import download_corpus, prepare_corpus
 from speechattn.corpora.timit_sample import prepare_timit_sample
-from speechattn.cuts.manifest import phone_intervals, read_cuts
-from speechattn.cuts.reading import cut_labels
+from speechattn.cuts.files import phone_intervals, read_cuts
+from speechattn.cuts.model_inputs import cut_labels
 from speechattn.geometry import Geometry, num_frames
 from speechattn.phones import PhoneSet
 

@@ -47,22 +47,22 @@ def test_lists_of_speakers_and_of_utterances(tmp_path):
     (tmp_path / "dev").write_text("b\n\n")
     (tmp_path / "test").write_text("c-0 c\nc-1 c\nlost-0 lost\n")  # Kaldi's utt2spk: its first word counts
     options = dict(dev=str(tmp_path / "dev"), test=str(tmp_path / "test"), seed=0)
-    known = {"a", "b", "c", "c-0", "c-1", "lost-0"}
-    splits = split_cuts(cuts(a=2, b=2, c=2), known=known, **options)
+    allowed = {"a", "b", "c", "c-0", "c-1", "lost-0"}
+    splits = split_cuts(cuts(a=2, b=2, c=2), allowed=allowed, **options)
     assert names(splits) == {"train": ["a-0", "a-1"], "dev": ["b-0", "b-1"], "test": ["c-0", "c-1"]}
     with pytest.raises(ValueError, match=r"test:3: lost-0 is neither an utterance nor a speaker of this corpus"):
-        split_cuts(cuts(a=2, b=2, c=2), known=known - {"lost-0"}, **options)
+        split_cuts(cuts(a=2, b=2, c=2), allowed=allowed - {"lost-0"}, **options)
     (tmp_path / "test").write_text("c\nb\n")
     with pytest.raises(ValueError, match=r"test:2: b is in the list of dev already"):
-        split_cuts(cuts(a=2, b=2, c=2), known=known, **options)
+        split_cuts(cuts(a=2, b=2, c=2), allowed=allowed, **options)
 
 
 def test_one_list_and_one_share(tmp_path):
     (tmp_path / "test").write_text("c\n")
-    splits = names(split_cuts(cuts(a=3, b=3, c=2), dev=0.3, test=str(tmp_path / "test"), seed=0, known={"c"}))
+    splits = names(split_cuts(cuts(a=3, b=3, c=2), dev=0.3, test=str(tmp_path / "test"), seed=0, allowed={"c"}))
     assert splits["test"] == ["c-0", "c-1"] and len(splits["dev"]) == len(splits["train"]) == 3
 
 
 def test_too_few_speakers():
-    with pytest.raises(ValueError, match="2 speakers cannot be shared out among train and dev and test: .*--speaker"):
-        split_cuts(cuts(a=2, b=2), dev=0.1, test=0.1, seed=0, known=set())
+    with pytest.raises(ValueError, match="2 speakers cannot be divided among train and dev and test: .*--speaker"):
+        split_cuts(cuts(a=2, b=2), dev=0.1, test=0.1, seed=0, allowed=set())

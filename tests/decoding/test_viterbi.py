@@ -161,13 +161,13 @@ def test_float32_scores_are_summed_in_float64():
     [
         (lambda: Graph.of([], [], initial={}, final={}), "one of the graph's 0 states"),
         (lambda: Graph.of([0], [(0, 1, 0.0)], initial={0: 0.0}, final={0: 0.0}), "leaves the graph of 1 states"),
-        (lambda: Graph.of([0], [], initial={1: 0.0}, final={0: 0.0}), "begin and end in one of the graph's 1"),
+        (lambda: Graph.of([0], [], initial={1: 0.0}, final={0: 0.0}), "start and end in one of the graph's 1"),
         (lambda: transcript_graph([], 0), "a transcript needs words"),
         (lambda: transcript_graph([[]], 0), "a transcript needs words"),
-        (lambda: transcript_graph([[[]]], 0), "at least one phone each"),
-        (lambda: transcript_graph([[[1]]], 0, durations=[[0.0], []]), "durations of a class need at least one"),
-        (lambda: best_path(np.zeros((0, 1)), transcript_graph([[[0]]], 0).graph), "no frames"),
-        (lambda: best_path(np.array([[np.nan]]), transcript_graph([[[0]]], 0).graph), "NaN"),
+        (lambda: transcript_graph([[[]]], 0), "at least one phone"),
+        (lambda: transcript_graph([[[1]]], 0, durations=[[0.0], []]), "every class needs at least one duration"),
+        (lambda: best_path(np.zeros((0, 1)), transcript_graph([[[0]]], 0)[0]), "no frames"),
+        (lambda: best_path(np.array([[np.nan]]), transcript_graph([[[0]]], 0)[0]), "NaN"),
     ],
 )
 def test_bad_input_is_refused(call, message):

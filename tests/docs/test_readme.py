@@ -1,4 +1,4 @@
-"""The examples of the documentation run, and its links lead somewhere."""
+"""Examples in the documentation run, and links have targets."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from documentation import PAGES, ROOT, blocks
 from speechattn import FrameClassifier
 from speechattn.decoding.smoothing import Phonotactics
 
-# Programs with arguments of their own are run where what they are for is tested.
+# Scripts with command-line arguments are run by the tests of the feature that they show.
 EXAMPLES = {
     page: [code for code in blocks(text, "python") if "sys.argv" not in code]
     for page, text in PAGES.items()
     if "```python" in text
 }
-MODELS = ("english-small", "exp/model", "exp/quickstart/model")  # that examples load; a folder here goes first
+MODELS = ("english-small", "exp/model", "exp/quickstart/model")  # loaded by examples; a local folder takes precedence
 
 
 @pytest.fixture
 def stand_ins(tmp_path: Path, model_folder: Path, tone_corpus: Path, monkeypatch) -> Path:
-    """A folder with what examples take as given: small untrained models, a recording, cuts."""
+    """A folder with the files that examples use: small untrained models, a recording, cuts."""
     model = FrameClassifier.from_pretrained(model_folder)
     ones = (1,) * (phones := len(model.phones))
     model.phonotactics = Phonotactics((ones,) * phones, ones, (phones,) * phones, (3 * phones,) * phones, ones)
@@ -40,7 +40,7 @@ def stand_ins(tmp_path: Path, model_folder: Path, tone_corpus: Path, monkeypatch
 @pytest.mark.parametrize("page", EXAMPLES)
 def test_the_examples_of_a_page_run_one_after_the_other(page, stand_ins, capsys):
     samples = (1000 * np.random.default_rng(0).standard_normal(16000)).astype(np.int16)
-    names = {"samples": samples, "pieces": np.split(samples, 10)}  # what live examples are given
+    names = {"samples": samples, "pieces": np.split(samples, 10)}  # for live examples
     for number, example in enumerate(EXAMPLES[page]):
         if "torch.onnx" in example:
             pytest.importorskip("onnxscript")
@@ -50,15 +50,15 @@ def test_the_examples_of_a_page_run_one_after_the_other(page, stand_ins, capsys)
             assert expected in printed
 
 
-def test_the_pages_that_should_have_examples_have_them():
-    least = {
-        "README.md": 5,
+def test_pages_have_their_examples():
+    minimum = {
+        "README.md": 3,
         "docs/attention.md": 6,
         "docs/frontend.md": 6,
         "docs/own_data.md": 2,
         "docs/questions.md": 9,
     }
-    for page, number in (least | {"docs/tour.md": 1, "docs/prediction.md": 3}).items():
+    for page, number in (minimum | {"docs/tour.md": 1, "docs/prediction.md": 3}).items():
         assert len(EXAMPLES[page]) >= number, page
 
 
@@ -72,15 +72,27 @@ def test_make_knows_its_commands():
 
 
 def _anchors(text: str) -> set[str]:
-    """Of a page's headings, as code-hosting sites make them."""
+    """The anchors of a page's headings, as code-hosting sites make them."""
     headings = re.findall(r"^#+ (.*)", re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M), flags=re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_links_lead_somewhere():
+def test_links_have_targets():
     for page, text in PAGES.items():
         for link, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)", text):
             target = ((ROOT / page).parent / link).resolve() if link else ROOT / page
             assert target.exists(), f"{page}: {link}"
             if anchor:
                 assert anchor in _anchors(PAGES[target.relative_to(ROOT).as_posix()]), f"{page}: {link}#{anchor}"
+
+
+def test_named_files_exist():
+    for page, text in PAGES.items():
+        for path in re.findall(r"`((?:speechattn|benchmarks|docs|recipes)/[\w./-]*\w)/?`", text):
+            assert (ROOT / path.replace("RECIPE", "quickstart")).exists(), f"{page}: {path}"
+
+
+def test_the_code_page_lists_every_room():
+    listed = re.findall(r"^  (\w+)(?:/|\.py) ", PAGES["docs/code.md"], flags=re.M)
+    entries = [path for path in (ROOT / "speechattn").iterdir() if path.suffix in ("", ".py")]
+    assert sorted(listed) == sorted(path.stem for path in entries if not path.stem.startswith("_"))

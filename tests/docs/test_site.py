@@ -1,4 +1,4 @@
-"""The documentation's site: mkdocs.yml names every page, the reference names what there is, and all of it builds."""
+"""The documentation site: mkdocs.yml lists every page, the reference lists every public name, and the site builds."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def _pages(nav: Any) -> list[str]:
     return [page for entry in (nav.values() if isinstance(nav, dict) else nav) for page in _pages(entry)]
 
 
-def test_every_page_has_its_place():
+def test_the_navigation_lists_every_page():
     nav = _pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
-    of_models = [page for page in PAGES if page.startswith("speechattn/assets/")]  # docs/prediction.md links to them
-    assert sorted(nav + of_models) == sorted(PAGES)
+    cards = [page for page in PAGES if page.startswith("speechattn/assets/")]  # docs/prediction.md links to them
+    assert sorted(nav + cards) == sorted(PAGES)
 
 
-def test_lists_are_lists_in_the_site_too():
-    """Code-hosting sites need less: there a list may follow a line of text, and its inner ones be indented by 2."""
+def test_lists_render_in_the_site_too():
+    """Code-hosting sites are more lenient: there a list may follow a line of text, and nested lists indent by 2."""
     for page, text in PAGES.items():
         before = ""
         for line in re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M).splitlines():
@@ -67,9 +67,9 @@ def test_the_site_builds_without_a_warning(tmp_path):
     for page in tmp_path.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert not re.findall(r"<(?:script|img|link)[^>]*(?:src|href)=\"?https?:", text), (
-            "pages are whole without a network"
+            "pages must work without a network"
         )
-        if page.name != "404.html":  # whose links are from the top of a server
+        if page.name != "404.html":  # whose links are absolute
             for link in re.findall(r"(?:src|href)=\"?([^\" >]+)", text):
                 target = unquote(link.split("#")[0].split("?")[0])
                 assert ":" in target or (page.parent / target).exists(), f"{page}: {link}"

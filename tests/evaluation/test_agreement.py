@@ -220,7 +220,7 @@ def test_what_cannot_be_compared_is_named():
         agreement_figures(good, {"v": good["u"]}, TIMIT)
     with pytest.raises(ValueError, match="neither alignment has a phone"):
         agreement_figures({"u": []}, {"u": []})
-    with pytest.raises(ValueError, match="utterance u: phone 'xx' is not of set 'timit39'"):
+    with pytest.raises(ValueError, match="utterance u: phone 'xx' is not in set 'timit39'"):
         agreement_figures(good, {"u": [Interval(0, 800, "xx")]}, TIMIT)
     with pytest.raises(ValueError, match=r"utterance u: interval \[400, 800\) 'aa' overlaps"):
         agreement_figures(good, {"u": [Interval(0, 500, "aa"), Interval(400, 800, "aa")]}, TIMIT)

@@ -11,8 +11,8 @@ import torch
 from refused import refused
 
 from speechattn.commands.main import main
-from speechattn.cuts.manifest import read_cuts, save_cuts
-from speechattn.cuts.reading import cut_labels
+from speechattn.cuts.files import read_cuts, save_cuts
+from speechattn.cuts.model_inputs import cut_labels
 from speechattn.cuts.shards import write_shards
 from speechattn.evaluation.bootstrap import paired_difference
 from speechattn.evaluation.comparison import compare

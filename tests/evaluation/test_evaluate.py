@@ -16,8 +16,8 @@ from refused import refused
 from speechattn.commands.inference import BOXED
 from speechattn.commands.main import main
 from speechattn.corpora import download_corpus, prepare_corpus
-from speechattn.cuts.manifest import alignment_items, phone_intervals, read_cuts, save_cuts
-from speechattn.cuts.reading import cut_labels, cut_waveform
+from speechattn.cuts.files import alignment_items, phone_intervals, read_cuts, save_cuts
+from speechattn.cuts.model_inputs import cut_labels, cut_waveform
 from speechattn.cuts.shards import write_shards
 from speechattn.decoding.smoothing import phonotactics_of
 from speechattn.evaluation.agreement import agreement_figures
@@ -427,14 +427,14 @@ def test_the_command_scores_on_other_phones(timit_cuts, tmp_path, capsys):
     assert own["phones"].keys() == {"h#", "ix", "q", "tcl"} and folded["phones"].keys() == {"ih", "sil"}
     stamp = json.loads((tmp_path / "report/test.done.json").read_text())
     assert stamp["options"]["phones"] == "timit39"  # so that other phones are scored anew
-    for name, reason in (("timit40", "unknown phone set 'timit40'"), ("arpabet41", "is not of set 'arpabet41'")):
+    for name, reason in (("timit40", "unknown phone set 'timit40'"), ("arpabet41", "is not in set 'arpabet41'")):
         with pytest.raises(SystemExit) as stop:
             main([*command, "--phones", name])
         assert stop.value.code == 2 and reason in capsys.readouterr().err
 
 
 def test_a_phone_that_the_model_lacks_names_the_cut(timit_cuts, model_folder):
-    with pytest.raises(ValueError, match=r"^cut test-\d: phone '\S+' is not of set 'arpabet41'"):
+    with pytest.raises(ValueError, match=r"^cut test-\d: phone '\S+' is not in set 'arpabet41'"):
         evaluate(FrameClassifier.from_pretrained(model_folder), timit_cuts)
 
 

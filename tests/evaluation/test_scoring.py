@@ -10,7 +10,7 @@ import soundfile
 from refused import refused
 
 from speechattn.commands.main import main
-from speechattn.cuts.manifest import save_cuts, utterance_cut
+from speechattn.cuts.files import save_cuts, utterance_cut
 from speechattn.evaluation.scoring import read_phone_intervals
 from speechattn.labels.files import write_csv, write_ctm, write_json, write_textgrid
 from speechattn.labels.intervals import Interval, Segment
@@ -105,7 +105,7 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, capsys):
     assert "no such file" in refusal(one, tmp_path / "nothing.ctm")
     assert "unknown phone set 'timit40'" in refusal(one, one, "--phones", "timit40")
     (tmp_path / "a.phn").write_text("0 8000 h#\n8000 16000 ix\n")
-    assert "phone 'h#' is not of set 'arpabet41'" in refusal(tmp_path / "a.phn", one, "--phones", "arpabet41")
+    assert "phone 'h#' is not in set 'arpabet41'" in refusal(tmp_path / "a.phn", one, "--phones", "arpabet41")
     (tmp_path / "empty").mkdir()
     assert "has no file of phones" in refusal(one, tmp_path / "empty")
     write_textgrid(tmp_path / "a.TextGrid", SEGMENTS)

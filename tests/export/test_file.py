@@ -70,6 +70,10 @@ KINDS: dict[str, dict[str, Any]] = {
         "kind": "linear",
         "frontend": FrontendConfig(preset="librosa", num_mels=20, normalisation="utterance"),
     },
+    "linear, log-mel": {
+        "kind": "linear",
+        "frontend": FrontendConfig(kind="fbank", num_mels=20, normalisation="utterance"),
+    },
     "mean pooling": {"kind": "tdnn", "tdnn": TdnnConfig(width=8, layers=((3, 1),)), "pooling": "mean", **POOLED},
     "attention pooling": {"kind": "mlp", "mlp": MLP, "pooling": "attention", **POOLED},
 }
@@ -81,7 +85,8 @@ def model_of(**fields: Any) -> FrameClassifier:
     model = FrameClassifier(ClassifierConfig(**{"phones": "timit39", **fields}))
     torch.nn.init.normal_(model.output.weight, std=0.2)
     if model.feature_dim is None and model.frontend.config.learns_statistics:
-        model.frontend.set_statistics(torch.linspace(-5, 5, 39), torch.linspace(30, 90, 39))
+        dim = model.frontend.dim
+        model.frontend.set_statistics(torch.linspace(-5, 5, dim), torch.linspace(30, 90, dim))
     return model.eval()
 
 
@@ -247,6 +252,16 @@ def test_a_stream_in_onnx_gives_what_pytorch_gives(encoder: FrameClassifier, str
         "log_posteriors": [10, 39], "first_frame": [], "num_frames": [], "next_state": [step.state_size],
         "next_clock": [2],
     }  # fmt: skip
+
+
+def test_log_mel_energies_export_whole_and_as_a_stream(tmp_path: Path) -> None:
+    frontend = FrontendConfig(kind="fbank", num_mels=20, normalisation="online")
+    model = model_of(kind="mlp", mlp=MLP, frontend=frontend)
+    model.save_pretrained(tmp_path / "model")
+    assert_equal_outputs(model, written(model, tmp_path / "model.onnx"))
+    main(["export", str(tmp_path / "model"), "--output", str(tmp_path / "stream.onnx"), "--streaming"])
+    agreement = compare_stream(model, StreamingStep(model), open_file(tmp_path / "stream.onnx"))
+    assert agreement.logarithms < 1e-4 and agreement.alike == 1
 
 
 # -------------------------------------------------------------------------------------------- without this package

@@ -35,6 +35,8 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "librosa": {"preset": "librosa", "top_db": 0},
     "torchaudio": {"preset": "torchaudio", "top_db": 0, "preemphasis": 0.9, "preemphasis_over": "signal"},
     "libriphone": {"preset": "libriphone", "normalisation": "none"},
+    "log-mel": {"kind": "fbank", "num_mels": 20, "normalisation": "online"},
+    "log-mel with deltas": {"kind": "fbank", "num_mels": 8, "delta_order": 2},
     "8 kHz": {"sample_rate": 8000},
     "odd window and hop": {"sample_rate": 11025, "window_ms": 23.0, "hop_ms": 7.5},
     "gaps between windows": {"window_ms": 10.0, "hop_ms": 12.5},
@@ -51,7 +53,8 @@ def model_of(*, frontend: dict[str, Any] | None = None, **fields: Any) -> FrameC
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     if model.frontend.config.learns_statistics:
-        model.frontend.set_statistics(torch.linspace(-20, 20, 39), torch.linspace(1, 90, 39))
+        dim = model.frontend.dim
+        model.frontend.set_statistics(torch.linspace(-20, 20, dim), torch.linspace(1, 90, dim))
     return model.double().eval()
 
 

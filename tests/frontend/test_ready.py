@@ -16,8 +16,8 @@ from lhotse import Features
 from speechattn.batches.loader import Batches
 from speechattn.batches.wave_augment import WaveAugmentConfig
 from speechattn.commands.main import main
-from speechattn.cuts.manifest import read_cuts, save_cuts
-from speechattn.cuts.reading import cut_features, cut_labels, load_cuts
+from speechattn.cuts.files import read_cuts, save_cuts
+from speechattn.cuts.model_inputs import cut_features, cut_labels, load_cuts
 from speechattn.evaluation.evaluate import evaluate
 from speechattn.frontend import Mfcc, ReadyFeatures
 from speechattn.geometry import Geometry
@@ -205,7 +205,7 @@ def test_cuts_that_do_not_fit_the_model_are_refused_by_name(feature_corpus, tone
         load_cuts(tmp_path / "longer.jsonl.gz", geometry, feature_dim=39)
     cut = read_cuts(dev)[0]
     cut = replace(cut, features=replace(cut.features, storage_key="gone.npy"))
-    with pytest.raises(ValueError, match=r"cut dev-0: its features .*gone.npy cannot be read any more"):
+    with pytest.raises(ValueError, match=r"cut dev-0: its features .*gone.npy cannot be read"):
         cut_features(cut)
     np.save(tmp_path / "short.npy", np.zeros((3, 39), dtype=np.float32))
     cut = replace(cut, features=replace(cut.features, storage_path=str(tmp_path), storage_key="short.npy"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from speechattn.frontend import FrontendConfig
 from speechattn.frontend.config import CHOICES, FRONTEND_PRESETS
-from speechattn.frontend.spectrum import BLOCK_FRAMES, BandEnergies
+from speechattn.frontend.spectrum import BLOCK_FRAMES, LogBandEnergies
 from speechattn.frontend.tables import mel_filters
 
 FLOAT32 = {"rtol": 1e-5, "atol": 1e-4}  # of log-energies
@@ -39,16 +40,20 @@ settings_of_frames = st.fixed_dictionaries(
 ).filter(lambda fields: fields["power"] == 2 or not fields["periodogram"])
 
 
-def band_energies(config: FrontendConfig) -> BandEnergies:
-    return BandEnergies(config, mel_filters(config), frame_energy=True)
+def resolved(preset: str = "kaldi", **fields: Any) -> FrontendConfig:
+    return FrontendConfig(preset, **fields).resolved
 
 
-def blocked(energies: BandEnergies, waveforms: Tensor, lengths: list[int]) -> Tensor:
+def band_energies(config: FrontendConfig) -> LogBandEnergies:
+    return LogBandEnergies(config, mel_filters(config), frame_energy=True)
+
+
+def blocked(energies: LogBandEnergies, waveforms: Tensor, lengths: list[int]) -> Tensor:
     with torch.no_grad():
         return energies(waveforms, torch.tensor(lengths))
 
 
-def plain(energies: BandEnergies, waveforms: Tensor, lengths: list[int]) -> Tensor:
+def plain(energies: LogBandEnergies, waveforms: Tensor, lengths: list[int]) -> Tensor:
     """By the differentiable path, which is taken when there is something to differentiate."""
     result = energies(waveforms.requires_grad_(), torch.tensor(lengths))
     assert result.requires_grad or not result.numel()
@@ -131,9 +136,9 @@ def energies_by_loops(config: FrontendConfig, samples: np.ndarray, filters: np.n
     num_samples=st.integers(0, 130),
 )
 def test_both_paths_equal_loops(fields: dict, window: int, hop: int, n_fft: int, num_samples: int) -> None:
-    config = FrontendConfig(window_ms=window / 16, hop_ms=hop / 16, n_fft=n_fft, mel_filters="hertz", **fields)
+    config = resolved(window_ms=window / 16, hop_ms=hop / 16, n_fft=n_fft, mel_filters="hertz", **fields)
     filters = torch.rand(config.fft_length // 2 + 1, 3)
-    energies = BandEnergies(config, filters, frame_energy=True).double()
+    energies = LogBandEnergies(config, filters, frame_energy=True).double()
     samples = vowels(num_samples) + np.float32(0.02)
     expected = energies_by_loops(config, samples, filters.double().numpy())
     assert config.geometry.num_frames(num_samples) == len(expected)
@@ -145,8 +150,8 @@ def test_both_paths_equal_loops(fields: dict, window: int, hop: int, n_fft: int,
 
 @given(fields=settings_of_frames, num_samples=st.integers(0, 130))
 def test_the_spectrum_itself_equals_loops(fields: dict, num_samples: int) -> None:
-    config = FrontendConfig(window_ms=2, hop_ms=1, n_fft=40, **{**fields, "decibels": False}, floor=1e-300)
-    energies = BandEnergies(config, None).double()
+    config = resolved(window_ms=2, hop_ms=1, n_fft=40, **{**fields, "decibels": False}, floor=1e-300)
+    energies = LogBandEnergies(config, None).double()
     samples = vowels(num_samples)
     expected = np.exp(energies_by_loops(config, samples, np.eye(21))[:, :-1])
     waveforms = torch.from_numpy(samples)[None].double()
@@ -170,7 +175,7 @@ def test_blocked_equals_plain(preset: str, fields: dict, num_samples: int, seed:
     assume(not (fields.get("periodogram", FRONTEND_PRESETS[preset]["periodogram"]) and fields.get("power") == 1))
     if not fields.get("decibels", True):
         fields = {**fields, "top_db": 0.0}
-    energies = band_energies(FrontendConfig(preset, **fields))
+    energies = band_energies(resolved(preset, **fields))
     samples = np.round(32768 * vowels(num_samples, seed)).astype(np.int16)
     floats = torch.from_numpy(samples / 32768)[None]
     waveforms = torch.from_numpy(samples)[None] if dtype == torch.int16 else floats.to(dtype)
@@ -188,7 +193,7 @@ def test_blocked_equals_plain(preset: str, fields: dict, num_samples: int, seed:
 @pytest.mark.parametrize("name", [*SIGNALS, *ODD_SIGNALS])
 @pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_blocked_equals_plain_on_odd_signals(preset: str, name: str) -> None:
-    config = FrontendConfig(preset)
+    config = resolved(preset)
     energies, waveforms = band_energies(config), torch.from_numpy((SIGNALS | ODD_SIGNALS)[name])[None]
     lengths = [waveforms.shape[1]]
     # Of a constant, what is left of a frame less its mean is rounding errors, 1e-8 of the largest amplitude.
@@ -201,7 +206,7 @@ def test_blocked_equals_plain_on_odd_signals(preset: str, name: str) -> None:
 @pytest.mark.parametrize("blocks", [1, 2])
 @pytest.mark.parametrize("preset", ["kaldi", "torchaudio", "python_speech_features"])
 def test_blocked_equals_plain_over_several_blocks(preset: str, blocks: int, more: int) -> None:
-    config = FrontendConfig(preset, snip_edges=FRONTEND_PRESETS[preset]["snip_edges"])
+    config = resolved(preset, snip_edges=FRONTEND_PRESETS[preset]["snip_edges"])
     geometry = config.geometry
     num_samples = geometry.window - geometry.left + (blocks * BLOCK_FRAMES - 1) * geometry.hop + more
     energies, waveforms = band_energies(config), torch.from_numpy(vowels(num_samples))[None]
@@ -212,7 +217,7 @@ def test_blocked_equals_plain_over_several_blocks(preset: str, blocks: int, more
 
 @pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_the_transform_as_a_matrix_gives_the_same(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    energies, waveforms = band_energies(FrontendConfig(preset)), torch.from_numpy(vowels(3000))[None]
+    energies, waveforms = band_energies(resolved(preset)), torch.from_numpy(vowels(3000))[None]
     expected = plain(energies, waveforms, [2500])
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     num_frames = energies.geometry.num_frames(2500)
@@ -232,7 +237,7 @@ def test_the_transform_as_a_matrix_gives_the_same(preset: str, monkeypatch: pyte
 def test_samples_past_an_utterances_end_are_never_looked_at(
     preset: str, snip_edges: bool, lengths: list[int], garbage: float
 ) -> None:
-    energies = band_energies(FrontendConfig(preset, snip_edges=snip_edges))
+    energies = band_energies(resolved(preset, snip_edges=snip_edges))
     batch = torch.full((len(lengths), max(lengths) + 500), garbage)
     for row, length in enumerate(lengths):
         batch[row, :length] = torch.from_numpy(vowels(length, row))
@@ -247,7 +252,7 @@ def test_samples_past_an_utterances_end_are_never_looked_at(
 def test_a_call_leaves_nothing_behind_for_the_next() -> None:
     """The blocked path reuses its buffers; recordings with a NaN, and other sizes, come before."""
     waveforms, spoilt = torch.from_numpy(vowels(4000))[None], torch.full((1, 5000), torch.nan)
-    configs = [FrontendConfig(preset, window_ms=ms) for preset in FRONTEND_PRESETS for ms in (25.0, 20.0)]
+    configs = [resolved(preset, window_ms=ms) for preset in FRONTEND_PRESETS for ms in (25.0, 20.0)]
     modules = [band_energies(config) for config in configs]
     expected = [blocked(module, waveforms, [4000]) for module in modules]
     for module in modules + modules[::-1]:
@@ -257,7 +262,7 @@ def test_a_call_leaves_nothing_behind_for_the_next() -> None:
 
 
 def test_threads_do_not_disturb_each_other() -> None:
-    energies = band_energies(FrontendConfig())
+    energies = band_energies(resolved())
     signals = [torch.from_numpy(vowels(30_000, seed))[None] for seed in range(4)]
     expected = [blocked(energies, waveforms, [30_000]) for waveforms in signals]
     with ThreadPoolExecutor(4) as pool:
@@ -272,7 +277,7 @@ def test_threads_do_not_disturb_each_other() -> None:
 @pytest.mark.parametrize("snip_edges", [True, False])
 @pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_gradients_are_those_of_finite_differences(preset: str, snip_edges: bool) -> None:
-    config = FrontendConfig(preset, **SMALL, snip_edges=snip_edges, floor=1e-10)
+    config = resolved(preset, **SMALL, snip_edges=snip_edges, floor=1e-10)
     energies, lengths = band_energies(config).double(), torch.tensor([90, 60])
     batch = 0.1 * torch.randn(2, 90, dtype=torch.float64)
     real = torch.arange(energies(batch, lengths).shape[1]) < config.geometry.num_frames(lengths)[:, None]
@@ -281,7 +286,7 @@ def test_gradients_are_those_of_finite_differences(preset: str, snip_edges: bool
 
 @pytest.mark.parametrize("preset", FRONTEND_PRESETS)
 def test_gradients_are_finite_where_a_magnitude_is_zero(preset: str) -> None:
-    energies = BandEnergies(FrontendConfig(preset, power=1, periodogram=False), None)
+    energies = LogBandEnergies(resolved(preset, power=1, periodogram=False), None)
     waveforms = torch.zeros(1, 800, requires_grad=True)
     energies(waveforms, torch.tensor([800])).sum().backward()
     assert waveforms.grad is not None and waveforms.grad.isfinite().all()

@@ -51,7 +51,7 @@ NORMALISATIONS: dict[str, dict[str, Any]] = {
 @cache
 def front_end(preset: str, geometry: str, normalisation: str, order: int, rule: str, dtype: torch.dtype) -> Mfcc:
     settings = FRONTEND_PRESETS[preset] | GEOMETRIES[geometry] | {"delta_order": order, "delta_rule": rule}
-    if geometry == "gaps between windows" and not FrontendConfig(**FRONTEND_PRESETS[preset]).snip_edges:
+    if geometry == "gaps between windows" and not FrontendConfig(**FRONTEND_PRESETS[preset]).resolved.snip_edges:
         settings["hop_ms"] = 10.0  # padded edges want no gaps
     mfcc = Mfcc(**(settings | NORMALISATIONS[normalisation])).to(dtype)
     if mfcc.config.learns_statistics:

@@ -1,4 +1,4 @@
-"""Atomic files and stamps: a stage runs again exactly when something changed."""
+"""Atomic files and stamps: a job runs again exactly when something changed."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_checksum_equals_hashlib_over_blocks(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> tuple[Path, dict, Path, Path]:
-    source, output, stamp = (tmp_path / name for name in ("in.txt", "out/result.txt", "out/stage.json"))
+def job(tmp_path: Path) -> tuple[Path, dict, Path, Path]:
+    source, output, stamp = (tmp_path / name for name in ("in.txt", "out/result.txt", "out/job.json"))
     source.write_text("input")
     output.parent.mkdir()
     output.write_text("output")
@@ -68,13 +68,13 @@ def stage(tmp_path: Path) -> tuple[Path, dict, Path, Path]:
     return stamp, options, source, output
 
 
-def test_an_untouched_stage_is_done(stage: tuple[Path, dict, Path, Path]) -> None:
-    stamp, options, source, _ = stage
+def test_an_untouched_job_is_done(job: tuple[Path, dict, Path, Path]) -> None:
+    stamp, options, source, _ = job
     assert is_done(stamp, options, {"source": source})
 
 
-def test_a_stage_can_be_moved(stage: tuple[Path, dict, Path, Path]) -> None:
-    stamp, options, source, _ = stage
+def test_outputs_can_be_moved(job: tuple[Path, dict, Path, Path]) -> None:
+    stamp, options, source, _ = job
     moved = stamp.parent.rename(stamp.parent.with_name("elsewhere")) / stamp.name
     assert is_done(moved, options, {"source": source}) and not is_done(stamp, options, {"source": source})
 
@@ -86,8 +86,8 @@ def test_a_stage_can_be_moved(stage: tuple[Path, dict, Path, Path]) -> None:
         *("broken stamp", "no stamp", "not a stamp"),
     ],
 )
-def test_any_change_makes_it_run_again(stage: tuple[Path, dict, Path, Path], change: str) -> None:
-    stamp, options, source, output = stage
+def test_any_change_makes_the_job_run_again(job: tuple[Path, dict, Path, Path], change: str) -> None:
+    stamp, options, source, output = job
     inputs = {"source": source}
     if change == "option":
         options = options | {"left": 9}
@@ -112,8 +112,8 @@ def test_any_change_makes_it_run_again(stage: tuple[Path, dict, Path, Path], cha
     assert not is_done(stamp, options, inputs)
 
 
-def test_inputs_may_move_but_not_change_places(stage: tuple[Path, dict, Path, Path], tmp_path: Path) -> None:
-    stamp, options, source, _ = stage
+def test_inputs_may_move_but_not_change_places(job: tuple[Path, dict, Path, Path], tmp_path: Path) -> None:
+    stamp, options, source, _ = job
     moved = source.rename(tmp_path / "moved.txt")
     assert is_done(stamp, options, {"source": moved})
     assert not is_done(stamp, options, {"other": moved})

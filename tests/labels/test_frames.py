@@ -170,7 +170,7 @@ def test_segments_end_at_the_files_own_end_at_any_rate(rate: int, length: int) -
             [0, 1],
             [1.0, 1.0],
             0.0175,
-            "duration=0.0175 s ends before the last segment, which begins at 0.0175 s",
+            "duration=0.0175 s ends before the last segment, which starts at 0.0175 s",
         ),
         ([0], [1.0], 0.0, "duration=0.0 s"),
     ],

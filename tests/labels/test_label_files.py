@@ -1,151 +1,141 @@
-"""CTM, .phn, .lab and Audacity's labels: what is written comes back, damage is named with its line."""
+"""Written files are read back with exact times, by our readers and by plain parsing; one function reads all formats."""
 
 from __future__ import annotations
 
+import csv
+import json
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from speechattn.labels import line_files as files
-from speechattn.labels.intervals import Interval, Segment
+from speechattn.geometry import num_frames
+from speechattn.labels import files
+from speechattn.labels.frames import frames_to_segments
+from speechattn.labels.intervals import Segment
 
-SYMBOL = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=4).filter(
-    lambda text: len(text.split()) == 1 and not text.startswith((";;", "\\"))
+WRITERS = {
+    "TextGrid": files.write_textgrid,
+    "ctm": files.write_ctm,
+    "json": files.write_json,
+    "csv": files.write_csv,
+}
+SYMBOLS = ["SIL", "AH", "ɪ̃"]
+
+
+def segments_of(length: int, rate: int) -> list[Segment]:
+    """Random segments of a file of `length` samples at `rate`, like those of a model."""
+    random = np.random.default_rng(length + rate)
+    classes = random.integers(0, 3, num_frames(-(-length * 16000 // rate)))
+    return frames_to_segments(classes, random.uniform(0.3, 1, len(classes)), SYMBOLS, length / rate)
+
+
+def read(path: Path) -> list[Segment]:
+    (name, segments), *others = files.read_alignments(path).items()
+    assert name == path.stem and not others
+    return segments
+
+
+@pytest.mark.parametrize("length, rate", [(16_000, 16_000), (49_999, 44_100), (12_347, 8000), (160_001, 44_101)])
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_written_segments_come_back(tmp_path: Path, suffix: str, length: int, rate: int) -> None:
+    segments = segments_of(length, rate)
+    path = tmp_path / f"a.{suffix}"
+    WRITERS[suffix](path, segments)
+    back = read(path)
+    assert [segment.phone for segment in back] == [segment.phone for segment in segments]
+    assert all(left.end == right.start for left, right in pairwise(back)) and back[0].start == 0
+    assert round(back[-1].end * rate) == length
+    if suffix == "ctm":  # a text format of fixed decimals
+        np.testing.assert_allclose([s[1:] for s in back], [s[1:] for s in segments], atol=6e-5)
+        np.testing.assert_allclose([s[1:3] for s in back], [s[1:3] for s in segments], rtol=0, atol=5.1e-8)
+    elif suffix == "TextGrid":  # has no place for a confidence
+        assert [segment[:3] for segment in back] == [segment[:3] for segment in segments]
+    else:
+        assert back == segments
+    assert [path.name for path in tmp_path.iterdir()] == [f"a.{suffix}"]
+
+
+def test_files_are_plain_to_other_programs(tmp_path: Path) -> None:
+    segments = [Segment("SIL", 0.0, 0.1075, 0.98765), Segment("AH", 0.1075, 0.25, 0.5)]
+    for suffix, write in WRITERS.items():
+        write(tmp_path / f"spk-1.{suffix}", segments)
+    assert (tmp_path / "spk-1.ctm").read_text().splitlines() == [
+        "spk-1 1 0.0000000 0.1075000 SIL 0.9877",
+        "spk-1 1 0.1075000 0.1425000 AH 0.5000",
+    ]
+    objects = json.loads((tmp_path / "spk-1.json").read_text())
+    assert objects[1] == {"phone": "AH", "start": 0.1075, "end": 0.25, "confidence": 0.5} and len(objects) == 2
+    with open(tmp_path / "spk-1.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["start", "end", "phone", "confidence"] and rows[2] == ["0.1075", "0.25", "AH", "0.5"]
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize(
+    "segments, message",
+    [
+        ([], "there are no segments"),
+        ([Segment("a", 0.0, 0.0)], "'a' from 0.0 to 0.0 s is empty"),
+        (
+            [Segment("a", 0.0, 0.2), Segment("b", 0.1, 0.3)],
+            "'b' from 0.1 to 0.3 s .* before the end of the previous one, 0.2",
+        ),
+        ([Segment("a", -0.1, 0.2)], "'a' from -0.1"),
+        ([Segment("a", 0.0, float("nan"))], "'a' from 0.0 to nan"),
+    ],
 )
-
-
-@st.composite
-def tracks(draw, last=2_000_000):
-    """Phones in whole numbers, [start, end), with gaps here and there."""
-    bounds = sorted(draw(st.lists(st.integers(0, last), min_size=2, max_size=9, unique=True)))
-    rows = [Interval(start, end, draw(SYMBOL)) for start, end in pairwise(bounds)]
-    return [row for row in rows if draw(st.booleans())] or rows
-
-
-def written(tmp_path_factory, name: str, text: str, encoding: str = "utf-8") -> Path:
-    path = tmp_path_factory.mktemp("labels") / name
-    path.write_bytes(text.encode(encoding))
-    return path
-
-
-@given(tracks(), st.sampled_from(["\n", "\r\n"]), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
-def test_phn(tmp_path_factory, track, newline, encoding):
-    text = "".join(f"{start} {end} {symbol}{newline}" for start, end, symbol in track)
-    assert files.read_phn(written(tmp_path_factory, "a.phn", text, encoding)) == track
-
-
-@given(tracks(), st.booleans())
-def test_lab_in_seconds(tmp_path_factory, track, score):
-    ending = " -12.5\n" if score else "\n"
-    text = "".join(f"{start / 16000!r} {end / 16000!r} {symbol}{ending}" for start, end, symbol in track)
-    expected = [Segment(symbol, start / 16000, end / 16000) for start, end, symbol in track]
-    assert files.read_lab(written(tmp_path_factory, "a.lab", text)) == expected
-
-
-@given(tracks(), st.booleans())
-def test_lab_in_htk_units(tmp_path_factory, track, score):
-    track = [*track, Interval(2_000_000, 2_000_016, "end")]  # a sample at 16 kHz is 625 units
-    ending = " -12.5\n" if score else "\n"
-    text = "".join(f"{start * 625} {end * 625} {symbol}{ending}" for start, end, symbol in track)
-    segments = files.read_lab(written(tmp_path_factory, "a.lab", text))
-    assert [Interval(round(s.start * 16000), round(s.end * 16000), s.phone) for s in segments] == track
-
-
-@given(tracks(), st.booleans())
-def test_audacity(tmp_path_factory, track, spectral):
-    extra = "\\\t100.5\t2000.25\n" if spectral else ""
-    text = "".join(f"{start / 16000!r}\t{end / 16000!r}\t{symbol} x\n{extra}" for start, end, symbol in track)
-    expected = [Segment(f"{symbol} x", start / 16000, end / 16000) for start, end, symbol in track]
-    assert files.read_audacity(written(tmp_path_factory, "a.txt", text)) == expected
-
-
-@given(tracks(), tracks(), st.randoms())
-def test_ctm_of_two_utterances_in_any_order(tmp_path_factory, first, second, random):
-    rows = [(name, *row) for name, track in (("u1", first), ("u2", second)) for row in track]
-    random.shuffle(rows)
-    lines = [f"{u} 1 {start / 16000:.7f} {(end - start) / 16000:.7f} {symbol} 0.5\n" for u, start, end, symbol in rows]
-    back = files.read_ctm(written(tmp_path_factory, "a.ctm", "".join(lines)))
-    for name, track in (("u1", first), ("u2", second)):
-        assert [Interval(round(s.start * 16000), round(s.end * 16000), s.phone) for s in back[name]] == track
-        assert {segment.confidence for segment in back[name]} == {0.5}
-
-
-@given(tracks())
-def test_ctm_that_we_write(tmp_path_factory, track):
-    path = tmp_path_factory.mktemp("ctm") / "a.ctm"
-    segments = [Segment(symbol, start / 16000, end / 16000, 0.25) for start, end, symbol in track]
-    files.write_ctm(path, segments)
-    assert files.read_ctm(path) == {"a": segments}
-
-
-@pytest.mark.parametrize("phone", ["x y", ""])
-def test_ctm_refuses_phones_that_would_shift_its_fields(tmp_path: Path, phone: str) -> None:
-    with pytest.raises(ValueError, match="is empty or has white space"):
-        files.write_ctm(tmp_path / "a.ctm", [Segment(phone, 0.0, 1.0)])
-
-
-def test_ctm_names_an_utterance_without_white_space(tmp_path: Path) -> None:
-    files.write_ctm(tmp_path / "my file.ctm", [Segment("x", 0.0, 1.0)])
-    assert list(files.read_ctm(tmp_path / "my file.ctm")) == ["my_file"]
-
-
-def test_ctm_with_comments_and_without_confidence(tmp_path: Path) -> None:
-    (tmp_path / "a.ctm").write_text(";; comment\nu1 1 0 0.5 a\n\nu2 A 0.1 0.2 b 0.75\nu1 1 0.5 0.25 c 1\n")
-    assert files.read_ctm(tmp_path / "a.ctm") == {
-        "u1": [Segment("a", 0.0, 0.5, 1.0), Segment("c", 0.5, 0.75, 1.0)],
-        "u2": [Segment("b", 0.1, 0.3, 0.75)],
-    }
-
-
-def test_a_rounded_end_gives_way_to_the_next_start(tmp_path: Path) -> None:
-    (tmp_path / "a.ctm").write_text("u 1 0.000 0.124 a\nu 1 0.123 0.2 b\n")
-    assert files.read_ctm(tmp_path / "a.ctm")["u"] == [Segment("a", 0.0, 0.123), Segment("b", 0.123, 0.323)]
-    (tmp_path / "a.ctm").write_text("u 1 0.000 0.126 a\nu 1 0.123 0.2 b\n")
-    with pytest.raises(ValueError, match="a.ctm:2: phone 'b' from 0.123 to 0.323 overlaps 'a'"):
-        files.read_ctm(tmp_path / "a.ctm")
+def test_bad_segments_are_refused_and_leave_no_file(tmp_path: Path, suffix: str, segments: list, message: str) -> None:
+    with pytest.raises(ValueError, match=f"a.{suffix}: .*{message}"):
+        WRITERS[suffix](tmp_path / f"a.{suffix}", segments)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.phn", b"0 10 a\n10 b\n", r"a.phn:2: expected samples `start end phone`, got '10 b'"),
-        ("a.phn", b"0 0.5 a\n", r"a.phn:1: expected samples"),
-        ("a.phn", b"0 10 a\n\n9 20 b\n", r"a.phn:3: phone 'b' from 9 to 20 overlaps 'a'"),
-        ("a.phn", b"0 10 a\n10 10 b\n", r"a.phn:2: phone 'b' from 10 to 10 is empty"),
-        ("a.phn", b"-1 10 a\n", r"a.phn:1: phone 'a' from -1 to 10 is empty or before 0"),
-        ("a.phn", b"\xff\xfe\x00", "a.phn: not a text file in UTF-8 or UTF-16"),
-        ("a.phn", "é".encode("latin-1"), "a.phn: not a text file in UTF-8 or UTF-16"),
-        ("a.phn", None, "a.phn: no such file"),
-        ("a.ctm", b"u 1 0.0 0.5\n", r"a.ctm:1: expected `utterance channel start duration phone"),
-        ("a.ctm", b"u 1 0.0 x a\n", r"a.ctm:1: expected"),
-        ("a.ctm", b"u 1 0.0 nan a\n", r"a.ctm:1: phone 'a' from 0.0 to nan is empty"),
-        ("a.ctm", b"u 1 0.0 inf a\n", r"a.ctm:1: phone 'a' from 0.0 to inf is empty"),
-        ("a.ctm", b"u 1 0.0 0 a\n", r"a.ctm:1: phone 'a' from 0.0 to 0.0 is empty"),
-        ("a.lab", b"0 2000000 a\n2000000 b\n", r"a.lab:2: expected `start end phone \[score\]`, got '2000000 b'"),
-        ("a.lab", b"0 2000000 s2 -1.5 a -2.0\n", r"a.lab:1: expected"),
-        ("a.lab", b"0 2000000 a b\n", r"a.lab:1: expected"),
-        ("a.lab", b"0 1 a\n1 2 b\n", "a.lab: whole numbers are HTK's units of 100 ns, .* a decimal point"),
-        ("a.lab", b"0.0 0.5 a\n0.4 0.9 b\n", "a.lab:2: phone 'b' from 0.4 to 0.9 overlaps"),
-        ("a.txt", b"0.0 0.5 a\n", "a.txt:1: expected `start end label` with tabs, got '0.0 0.5 a'"),
-        ("a.txt", b"HE SAID SO\n", "a.txt:1: expected"),
-        ("a.txt", b"0.5\t0.5\ta\n", "a.txt:1: phone 'a' from 0.5 to 0.5 is empty"),
+        ("a.json", b"[{}]", "a.json: expected a list of phone, start, end, confidence"),
+        ("a.json", b"[", "a.json: expected a list"),
+        ("a.json", b"3", "a.json: expected a list"),
+        ("a.csv", b"start,end\n0,1\n", "a.csv: expected columns start, end, phone, confidence"),
+        ("a.csv", b"start,end,phone,confidence\n0,1\n", "a.csv: expected columns"),
+        ("a.json", b'[{"phone": "a", "start": 0, "end": 0, "confidence": 1}]', "a.json:2: phone 'a' from 0.0 to 0.0"),
+        ("a.csv", b"start,end,confidence,phone\n0,1,1\n", "a.csv: expected columns"),
+        ("a.json", b"\xff", "a.json: not a text file in UTF-8 or UTF-16"),
+        ("a.json", None, "a.json: no such file"),
+        ("a.csv", b"start,end,phone,confidence\n0,1,a,1\n0.5,2,b,1\n", "a.csv:3: phone 'b' from 0.5 to 2.0 overlaps"),
+        ("a.doc", b"", "a.doc: not a file of phones: its suffix is none of .textgrid .ctm"),
     ],
 )
-def test_bad_files_are_named_with_their_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+def test_bad_files_are_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    readers = {
-        ".phn": files.read_phn, ".ctm": files.read_ctm, ".lab": files.read_lab, ".txt": files.read_audacity,
-    }  # fmt: skip
     with pytest.raises(ValueError, match=message) as caught:
-        readers[Path(name).suffix](tmp_path / name)
+        files.read_alignments(tmp_path / name)
     assert "\n" not in str(caught.value)
 
 
-def test_empty_files_hold_no_phones(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("\n \n")
-    assert files.read_phn(tmp_path / "a") == files.read_lab(tmp_path / "a") == files.read_audacity(tmp_path / "a") == []
-    assert files.read_ctm(tmp_path / "a") == {}
+def test_one_function_reads_every_format(tmp_path: Path) -> None:
+    expected = [Segment("a", 0.0, 0.25), Segment("b", 0.25, 1.0)]
+    files.write_textgrid(tmp_path / "u.TextGrid", expected)
+    files.write_ctm(tmp_path / "u.ctm", expected)
+    files.write_json(tmp_path / "u.json", expected)
+    files.write_csv(tmp_path / "u.csv", expected)
+    (tmp_path / "u.PHN").write_text("0 2000 a\n2000 8000 b\n")
+    (tmp_path / "u.lab").write_text("0 2500000 a\n2500000 10000000 b\n")
+    (tmp_path / "u.txt").write_text("0.0\t0.25\ta\n0.25\t1.0\tb\n")
+    assert {path.suffix.lower() for path in tmp_path.iterdir()} == set(files.SUFFIXES)
+    for path in tmp_path.iterdir():
+        assert files.read_alignments(path, sample_rate=8000) == {"u": expected}, path
+    with pytest.raises(ValueError, match="no interval tier 'words'; its interval tiers: phones"):
+        files.read_alignments(tmp_path / "u.TextGrid", tier="words")
+
+
+def test_praatio_reads_the_textgrids_that_we_write(tmp_path: Path) -> None:
+    from praatio import textgrid
+
+    segments = segments_of(49_999, 44_100)
+    files.write_textgrid(tmp_path / "a.TextGrid", segments)
+    grid = textgrid.openTextgrid(str(tmp_path / "a.TextGrid"), includeEmptyIntervals=True)
+    assert [(label, start, end) for start, end, label in grid.getTier("phones").entries] == [s[:3] for s in segments]

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from speechattn.batches.loader import Batches
 from speechattn.batches.wave_augment import WaveAugmentConfig
 from speechattn.commands.main import main
-from speechattn.cuts.manifest import read_cuts, save_cuts, utterance_cut
-from speechattn.cuts.reading import cut_label, load_cuts
+from speechattn.cuts.files import read_cuts, save_cuts, utterance_cut
+from speechattn.cuts.model_inputs import cut_label, load_cuts
 from speechattn.evaluation.evaluate import evaluate
 from speechattn.frontend import FrontendConfig
 from speechattn.geometry import Geometry

@@ -17,7 +17,7 @@ import torch
 from refused import refused
 
 from speechattn.commands.main import main
-from speechattn.cuts.manifest import read_cuts
+from speechattn.cuts.files import read_cuts
 from speechattn.cuts.shards import read_shards, write_shards
 from speechattn.decoding.smoothing import phonotactics_of
 from speechattn.frontend import FrontendConfig
@@ -258,7 +258,7 @@ def test_what_the_model_cannot_give_is_refused_before_any_work(noises, tmp_path,
     )
     model.save_pretrained(tmp_path / "model")
     common = ["predict", noises / "e.wav", "--model", tmp_path / "model"]
-    assert "no IPA symbol is known for 17 x" in refused(capsys, *common, "--symbols", "ipa")
+    assert "no IPA symbol for 17 x" in refused(capsys, *common, "--symbols", "ipa")
     assert "cannot tell speech from silence" in refused(capsys, *common, "--speech")
     assert "symbols must be model or ipa, got 'sampa'" in refused(capsys, *common, "--symbols", "sampa")
     assert "--format npy need --output" in refused(capsys, *common, "--format", "npy")

@@ -1,4 +1,4 @@
-"""The LibriSpeech recipe from download, over loopback HTTP, to a scored test, with each source of labels."""
+"""The LibriSpeech recipe from download over loopback HTTP to a scored test set, with each source of labels."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from made_librispeech import MadeCorpus
 from served_folder import served
 from tiny_configuration import write_tiny
 
-from speechattn.cuts.manifest import read_cuts
+from speechattn.cuts.files import read_cuts
 
 ARPABET = {"phones": "arpabet41"}
-CPC = {"phones": "cpc41", "symbols": [str(number) for number in range(41)]}
+CPC = {"phones": "cpc41"}
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ CPC = {"phones": "cpc41", "symbols": [str(number) for number in range(41)]}
     ids=["mini-mfa", "align", "cpc"],
 )
 def test_from_download_to_scores(librispeech: MadeCorpus, tmp_path, monkeypatch, options, phones, sizes):
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # a process more costs more than it does
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # another process would cost more than it saves
     conf = write_tiny(tmp_path / "tiny.yaml", epochs=2, learning_rate=2e-2, batch_seconds=6, **phones)
     exp = tmp_path / "exp"
     with served(librispeech.mirror) as address:

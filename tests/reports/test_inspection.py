@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from speechattn.commands.main import main
-from speechattn.cuts.manifest import phone_intervals, read_cuts, save_cuts, utterance_cut
+from speechattn.cuts.files import phone_intervals, read_cuts, save_cuts, utterance_cut
 from speechattn.labels.intervals import Interval
 from speechattn.reports import inspection
 from speechattn.reports.html import Html
@@ -132,7 +132,7 @@ def test_labels_that_are_wrong_name_the_cut(make_cut):
     with pytest.raises(ValueError, match="cut a: interval .* overlaps"):
         inspect_cuts({"train": [make_cut("a", [(0, 9000, "AA"), (8000, 16000, "IY")])]})
     for symbol, phones in (("XX", "timit39"), ("aa", "arpabet41")):
-        with pytest.raises(ValueError, match=f"phone '{symbol}' is not of set '{phones}'"):
+        with pytest.raises(ValueError, match=f"phone '{symbol}' is not in set '{phones}'"):
             inspect_cuts({"train": [make_cut("a", [(0, 16000, symbol)])]}, phones=phones)
 
 

@@ -17,8 +17,8 @@ import soundfile
 import torch
 
 from speechattn.commands.main import main
-from speechattn.cuts.manifest import read_cuts, save_cuts
-from speechattn.cuts.reading import cut_labels
+from speechattn.cuts.files import read_cuts, save_cuts
+from speechattn.cuts.model_inputs import cut_labels
 from speechattn.cuts.shards import read_shards, write_shards
 from speechattn.decoding.smoothing import phonotactics_of
 from speechattn.evaluation.evaluate import evaluate, evaluate_in_detail

@@ -10,8 +10,8 @@ import torch
 from training_process import log_rows, run_training
 
 from speechattn.batches.loader import Batches
-from speechattn.cuts.manifest import alignment_items, read_cuts, save_cuts
-from speechattn.cuts.reading import cut_labels, load_cuts
+from speechattn.cuts.files import alignment_items, read_cuts, save_cuts
+from speechattn.cuts.model_inputs import cut_labels, load_cuts
 from speechattn.cuts.shards import write_shards
 from speechattn.decoding.smoothing import phonotactics_of
 from speechattn.evaluation.evaluate import evaluate, learn_temperature

@@ -1,1 +1,1 @@
-"""Fetch the archives of a corpus: catalogue, transfer, unpacking."""
+"""Download corpora: `fetch` gets and checks files, `transfer` copies bytes, `unpack` extracts archives."""

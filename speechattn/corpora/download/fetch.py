@@ -1,37 +1,29 @@
-"""Fetch a corpus's files and unpack them, so that each lies there whole and right or not at all.
+"""Download the files of a corpus and unpack its archives, both atomically.
 
-A download goes to a `.part` file, is checked (size, checksum, that it is no web page) and renamed; it may be stopped at
-any time and goes on from there. A mirror, a folder or an http(s) address, may stand for the public servers, and may
-publish `<file>.md5` for a file that it repacked.
+A download goes to a `.part` file, is checked (size, checksum, not a web page) and renamed; an interrupted one resumes.
+A mirror, a folder or an http(s) address, may replace the public servers, and may publish `<file>.md5` for a repacked
+file.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+from time import sleep
 from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from speechattn.corpora.download.transfer import DownloadError, PassingError, published_md5, require_room, transfer
+from speechattn.corpora.download.transfer import DownloadError, TransientError, published_md5, require_space, transfer
 from speechattn.corpora.download.unpack import ArchiveError, extract
 from speechattn.jobs.stamps import checksum
 
-__all__ = [
-    "Archive",
-    "DownloadError",
-    "RemoteFile",
-    "download_archive",
-    "fetch",
-    "openslr_urls",
-    "unpacked",
-]
+__all__ = ["Archive", "DownloadError", "RemoteFile", "download_archive", "fetch", "openslr_urls", "unpack_archive"]
 
 OPENSLR = (
     "https://www.openslr.org",
@@ -39,7 +31,7 @@ OPENSLR = (
     "https://openslr.elda.org",
     "https://openslr.magicdatatech.com",
 )
-BACKOFF_S = (1.0, 4.0, 15.0)  # before the second, third and fourth try in a row that brings nothing
+BACKOFF_S = (1.0, 4.0, 15.0)  # before the second, third and fourth attempt without progress
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -47,44 +39,35 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
-    """A file on public servers, and how to know it.
+    """A file on public servers, with what is known to check it.
 
     Args:
         urls: Its addresses, tried in this order.
-        mirror_path: Its place below a mirror.
-        size: Bytes; None when that is not known.
-        md5: Official checksum; None when none is published.
-        sha256: The same, of the better kind.
+        mirror_path: Its path below a mirror.
+        size: In bytes; None if unknown.
+        md5: Official checksum; None if none is published.
     """
 
     urls: tuple[str, ...]
     mirror_path: str
     size: int | None = None
     md5: str | None = None
-    sha256: str | None = None
 
     @property
     def name(self) -> str:
         """File name."""
         return PurePosixPath(self.mirror_path).name
 
-    @property
-    def checksums(self) -> dict[str, str]:
-        """The known checksums by algorithm."""
-        known = {"sha256": self.sha256, "md5": self.md5}
-        return {algorithm: value for algorithm, value in known.items() if value is not None}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Archive(RemoteFile):
-    """A .zip or .tar.gz file of a corpus. Its content lies in a folder `root`, or at its top.
+    """A .zip or .tar.gz file of a corpus, whose content is in a folder `root` or at its top level.
 
     Args:
-        root: The folder, below the corpus's, that the content goes to. Several archives may share one: a later one
-            replaces the files of the same names.
-        landmark: A file or folder that every unpacked copy has, and no other archive, relative to the root: where
-            it is, all is. None: nothing is known of the content, and the root is this archive's alone.
-        unpacked_factor: Bytes of the content for each of the archive, about.
+        root: Folder below the corpus folder to unpack to. Archives may share it; later ones overwrite files.
+        landmark: A file or folder, relative to the root, that only this archive contains. Present only after complete
+            extraction. None: the content is unknown, and the root belongs to this archive alone.
+        unpacked_factor: Approximate size of the content relative to the archive's.
     """
 
     root: str
@@ -98,54 +81,50 @@ def openslr_urls(path: str) -> tuple[str, ...]:
 
 
 def download_archive(archive: Archive, corpus_dir: Path, mirror: str | None = None) -> Path:
-    """The corpus's root folder below `corpus_dir`, fetching and unpacking only what is missing.
+    """Download and unpack what is missing of an archive, and return the corpus's root folder.
 
     Args:
-        archive: What to fetch.
-        corpus_dir: Where archive or root lie already, or go.
-        mirror: A folder or http(s) address instead of the official servers.
+        archive: The archive.
+        corpus_dir: Folder that holds the archive or the root, or will hold both.
+        mirror: A folder or http(s) address to use instead of the official servers.
 
     Raises:
         DownloadError: See `fetch`.
-        ArchiveError: See `extract`; an archive that was fetched now is removed again.
-        OSError: The disk is full, or cannot be written to.
+        ArchiveError: See `extract`; an archive that was just downloaded is deleted again.
+        OSError: When the disk is full or not writable.
     """
-    root = _root(archive, corpus_dir)
-    if root is not None:
-        return root
     path = corpus_dir / archive.name
-    is_new = not path.is_file()
-    fetch(archive, path, mirror)
+    is_missing = _root(archive, corpus_dir) is None and not path.is_file()
+    if is_missing:
+        fetch(archive, path, mirror)
     try:
-        return unpacked(archive, corpus_dir)
+        return unpack_archive(archive, corpus_dir)
     except ArchiveError:
-        if is_new:
+        if is_missing:
             path.unlink(missing_ok=True)
         raise
 
 
-def unpacked(archive: Archive, corpus_dir: Path) -> Path:
-    """The corpus's root folder: `corpus_dir` or below it, unpacked there when only the archive is.
+def unpack_archive(archive: Archive, corpus_dir: Path) -> Path:
+    """The corpus's root folder, `corpus_dir` or below it; unpacks the archive if that is all there is.
 
     Raises:
         ValueError: When neither is there, or the archive is bad (an ArchiveError).
-        OSError: The disk is full, or cannot be written to.
+        OSError: When the disk is full or not writable.
     """
-    root = _root(archive, corpus_dir)
-    if root is not None:
+    if root := _root(archive, corpus_dir):
         return root
     path = corpus_dir / archive.name
     if not path.is_file():
         content = f"{archive.root}/" if archive.landmark is None else f"{archive.root}/ with {archive.landmark}"
         raise ValueError(
             f"{corpus_dir}: holds neither {archive.name} nor its folder {content}; "
-            f"add --download, or put there what {archive.urls[0]} gives"
+            f"add --download, or put the file from {archive.urls[0]} there"
         )
-    with _alone(corpus_dir / archive.root):
-        root = _root(archive, corpus_dir)
-        if root is not None:  # another process was faster
+    with _locked(corpus_dir / archive.root):
+        if root := _root(archive, corpus_dir):  # another process was faster
             return root
-        require_room(corpus_dir, archive.unpacked_factor * path.stat().st_size, f"unpacking {archive.name}")
+        require_space(corpus_dir, archive.unpacked_factor * path.stat().st_size, f"unpacking {archive.name}")
         return extract(path, corpus_dir / archive.root, archive.landmark)
 
 
@@ -156,41 +135,38 @@ def _root(archive: Archive, corpus_dir: Path) -> Path | None:
     return next((folder for folder in (corpus_dir, root) if (folder / archive.landmark).exists()), None)
 
 
-def fetch(
-    file: RemoteFile, target: Path, mirror: str | None = None, *, sleep: Callable[[float], object] = time.sleep
-) -> Path:
-    """Get a file from its servers or a mirror; nothing is done when it is there.
+def fetch(file: RemoteFile, target: Path, mirror: str | None = None) -> Path:
+    """Download a file from its servers or a mirror, unless it exists.
 
-    The checksum is the catalogue's, or the one that the mirror publishes. Where there is none, the file's sha256 is
-    printed for the record. What may pass, such as a broken connection, is tried again some seconds later; then comes
-    the next server's turn. Several processes may call this for the same file: one fetches it, the others wait.
+    The checksum is the catalogue's, or the one that the mirror publishes; without one, the file's SHA-256 is printed.
+    Transient errors are retried with growing waits, then the next server is tried. When several processes fetch the
+    same file, one downloads it and the others wait.
 
     Args:
-        file: What to get.
-        target: The file to write; appears only when it is complete and right.
-        mirror: A folder or http(s) address instead of the official servers.
-        sleep: Called with the seconds to wait.
+        file: The file.
+        target: Path to write to; appears only when it is complete and correct.
+        mirror: A folder or http(s) address to use instead of the official servers.
 
     Returns:
         `target`.
 
     Raises:
-        DownloadError: Nowhere to be had, interrupted, a web page, or not the right size or checksum.
-        OSError: The disk is full, or cannot be written to.
+        DownloadError: When no server provides the file, or it is a web page or has the wrong size or checksum.
+        OSError: When the disk is full or not writable.
     """
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    with _alone(target):
+    with _locked(target):
         if target.is_file():  # another process was faster
             return target
         if mirror is not None:
-            file = _persist(partial(_mirrored, file, mirror), part, sleep)
+            file = _retry(partial(_mirrored, file, mirror), part)
         problems = []
         for url in file.urls:
             try:
-                _persist(partial(_fetch_from, url, file, part), part, sleep)
+                _retry(partial(_fetch_from, url, file, part), part)
                 break
             except DownloadError as error:
                 problems.append(str(error))
@@ -202,8 +178,8 @@ def fetch(
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time work on `path`. The lock's file stays: to remove it would let two processes in."""
+def _locked(path: Path) -> Iterator[None]:
+    """Admit one process at a time. The lock file stays: after deleting it, two processes could hold the lock."""
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -216,41 +192,38 @@ def _alone(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _persist(attempt: Callable[[], T], part: Path, sleep: Callable[[float], object]) -> T:
-    """The result of `attempt`, repeated while it fails with what may pass; tries that made `part` longer are free."""
+def _retry(attempt: Callable[[], T], part: Path) -> T:
+    """Repeat `attempt` after transient errors; the waits start over whenever `part` has grown."""
     furthest, waits = 0, iter(BACKOFF_S)
     while True:
         try:
             return attempt()
-        except PassingError as error:
+        except TransientError as error:
             reached = part.stat().st_size if part.exists() else 0
             if reached > furthest:
                 furthest, waits = reached, iter(BACKOFF_S)
-            wait_s = next(waits, None)
-            if wait_s is None:
+            if (backoff_s := next(waits, None)) is None:
                 raise DownloadError(f"{error}; run it again") from error
-            wait_s = max(wait_s, error.wait_s)
+            wait_s = max(backoff_s, error.wait_s)
             log.warning("%s; trying again in %g s", error, wait_s)
             sleep(wait_s)
 
 
 def _mirrored(file: RemoteFile, mirror: str) -> RemoteFile:
-    """The file as the mirror has it. One that publishes a checksum may have repacked it."""
+    """The file on the mirror. A checksum published there replaces size and checksum: the file may be repacked."""
     url = f"{mirror.rstrip('/')}/{file.mirror_path}"
     md5 = published_md5(url)
-    return replace(file, urls=(url,)) if md5 is None else replace(file, urls=(url,), size=None, md5=md5, sha256=None)
+    return replace(file, urls=(url,)) if md5 is None else replace(file, urls=(url,), size=None, md5=md5)
 
 
 def _fetch_from(url: str, file: RemoteFile, part: Path) -> None:
-    """Bring `part` to the whole and right file."""
+    """Complete and check `part`."""
     factor = file.unpacked_factor if isinstance(file, Archive) else 0.0
-    resumed = transfer(url, part, size=file.size, checked=bool(file.checksums), unpacked_factor=factor)
-    for algorithm, expected in file.checksums.items():
-        found = checksum(part, algorithm)
-        if found != expected:
-            part.unlink()
-            # Pieces of two versions of the file may have met: then the whole is right.
-            kind = PassingError if resumed else DownloadError
-            raise kind(f"{url}: checksum does not match: {algorithm} {found}, expected {expected}")
-    if not file.checksums:
-        print(f"{url}: no checksum is published; sha256 of what came: {checksum(part)}")
+    resumed = transfer(url, part, size=file.size, checked=file.md5 is not None, unpacked_factor=factor)
+    if file.md5 is None:
+        print(f"{url}: no checksum is published; sha256 of the downloaded file: {checksum(part)}")
+    elif (actual := checksum(part, "md5")) != file.md5:
+        part.unlink()
+        # A resumed file may mix two versions: download it again from the start.
+        kind = TransientError if resumed else DownloadError
+        raise kind(f"{url}: checksum does not match: md5 {actual}, expected {file.md5}")

@@ -1,8 +1,7 @@
-"""One file from one place, an http(s) address or a path, continued where an earlier attempt stopped.
+"""Copy one file from an http(s) address or a path, resuming an earlier attempt.
 
-The bytes go to a `.part` file. What came earlier is kept if the pieces can be told to belong together: by the checksum
-of the whole, or, where none is known, by the server, which gets back what it called the version of the file then
-(RFC 9110, sections 13.1.5 and 14.2: If-Range, Range).
+The bytes go to a `.part` file. It is resumed if a checksum will verify the whole, or else if the server confirms that
+the file has not changed since (RFC 9110, sections 13.1.5 and 14.2: If-Range, Range).
 """
 
 from __future__ import annotations
@@ -12,30 +11,31 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import requests
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
-__all__ = ["DownloadError", "PassingError", "published_md5", "require_room", "transfer"]
+__all__ = ["DownloadError", "TransientError", "published_md5", "require_space", "transfer"]
 
-BLOCK_BYTES = 1 << 16  # little, so that a slow connection's bytes are soon on the disk
-TIMEOUT_S = (20, 60)  # to connect, and between two pieces
-MAX_WAIT_S = 60  # a server may ask for more, and is not asked again by us
+BLOCK_BYTES = 1 << 16  # small, so that bytes from a slow connection are saved soon
+TIMEOUT_S = (20, 60)  # to connect, and between two blocks
+MAX_WAIT_S = 60  # cap on the wait that a server asks for
 
 
 class DownloadError(ValueError):
-    """Something that could not be fetched, or is not what it should be."""
+    """A file that cannot be downloaded, or is not the expected one."""
 
 
-class PassingError(DownloadError):
-    """A failure that may be over in a moment: a broken connection, a time-out, a busy server (429, 5xx).
+class TransientError(DownloadError):
+    """An error that may go away: a broken connection, a time-out, a busy server (429, 5xx).
 
     Args:
         message: What happened.
-        wait_s: How long the server wants to be left alone, in seconds.
+        wait_s: How long the server asks to wait, in seconds.
     """
 
     def __init__(self, message: str, wait_s: float = 0.0) -> None:
@@ -44,73 +44,73 @@ class PassingError(DownloadError):
 
 
 class _Body(NamedTuple):
-    """What a source answers."""
-
     blocks: Iterator[bytes]
     start: int  # offset of the first block
-    size: int | None  # of the whole, if known
-    validator: str | None  # the server's name for this version of the file
+    size: int | None  # of the whole file, if known
+    validator: str | None  # identifies this version of the file, see If-Range
 
 
 def transfer(source: str, part: Path, *, size: int | None, checked: bool, unpacked_factor: float = 0.0) -> bool:
-    """Bring `part` from wherever it is to the whole file.
+    """Complete `part`, whatever it holds already.
 
     Args:
         source: Address or path.
-        part: The file that grows. When the server names its version, `<part>.origin` remembers that.
-        size: Bytes that the file must have; None if that is not known.
-        checked: A checksum will tell afterwards whether the pieces fit, so they may come from anywhere.
-        unpacked_factor: Bytes that unpacking will need, for each of the file's own: looked for before starting.
+        part: The file to write. `<part>.origin` records the server's version of the file.
+        size: Expected size in bytes; None if unknown.
+        checked: Whether the caller verifies a checksum, so that `part` may be resumed from any source.
+        unpacked_factor: Space needed for unpacking, relative to the file's size; checked before starting.
 
     Returns:
-        Whether a part of an earlier attempt was used.
+        Whether bytes of an earlier attempt were reused.
 
     Raises:
-        DownloadError: Not there, a web page, or of another size.
-        PassingError: See there; what came is kept.
-        OSError: Too little room on the disk, or it cannot be written to; what came is kept.
+        DownloadError: When there is no such file, or it is a web page or has another size.
+        TransientError: See there; the received bytes are kept.
+        OSError: When the disk is full or not writable; the received bytes are kept.
     """
     origin = part.with_name(part.name + ".origin")
     present, validator = _resumable(source, part, origin, checked)
     if present and present == size:
         return True
-    with _opened(source, present, validator) as body:
-        blocks, first = body.blocks, next(body.blocks, b"")
+    with _open(source, present, validator) as body:
+        first = next(body.blocks, b"")
         if body.start == 0 and first[:256].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-            raise DownloadError(f"{source}: gave a web page instead of the file")
+            raise DownloadError(f"{source}: returned a web page instead of the file")
         if None not in (size, body.size) and size != body.size:
             raise DownloadError(f"{source}: has {body.size} bytes, not {size}: it is another file")
         total = body.size if size is None else size
         if total is not None:
             on_disk = part.stat().st_size if part.exists() else 0
-            require_room(part.parent, total - min(on_disk, total) + unpacked_factor * total, part.stem)
+            require_space(part.parent, total - min(on_disk, total) + unpacked_factor * total, part.stem)
         if body.start == 0:
             part.unlink(missing_ok=True)
             origin.unlink(missing_ok=True)
             if body.validator is not None and not checked:
                 origin.write_text(f"{source}\n{body.validator}\n", encoding="utf-8")
-        _append(first, blocks, part, total, source)
-    came = part.stat().st_size
-    if total is not None and came < total:
-        raise PassingError(f"{source}: the connection broke at byte {came} of {total}")
-    if total is not None and came > total:
+        _append(chain([first], body.blocks), part, total, source)
+    received = part.stat().st_size
+    if total is not None and received < total:
+        raise TransientError(f"{source}: the connection broke at byte {received} of {total}")
+    if total is not None and received > total:
         part.unlink()
-        raise DownloadError(f"{source}: {total} bytes were announced, {came} came")
+        raise DownloadError(f"{source}: expected {total} bytes, received {received}")
     return body.start > 0
 
 
-def require_room(folder: Path, num_bytes: float, purpose: str) -> None:
-    """Raise OSError when the disk of `folder` has less than `num_bytes` free."""
+def require_space(folder: Path, num_bytes: float, purpose: str) -> None:
+    """Raise an OSError when the disk of `folder` has less than `num_bytes` free."""
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
-        raise OSError(f"{folder}: {free / 1e6:.0f} MB are free, {purpose} needs {num_bytes / 1e6:.0f} MB: make room")
+        raise OSError(
+            f"{folder}: {free / 1e6:.0f} MB free, {purpose} needs {num_bytes / 1e6:.0f} MB: free some space"
+        )
 
 
 def published_md5(source: str) -> str | None:
-    """The md5 that a mirror publishes for a file, as `<source>.md5`; None when it publishes none.
+    """The md5 that a mirror publishes as `<source>.md5`; None if it publishes none.
 
     Raises:
-        DownloadError: It cannot be asked, or publishes something else there.
+        DownloadError: When the mirror cannot be reached, or the file is not an md5 file.
     """
     address = source + ".md5"
     if _is_address(source):
@@ -124,17 +124,17 @@ def published_md5(source: str) -> str | None:
         return None
     match = re.match(r"\s*\\?([0-9a-fA-F]{32})(\s|$)", text)
     if match is None:
-        raise DownloadError(f"{address}: is no md5 file: expected 32 hexadecimal digits")
+        raise DownloadError(f"{address}: not an md5 file: expected 32 hexadecimal digits")
     return match[1].lower()
 
 
 def _resumable(source: str, part: Path, origin: Path, checked: bool) -> tuple[int, str | None]:
-    """How many bytes of `part` need not come again, and the version that the server must still have for that."""
+    """How many bytes of `part` can be reused, and the validator that the server must confirm for that."""
     present = part.stat().st_size if part.exists() else 0
     if checked or present == 0:
         return present, None
-    noted = origin.read_text(encoding="utf-8").splitlines() if origin.exists() else []
-    return (present, noted[1]) if len(noted) == 2 and noted[0] == source else (0, None)
+    recorded = origin.read_text(encoding="utf-8").splitlines() if origin.exists() else []
+    return (present, recorded[1]) if len(recorded) == 2 and recorded[0] == source else (0, None)
 
 
 def _is_address(source: str) -> bool:
@@ -142,14 +142,13 @@ def _is_address(source: str) -> bool:
 
 
 def _get(source: str, headers: dict[str, str]) -> requests.Response:
-    """Begin a request; its body is read later."""
     try:
-        # The bytes themselves, not a compressed transfer of them: sizes and ranges count them.
+        # Uncompressed, since sizes and ranges count the file's bytes.
         headers = {"Accept-Encoding": "identity", **headers}
         return requests.get(source, headers=headers, stream=True, timeout=TIMEOUT_S)
     except requests.RequestException as error:
-        passing = isinstance(error, requests.ConnectionError | requests.Timeout)
-        kind = PassingError if passing and not isinstance(error, requests.exceptions.SSLError) else DownloadError
+        transient = isinstance(error, requests.ConnectionError | requests.Timeout)
+        kind = TransientError if transient and not isinstance(error, requests.exceptions.SSLError) else DownloadError
         raise kind(f"{source}: cannot be reached ({type(error).__name__})") from error
 
 
@@ -158,24 +157,19 @@ def _require_ok(response: requests.Response, source: str) -> None:
         return
     message = f"{source}: the server answered {response.status_code} {response.reason}"
     if response.status_code in (408, 429) or response.status_code >= 500:
-        asked = response.headers.get("Retry-After", "")
-        raise PassingError(message, min(int(asked), MAX_WAIT_S) if asked.isdecimal() else 0.0)
+        wait_s = response.headers.get("Retry-After", "")
+        raise TransientError(message, min(int(wait_s), MAX_WAIT_S) if wait_s.isdecimal() else 0.0)
     raise DownloadError(message)
 
 
 @contextmanager
-def _opened(source: str, present: int, validator: str | None) -> Iterator[_Body]:
-    """Begin to read a source.
-
-    Args:
-        source: Path or address.
-        present: Bytes that need not come again, if the source can leave them out.
-        validator: The version of the file that they are of; None when that will show otherwise.
-    """
+def _open(source: str, present: int, validator: str | None) -> Iterator[_Body]:
+    """Open a source, from byte `present` on if it can and its file still has this validator (None: in any case)."""
     if not _is_address(source):
         try:
             with open(source, "rb") as file:
-                yield _Body(_blocks(file), 0, os.fstat(file.fileno()).st_size, None)
+                blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
+                yield _Body(blocks, 0, os.fstat(file.fileno()).st_size, None)
         except (FileNotFoundError, IsADirectoryError) as error:
             raise DownloadError(f"{source}: no such file at the mirror") from error
         return
@@ -183,52 +177,39 @@ def _opened(source: str, present: int, validator: str | None) -> Iterator[_Body]
     if validator is not None:
         headers["If-Range"] = validator
     with _get(source, headers) as response:
-        answered = response.headers.get("Content-Range", "")
-        if present and response.status_code == 416 and answered == f"bytes */{present}":  # all is here
+        status, content_range = response.status_code, response.headers.get("Content-Range", "")
+        if present and status == 416 and content_range == f"bytes */{present}":  # nothing is missing
             yield _Body(iter(()), present, present, None)
             return
-        again = response.status_code == 416 or (
-            response.status_code == 206 and not answered.startswith(f"bytes {present}-")
-        )
-        if not (present and again):
+        wrong_range = status == 416 or (status == 206 and not content_range.startswith(f"bytes {present}-"))
+        if not (present and wrong_range):
             _require_ok(response, source)
-            start = present if response.status_code == 206 else 0
-            length = response.headers.get("Content-Length")
-            # Not iter_content: where a server calls .gz an encoding, that would unpack the file.
+            start = present if status == 206 else 0
+            length, tag = response.headers.get("Content-Length"), response.headers.get("ETag", "W/")
+            size = start + int(length) if length is not None else None
+            # If-Range takes a strong entity tag, or else a date.
+            validator = response.headers.get("Last-Modified") if tag.startswith("W/") else tag
+            # Not iter_content, which would decompress the file where a server declares .gz as an encoding.
             blocks = response.raw.stream(BLOCK_BYTES, decode_content=False)
             try:
-                yield _Body(blocks, start, start + int(length) if length is not None else None, _validator(response))
+                yield _Body(blocks, start, size, validator)
             except HTTPError as error:
-                raise PassingError(f"{source}: the connection broke") from error
+                raise TransientError(f"{source}: the connection broke") from error
             return
-    with _opened(source, 0, None) as body:  # nothing after `present`, or another piece than was asked for
+    with _open(source, 0, None) as body:
         yield body
 
 
-def _validator(response: requests.Response) -> str | None:
-    """What If-Range may hold: a strong entity tag, or else a date."""
-    tag = response.headers.get("ETag")
-    return tag if tag is not None and not tag.startswith("W/") else response.headers.get("Last-Modified")
-
-
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    while block := file.read(BLOCK_BYTES):
-        yield block
-
-
-def _append(first: bytes, blocks: Iterator[bytes], part: Path, total: int | None, source: str) -> None:
+def _append(blocks: Iterator[bytes], part: Path, total: int | None, source: str) -> None:
     """Append blocks to `part`, with a progress bar."""
     try:
         with open(part, "ab") as file:
-            bar = tqdm(desc=part.stem, total=total, initial=file.tell(), unit="B", unit_scale=True, disable=None)
-            with bar:
-                block = first
-                while block:
+            with tqdm(desc=part.stem, total=total, initial=file.tell(), unit="B", unit_scale=True, disable=None) as bar:
+                for block in blocks:
                     file.write(block)
                     bar.update(len(block))
-                    block = next(blocks, b"")
             file.flush()
-            os.fsync(file.fileno())  # some disks say only now that they are full
+            os.fsync(file.fileno())  # some disks report only here that they are full
     except OSError as error:
-        reason = f"{error.strerror or error} while fetching {source} (what came is kept: run it again)"
+        reason = f"{error.strerror or error} while fetching {source} (the received bytes are kept: run it again)"
         raise OSError(error.errno, reason, str(part)) from error

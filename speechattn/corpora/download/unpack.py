@@ -1,7 +1,7 @@
-"""Unpack an archive so that its content appears whole, and nothing is written anywhere else.
+"""Unpack an archive atomically, and only into its folder.
 
-It is unpacked beside its place and moved there by renaming. A process may be killed at any time: the landmark of the
-content arrives after all the rest, and what is left lying about is cleared away by the next attempt.
+It is unpacked to a temporary folder and moved from there. If the process is killed, the next attempt cleans up; the
+landmark of the content is moved last, so that it marks a complete copy.
 """
 
 from __future__ import annotations
@@ -21,38 +21,35 @@ BLOCK_BYTES = 1 << 20
 
 
 class ArchiveError(ValueError):
-    """An archive that is damaged, wants to write outside its folder, or is another one."""
+    """An archive that is damaged, contains unsafe paths, or is not the expected one."""
 
 
 def extract(archive: Path, root: Path, landmark: str | None = None) -> Path:
-    """Unpack a .zip or .tar.gz archive into the folder `root`, which other archives may have filled before.
-
-    Files that are there already are replaced by the archive's; only one process may work on a root at a time.
+    """Unpack a .zip or .tar.gz archive into `root`, replacing existing files; only one process at a time may do so.
 
     Args:
-        archive: The file. Its content lies in a folder `root.name`, or at its top.
-        root: Where the content goes.
-        landmark: A file or folder, relative to the root, that the content has and that arrives after all the
-            rest; None if nothing is known of it.
+        archive: The file, whose content is in a folder `root.name` or at its top level.
+        root: Where the content goes; may hold the content of other archives.
+        landmark: A file or folder of the content, relative to the root, to move last; None if the content is unknown.
 
     Returns:
-        `root`. An empty file in it, `.complete-<archive>`, tells that all of the archive is there.
+        `root`, with an empty file `.complete-<archive>` in it, written last.
 
     Raises:
         ArchiveError: See there; nothing is left behind.
-        OSError: The disk is full, or something else than a folder is where one has to be.
+        OSError: When the disk is full, or a file is where a folder has to be or vice versa.
     """
-    workshop = root.parent / f".{archive.name}.unpacking"
-    _clear(workshop)  # of a process that was killed
+    temporary = root.parent / f".{archive.name}.unpacking"
+    _clear(temporary)  # from a killed process
     try:
-        workshop.mkdir()
-        _unpack(archive, workshop)
-        content = _content(archive, workshop, root.name, landmark)
+        temporary.mkdir()
+        _unpack(archive, temporary)
+        content = _content(archive, temporary, root.name, landmark)
         marker = content / f".complete-{archive.name}"
         marker.touch()
         _merge(content, root, [marker] if landmark is None else [content / landmark, marker])
     finally:
-        _clear(workshop)
+        _clear(temporary)
     return root
 
 
@@ -69,59 +66,52 @@ def _content(archive: Path, folder: Path, name: str, landmark: str | None) -> Pa
 
 
 def _merge(source: Path, target: Path, last: list[Path]) -> None:
-    """Move a file or folder to `target`, entry by entry where a folder is there; what is in `last` goes last."""
+    """Move a file or folder to `target`, entry by entry into existing folders; the paths in `last` are moved last."""
     if not target.exists():
         os.replace(source, target)
     elif source.is_dir() != target.is_dir():
-        raise FileExistsError(f"{target}: is in the way of what is to be unpacked there: remove it")
+        raise FileExistsError(f"{target}: is in the way of the archive's content: remove it")
     elif source.is_file():
         os.replace(source, target)
     else:
 
-        def turn(path: Path) -> int:
+        def rank(path: Path) -> int:
             return max((i for i, late in enumerate(last, 1) if path in (late, *late.parents)), default=0)
 
-        for path in sorted(source.iterdir(), key=turn):
+        for path in sorted(source.iterdir(), key=rank):
             _merge(path, target / path.name, last)
 
 
-def _refuse_outside(archive: Path, name: str) -> None:
-    """Refuse an entry that would be written outside the folder that it is unpacked to, here or on Windows."""
-    path = PureWindowsPath(name)  # takes both kinds of slash
+def _check_entry(archive: Path, name: str, *, is_plain: bool) -> None:
+    """Refuse links and devices, and paths that leave the folder, here or on Windows."""
+    path = PureWindowsPath(name)  # accepts both kinds of slash
     if path.anchor or ".." in path.parts:
         raise ArchiveError(f"{archive}: refused: {name!r} lies outside the folder")
-
-
-def _refuse_special(archive: Path, name: str, is_plain: bool) -> None:
-    """Refuse links, devices and pipes."""
     if not is_plain:
         raise ArchiveError(f"{archive}: refused: {name!r} is neither a file nor a folder")
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack into `folder`, and nowhere else."""
     try:
         if archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as file:
                 for entry in file.infolist():
-                    kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the archiver was not on Unix
-                    _refuse_outside(archive, entry.filename)
-                    _refuse_special(archive, entry.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
+                    kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 if archived on another system than Unix
+                    _check_entry(archive, entry.filename, is_plain=kind in (0, stat.S_IFREG, stat.S_IFDIR))
                 file.extractall(folder)
         else:
             with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-                # tarfile's own filters are not in every Python that we run on (Debian 12's 3.11.2 lacks them).
+                # Own checks, since some Pythons that we support lack tarfile's filters (Debian 12's 3.11.2).
                 for member in tar:
-                    _refuse_outside(archive, member.name)
-                    _refuse_special(archive, member.name, member.isfile() or member.isdir())
+                    _check_entry(archive, member.name, is_plain=member.isfile() or member.isdir())
                     tar.extract(member, folder, set_attrs=False)
-                while stream.read(BLOCK_BYTES):  # to the end, where gzip keeps its checksum
+                while stream.read(BLOCK_BYTES):  # gzip's checksum is at the end
                     pass
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ArchiveError(
             f"{archive}: damaged or cut short ({error}); remove it if it is still there, and fetch it again"
         ) from error
-    except (NotImplementedError, RuntimeError) as error:  # a zip file with a password, or of an unknown method
+    except (NotImplementedError, RuntimeError) as error:  # a zip file with a password or an unsupported method
         raise ArchiveError(f"{archive}: cannot be unpacked ({error})") from error
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror or error} while unpacking {archive}", str(folder)) from error

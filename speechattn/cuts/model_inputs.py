@@ -1,4 +1,4 @@
-"""Cuts as a model takes them: which of them it can take, their samples or features, and their labels."""
+"""Cuts as a model takes them: loading with checks, then the samples, features and labels of each cut."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lhotse import CutSet
+from lhotse.audio import set_current_audio_backend
+from lhotse.audio.backend import LibsndfileBackend
 
-from speechattn.cuts.manifest import alignment_items, phone_intervals, read_cuts
+from speechattn.cuts.files import alignment_items, phone_intervals, read_cuts, with_supervision
 from speechattn.cuts.shards import Shards, is_sharded, read_shards
 from speechattn.geometry import Geometry
 from speechattn.labels.folding import merge_closures
@@ -19,7 +22,6 @@ from speechattn.phones import PhoneSet
 
 __all__ = [
     "MODEL_ALIGNER",
-    "refuse_realigned",
     "check_labels",
     "closures_merged",
     "cut_features",
@@ -28,28 +30,29 @@ __all__ = [
     "cut_length",
     "cut_waveform",
     "load_cuts",
+    "refuse_realigned",
 ]
 
-MODEL_ALIGNER = "model"  # custom["aligner"] of cuts whose phones a model placed
+MODEL_ALIGNER = "model"  # custom["aligner"] of cuts that a model of ours has aligned
 
 log = logging.getLogger("speechattn")
 
 
 def load_cuts(path: str | Path, geometry: Geometry, *, feature_dim: int | None = None) -> Any:
-    """The cuts of a file that have at least one frame; the others are counted and listed.
+    """Load the cuts that a model can take. Cuts below one frame are skipped, counted and listed.
 
     Args:
-        path: A file of cuts; or shards, see `read_shards`, which are left as they are: what is too short is left out,
-            and named, as it is met.
-        geometry: What makes a frame.
-        feature_dim: D, when the model takes ready features of so many values; None: it takes the recordings.
+        path: A file of cuts, or shards (see `read_shards`). Shards are not opened here: short cuts are skipped later.
+        geometry: The model's frames.
+        feature_dim: D, for a model that takes ready features of this size; None: it takes recordings.
+
+    Returns:
+        A `CutSet`, or `Shards`.
 
     Raises:
-        ValueError: When the file is not one of cuts, none is left, or a cut has another sample rate or not what the
-            model takes.
+        ValueError: When the file does not hold cuts, none has a frame, or a cut has another sample rate or other input
+            than the model takes.
     """
-    from lhotse import CutSet
-
     if is_sharded(path):
         if feature_dim is not None:
             raise ValueError(f"{path}: shards hold recordings, and the model, without a front end, takes features")
@@ -65,9 +68,8 @@ def load_cuts(path: str | Path, geometry: Geometry, *, feature_dim: int | None =
         elif not cut.has_recording:
             raise ValueError(f"{path}: cut {cut.id} has features but no recording, which is what the model takes")
         if cut.sampling_rate != geometry.sample_rate:
-            raise ValueError(
-                f"{path}: cut {cut.id} is at {cut.sampling_rate} Hz, the model at {geometry.sample_rate} Hz"
-            )
+            rate = f"{cut.sampling_rate} Hz, the model at {geometry.sample_rate} Hz"
+            raise ValueError(f"{path}: cut {cut.id} is at {rate}")
         (cuts if geometry.num_frames(cut_length(cut)) else short).append(cut)
     if short:
         log.warning("%s: %d cuts below one frame left out: %s", path, len(short), " ".join(c.id for c in short))
@@ -77,12 +79,12 @@ def load_cuts(path: str | Path, geometry: Geometry, *, feature_dim: int | None =
 
 
 def cut_length(cut: Any) -> int:
-    """Samples that a cut lasts; Lhotse does not say for one without a recording."""
+    """Length of a cut in samples, also for one without a recording."""
     return round(cut.duration * cut.sampling_rate)
 
 
 def _check_features(cut: Any, path: str | Path, geometry: Geometry, feature_dim: int) -> None:
-    """Refuse a cut without features such as the model takes, a row for every frame of its duration."""
+    """Refuse a cut without features, or with another shape than its duration and the model call for."""
     if not cut.has_features:
         raise ValueError(f"{path}: cut {cut.id} has no features, which a model without a front end takes")
     expected = (geometry.num_frames(cut_length(cut)), feature_dim)
@@ -101,17 +103,17 @@ def cut_labels(
     intervals: Sequence[Interval] | None = None,
     num_samples: int | None = None,
 ) -> np.ndarray:
-    """The class of every frame of a cut, (T,) int64, -100 where none.
+    """The class of every frame of a cut, (T,) int64; -100 where there is none.
 
     Args:
         cut: A Lhotse cut with phones.
-        phones: The inventory.
-        geometry: Where the frames lie.
-        intervals: The phones where augmentation has moved them to; None: the cut's own.
-        num_samples: Its length then.
+        phones: The model's phones.
+        geometry: The model's frames.
+        intervals: The phones after augmentation has moved them; None: the cut's.
+        num_samples: The length after augmentation.
 
     Raises:
-        ValueError: When a symbol cannot be folded to `phones`; the message names the cut.
+        ValueError: When a symbol cannot be folded to `phones`; names the cut.
     """
     if intervals is None:
         intervals = phone_intervals(cut, geometry.sample_rate)
@@ -123,20 +125,17 @@ def cut_labels(
 
 
 def closures_merged(cut: Any) -> Any:
-    """Copy a cut, with TIMIT's closures merged into their stops, see `merge_closures`."""
-    from lhotse.utils import fastcopy
-
+    """Copy a cut with TIMIT's closures merged into their stops, see `merge_closures`."""
     rate = cut.sampling_rate
-    phones = alignment_items(merge_closures(phone_intervals(cut, rate)), rate)  # or refuse more than one supervision
-    (supervision,) = cut.supervisions
-    return fastcopy(cut, supervisions=[fastcopy(supervision, alignment={**supervision.alignment, "phone": phones})])
+    phones = alignment_items(merge_closures(phone_intervals(cut, rate)), rate)
+    return with_supervision(cut, alignment={**cut.supervisions[0].alignment, "phone": phones})
 
 
 def cut_label(cut: Any, symbols: Sequence[str]) -> int:
-    """The class of a whole cut: the index of its supervision's `custom["label"]` among the symbols.
+    """The class of a whole cut: the index of its supervision's `custom["label"]` in `symbols`.
 
     Raises:
-        ValueError: When the cut has not exactly one supervision with a label, or the label is no symbol; names the cut.
+        ValueError: When the cut does not have exactly one supervision with a label among the symbols; names the cut.
     """
     labels = [(supervision.custom or {}).get("label") for supervision in cut.supervisions]
     if len(labels) != 1 or labels[0] is None:
@@ -148,25 +147,23 @@ def cut_label(cut: Any, symbols: Sequence[str]) -> int:
 
 
 def check_labels(cuts: Any, phones: PhoneSet, geometry: Geometry, *, per_utterance: bool = False) -> None:
-    """Refuse labels that do not fit now rather than in an hour.
-
-    Of shards only the phones are looked at, which their list names.
+    """Validate all labels up front. For shards, check the phones in their index.
 
     Args:
-        cuts: What `load_cuts` gives.
-        phones: The inventory.
-        geometry: Where the frames lie.
-        per_utterance: Whether a cut has one label, instead of one for each frame.
+        cuts: The result of `load_cuts`.
+        phones: The model's phones.
+        geometry: The model's frames.
+        per_utterance: Whether each cut has one label instead of one per frame.
 
     Raises:
-        ValueError: When a label cannot be folded to `phones`, or is missing; names the cut or the shards.
+        ValueError: When a label is missing or cannot be folded to `phones`; names the cut or the shards.
     """
     if isinstance(cuts, Shards):
-        if not per_utterance:
-            try:
+        try:
+            if not per_utterance:
                 phones.ids(cuts.symbols)
-            except ValueError as error:
-                raise ValueError(f"{cuts.location}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{cuts.location}: {error}") from error
         return
     for cut in cuts:
         if per_utterance:
@@ -176,40 +173,45 @@ def check_labels(cuts: Any, phones: PhoneSet, geometry: Geometry, *, per_utteran
 
 
 def cut_waveform(cut: Any) -> np.ndarray:
-    """(N,) float32; another length than the manifest's is an error that names the cut."""
-    from lhotse.audio import set_current_audio_backend
-    from lhotse.audio.backend import LibsndfileBackend
+    """Read the samples of a cut, (N,) float32.
 
+    Raises:
+        ValueError: When the audio cannot be read, or its length is not the manifest's; names the cut.
+    """
     set_current_audio_backend(LibsndfileBackend())
     try:
         waveform = cut.load_audio()[0]
-    except Exception as error:  # Lhotse wraps and re-raises whatever its reader and soundfile raise
+    except Exception as error:  # Lhotse and soundfile raise anything
         source = cut.recording.sources[0].source
         where = source if isinstance(source, str) else "in a shard"
-        raise ValueError(f"cut {cut.id}: its audio {where} cannot be read any more") from error
+        raise ValueError(f"cut {cut.id}: its audio {where} cannot be read") from error
     if len(waveform) != cut.num_samples:
         raise ValueError(f"cut {cut.id} has {len(waveform)} samples, its manifest says {cut.num_samples}")
     return waveform
 
 
 def cut_features(cut: Any) -> np.ndarray:
-    """The ready features of a cut, (T, D) float32; another shape than the manifest's is an error that names the cut."""
+    """Read the ready features of a cut, (T, D) float32.
+
+    Raises:
+        ValueError: When they cannot be read, or their shape is not the manifest's; names the cut.
+    """
     expected = (cut.features.num_frames, cut.features.num_features)
     try:
         features = cut.features.load()
-    except Exception as error:  # whatever the storage at hand raises
+    except Exception as error:  # depends on the storage
         source = f"{cut.features.storage_path}/{cut.features.storage_key}"
-        raise ValueError(f"cut {cut.id}: its features {source} cannot be read any more") from error
+        raise ValueError(f"cut {cut.id}: its features {source} cannot be read") from error
     if features.shape != expected:
         raise ValueError(f"cut {cut.id} has features of shape {features.shape}, its manifest says {expected}")
     return features.astype(np.float32, copy=False)
 
 
 def refuse_realigned(cuts: Iterable[Any], path: str | Path) -> None:
-    """Keep labels that a model made out of scores.
+    """Refuse to score against labels that a model produced.
 
     Raises:
-        ValueError: When a model of ours placed the phones of a cut; names it.
+        ValueError: When a model of ours has aligned a cut; names it.
     """
     for cut in cuts:
         if any((supervision.custom or {}).get("aligner") == MODEL_ALIGNER for supervision in cut.supervisions):

@@ -8,7 +8,7 @@ import soundfile
 from lhotse import CutSet
 from lhotse.supervision import AlignmentItem
 
-from speechattn.cuts.manifest import phone_intervals, save_rejected, save_splits, utterance_cut
+from speechattn.cuts.files import phone_intervals, save_rejected, save_splits, utterance_cut
 from speechattn.labels.intervals import Interval
 
 
