@@ -105,8 +105,7 @@ def config(tone_corpus: Path, tmp_path: Path) -> TrainConfig:
     """A training that learns those tones in seconds."""
     from speechattn.batches.spec_augment import SpecAugmentConfig
     from speechattn.frontend import FrontendConfig
-    from speechattn.model.classifier import ClassifierConfig
-    from speechattn.model.encoder import EncoderConfig
+    from speechattn.model.config import ClassifierConfig, EncoderConfig
     from speechattn.training.config import DataConfig, OptimConfig, TrainConfig
 
     return TrainConfig(
@@ -129,8 +128,8 @@ def config(tone_corpus: Path, tmp_path: Path) -> TrainConfig:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny untrained model of the 41 ARPAbet classes, saved."""
-    from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-    from speechattn.model.encoder import EncoderConfig
+    from speechattn.model.classifier import FrameClassifier
+    from speechattn.model.config import ClassifierConfig, EncoderConfig
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")

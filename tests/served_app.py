@@ -16,8 +16,8 @@ from starlette.types import ASGIApp
 
 from speechattn.decoding.smoothing import phonotactics_of
 from speechattn.frontend import FrontendConfig
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig, EncoderConfig
 from speechattn.server.serving import configuration
 
 

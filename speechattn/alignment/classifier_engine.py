@@ -33,7 +33,8 @@ from speechattn.decoding.viterbi import best_path, transcript_graph
 from speechattn.jobs.stamps import checksum
 from speechattn.labels.frames import frames_to_segments
 from speechattn.labels.intervals import Interval
-from speechattn.model.classifier import FrameClassifier, model_files
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.files import model_files
 
 __all__ = ["ClassifierEngine", "Statistics", "align_posteriors", "statistics_of"]
 

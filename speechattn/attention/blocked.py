@@ -50,7 +50,7 @@ def blocked(query: Tensor, key: Tensor, value: Tensor, real: Tensor | None, weig
     tensors = (query, key, value, weighting.additive, bias)
     # In a training on short utterances keeping the scores saves time, and their memory is like that of any other layer.
     kept = query.requires_grad and query.shape[2] <= PIECE_FRAMES
-    if torch.compiler.is_compiling() or kept:  # nor can a graph loop over a number of pieces that depends on the length
+    if torch.compiler.is_compiling() or kept:  # a graph cannot loop over a number of pieces that depends on the length
         return _attend(*tensors, real, 0, visible, weighting, None)
     y: Tensor = _InPieces.apply(*tensors, real, visible, weighting)
     return y
@@ -177,10 +177,10 @@ def _attend(
     left, right = _context(weighting)
     batch, heads, num_frames, head_dim = query.shape
     block, span = visible.shape
-    compiling = torch.compiler.is_compiling()
-    alone = not compiling and batch * heads == 1
+    exporting = torch.compiler.is_exporting()
+    alone = not exporting and batch * heads == 1
     per_row = -(-(num_frames if alone else num_frames + max(left, right)) // block)  # blocks of a head and its gap
-    per_row += compiling  # never only one: a graph would hold for that case alone, or for all others
+    per_row += exporting  # never one: torch.export would specialise on it
     blocks = batch * heads * per_row
 
     def in_line(x: Tensor, shift: int, more: int) -> Tensor:
@@ -196,7 +196,7 @@ def _attend(
     def windows(x: Tensor) -> Tensor:
         """(B, H, T, E) -> (blocks, span, E): the keys that each block may see."""
         line = in_line(x, left - before, left + right)
-        return line.unfold(0, span, block).transpose(1, 2) if compiling else _Windows.apply(line, span, block)
+        return line.unfold(0, span, block).transpose(1, 2) if exporting else _Windows.apply(line, span, block)
 
     queries = in_line(query, 0, 0).view(blocks, block, head_dim)
     if not alone:  # each block's own head

@@ -1,4 +1,4 @@
-"""Multi-head truncated self-attention as a layer: projections around `truncated_attention`."""
+"""Multi-head truncated self-attention as a layer."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import math
 import torch
 from torch import Tensor, nn
 
-from speechattn.attention.flex import check_flex
-from speechattn.attention.paths import PATHS, dense, truncated_attention
+from speechattn.attention.blocked import blocked
+from speechattn.attention.dense import dense
 from speechattn.attention.positions import Position, position_of
 from speechattn.attention.weighting import NORMALISERS, SCORES, Weighting
-from speechattn.frontend.masks import frame_mask
+from speechattn.frontend.masks import frame_mask, is_padded
 
-__all__ = ["TruncatedSelfAttention"]
+__all__ = ["PATHS", "TruncatedSelfAttention", "truncated_attention"]
+
+PATHS = ("auto", "dense", "blocked")
+SHORT_FRAMES = 192  # up to L + R + this, the dense score matrix is cheaper than cutting blocks
 
 
 class TruncatedSelfAttention(nn.Module):
@@ -28,7 +31,7 @@ class TruncatedSelfAttention(nn.Module):
         dot        e_ts = q_t . k_s / sqrt(E)           (Vaswani et al. 2017, eq. 1)
         additive   e_ts = w . tanh(q_t + k_s)           (Bahdanau et al. 2015, app. A.1.2)
 
-    plus what the position adds, and the weights are
+    plus the bias of the position, and the weights are
 
         softmax    a_ts = exp(e_ts) / sum_s' exp(e_ts')
         relu       a_ts = max(e_ts, 0) / n_t            (Wortsman et al. 2023, eq. 3)
@@ -37,12 +40,11 @@ class TruncatedSelfAttention(nn.Module):
     Args:
         dim: Features D, in and out.
         heads: Heads H; must divide `dim`.
-        left: Frames L to the left that a frame sees, 0 or more; None for all.
-        right: Frames R to the right that a frame sees, 0 or more; None for all.
+        left: Left context L in frames, 0 or more; None for unlimited.
+        right: Right context R in frames, 0 or more; None for unlimited.
         dropout: Share of attention weights dropped in training, [0, 1).
-        path: `dense`, `blocked`, or `auto`: the cheaper of the two for the length at hand; `flex`: FlexAttention,
-            for GPUs, which has the dot product, softmax and no dropout only. Never changes the result nor the
-            parameters. With unlimited context there is no band, so `blocked` is dense, too.
+        path: Implementation: `dense`, `blocked`, or `auto` for the cheaper of the two at the given length. Results and
+            parameters are the same. With unlimited context there is no band, and `blocked` is dense, too.
         score: `dot` or `additive`.
         normaliser: `softmax`, `relu` or `sigmoid`.
         position: `none`, `relative` (a bias per offset), `rotary`, or a `Position` module.
@@ -77,10 +79,10 @@ class TruncatedSelfAttention(nn.Module):
                 raise ValueError(f"{name} must be 0 or more frames, or None for all, got {name}={context}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got dropout={dropout}")
-        choices = (("path", path, PATHS), ("score", score, SCORES), ("normaliser", normaliser, NORMALISERS))
-        for name, value, known in choices:
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {name}={value!r}")
+        settings = (("path", path, PATHS), ("score", score, SCORES), ("normaliser", normaliser, NORMALISERS))
+        for name, value, choices in settings:
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {name}={value!r}")
         self.heads, self.left, self.right, self.dropout, self.path = heads, left, right, dropout, path
         self.normaliser = normaliser
         self.query_key_value = nn.Linear(dim, 3 * dim)
@@ -89,16 +91,14 @@ class TruncatedSelfAttention(nn.Module):
         if score == "additive":
             self.additive = nn.Parameter(torch.randn(heads, dim // heads) / math.sqrt(dim // heads))
         self.output = nn.Linear(dim, dim)
-        if path == "flex":
-            check_flex(self.weighting)
 
     def extra_repr(self) -> str:
-        """What print() shows beside the submodules."""
+        """Settings that print() shows beside the submodules."""
         return f"heads={self.heads}, left={self.left}, right={self.right}, path={self.path}"
 
     @property
     def weighting(self) -> Weighting:
-        """How this layer weighs frames, in training or not."""
+        """Context, normaliser, position, and the dropout of the current mode."""
         dropout = self.dropout if self.training else 0.0
         return Weighting(self.left, self.right, self.normaliser, self.additive, self.position, dropout)
 
@@ -107,11 +107,10 @@ class TruncatedSelfAttention(nn.Module):
 
         Args:
             x: (B, T, D) float.
-            frame_lengths: (B,) int, real frames of each row; None when all are. Frames past it are
-                neither attended to nor computed.
+            frame_lengths: (B,) int, real frames per row; None when all are. Padding is never attended to.
 
         Returns:
-            (B, T, D) float; rows past an utterance's frames are 0.
+            (B, T, D) float, 0 past each utterance's frames.
 
         Raises:
             ValueError: When `x` is not (B, T, D).
@@ -121,24 +120,20 @@ class TruncatedSelfAttention(nn.Module):
         batch, num_frames, dim = x.shape
         if frame_lengths is None:
             frame_lengths = torch.full((batch,), num_frames, device=x.device)
-        real = frame_mask(frame_lengths, num_frames)
-        x = x.masked_fill(~real[..., None], 0.0)  # a weight of 0 would not silence a NaN
+        padding = ~frame_mask(frame_lengths, num_frames)[..., None]
+        x = x.masked_fill(padding, 0.0)  # a weight of 0 would not remove a NaN
         query, key, value = self.project(x, torch.arange(num_frames, device=x.device))
         y = truncated_attention(query, key, value, self.weighting, frame_lengths, path=self.path)
         y = self.output(y.transpose(1, 2).reshape(batch, num_frames, dim))
-        return y.masked_fill(~real[..., None], 0.0)
+        return y.masked_fill(padding, 0.0)
 
     def weights(self, x: Tensor, frame_lengths: Tensor) -> Tensor:
-        """What every frame listens to: (B, T, D) and (B,) frames -> (B, H, T, T), row t the weights of frame t.
-
-        Rows and columns past an utterance's frames are 0.
-        """
+        """Attention weights: (B, T, D) and (B,) frames -> (B, H, T, T), row t those of frame t; 0 for padding."""
         num_frames = x.shape[1]
-        real = frame_mask(frame_lengths, num_frames)
+        mask = frame_mask(frame_lengths, num_frames)
         query, key, _ = self.project(x, torch.arange(num_frames, device=x.device))
-        each = torch.eye(num_frames, dtype=x.dtype, device=x.device).expand(len(x), self.heads, -1, -1)
-        weights = dense(query, key, each, real, self.weighting)
-        return weights.masked_fill(~real[:, None, :, None], 0.0)
+        identity = torch.eye(num_frames, dtype=x.dtype, device=x.device).expand(len(x), self.heads, -1, -1)
+        return dense(query, key, identity, mask, self.weighting).masked_fill(~mask[:, None, :, None], 0.0)
 
     def project(self, x: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of (B, T, D) at times (T,), each (B, H, T, E)."""
@@ -146,3 +141,38 @@ class TruncatedSelfAttention(nn.Module):
         shape = (batch, num_frames, 3, self.heads, dim // self.heads)
         query, key, value = self.query_key_value(x).view(shape).permute(2, 0, 3, 1, 4)
         return self.position.encode(query, times), self.position.encode(key, times), value
+
+
+def truncated_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    weighting: Weighting,
+    frame_lengths: Tensor | None = None,
+    *,
+    path: str = "auto",
+) -> Tensor:
+    """The attention itself, between the projections.
+
+    Args:
+        query: (B, H, T, E) float.
+        key: (B, H, T, E).
+        value: (B, H, T, E).
+        weighting: Context, normaliser and position.
+        frame_lengths: (B,) int, real frames per row; None when all are.
+        path: See `TruncatedSelfAttention`.
+
+    Returns:
+        (B, H, T, E); undefined past each utterance's frames.
+    """
+    batch, _, num_frames, _ = query.shape
+    if frame_lengths is None:
+        frame_lengths = torch.full((batch,), num_frames, device=query.device)
+    mask = frame_mask(frame_lengths, num_frames)
+    if path == "dense" or weighting.left is None or weighting.right is None:
+        return dense(query, key, value, mask, weighting)
+    if not torch.compiler.is_exporting():  # an exported graph serves all lengths
+        short = path == "auto" and num_frames <= SHORT_FRAMES + weighting.left + weighting.right
+        if short or query.numel() == 0:
+            return dense(query, key, value, mask, weighting)
+    return blocked(query, key, value, mask if is_padded(frame_lengths, num_frames) else None, weighting)

@@ -118,12 +118,12 @@ class StreamingStep(nn.Module):
         rows = self._features(self._static(samples, chunks, total, memory), memory)
         if isinstance(self.body, Encoder):
             return self._encoded(self.body, rows, memory)
-        for stage in self.body.stages():
+        for part in self.body.stream_parts():
             rows = rows.masked()
-            values = memory.extended(rows.values, stage.left + stage.right)[None]
+            values = memory.extended(rows.values, part.left + part.right)[None]
             whole = torch.full((1,), values.shape[1])
-            values = stage.function(values, whole)[0, stage.left : stage.left + self.chunk_frames]
-            rows = _Rows(values, rows.first - stage.right, rows.end)
+            values = part.function(values, whole)[0, part.left : part.left + self.chunk_frames]
+            rows = _Rows(values, rows.first - part.right, rows.end)
         return rows
 
     # ------------------------------------------------------------------------------------------------ front end

@@ -19,9 +19,16 @@ from speechattn.frontend.config import FrontendConfig
 from speechattn.frontend.deltas import add_deltas
 from speechattn.frontend.inputs import as_tensor, full_precision
 from speechattn.frontend.masks import frame_mask
-from speechattn.frontend.normalisation import online_cmvn, scale_of, sliding_cmvn, sliding_reach, utterance_cmvn
+from speechattn.frontend.normalisation import (
+    OnlineCmvnStream,
+    online_cmvn,
+    scale_of,
+    sliding_cmvn,
+    sliding_reach,
+    utterance_cmvn,
+)
 from speechattn.frontend.spectrum import LogBandEnergies
-from speechattn.frontend.stream import FeatureStream
+from speechattn.frontend.stream import FeatureStream, RowStream, WindowStream
 from speechattn.frontend.tables import liftered_dct, mel_filters
 
 __all__ = ["Fbank", "Mfcc", "Spectrogram", "make_frontend"]
@@ -84,7 +91,7 @@ class Frontend(nn.Module):
             return self(waveforms[None], log_mel_transform=log_mel_transform, statistics=statistics)[0][0]
         waveforms, lengths = self._checked(waveforms, lengths)
         frame_lengths = self.geometry.num_frames(lengths)
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_exporting():
             # torch.export specialises on sizes 0 and 1: pad by two frames, cut them off again below.
             count = torch.sym_max(self.geometry.windows(waveforms.shape[1]), 0)
             waveforms = nn.functional.pad(waveforms, (0, self.geometry.window + self.geometry.hop))
@@ -92,7 +99,7 @@ class Frontend(nn.Module):
             static = self.static(self.energies(waveforms, lengths), frame_lengths, log_mel_transform)
             features = self.with_deltas(static, frame_lengths)
             features = self.normalised(features, frame_lengths, statistics)
-        return features[:, :count] if torch.compiler.is_compiling() else features, frame_lengths
+        return features[:, :count] if torch.compiler.is_exporting() else features, frame_lengths
 
     def static(self, energies: Tensor, frame_lengths: Tensor, transform: LogMelTransform | None) -> Tensor:
         """Energies (B, T, columns) -> static features (B, T, static_dim)."""
@@ -174,7 +181,25 @@ class Frontend(nn.Module):
         mean, _ = self._fixed_statistics(statistics)
         if mean.ndim == 3:
             raise ValueError(f"statistics of a stream must be ({self.dim},) each, got {(len(mean), self.dim)}")
-        return FeatureStream(self, statistics)
+
+        def static(energies: Tensor) -> Tensor:
+            return self.static(energies[None], torch.full((1,), len(energies), device=energies.device), None)[0]
+
+        def normalise(features: Tensor, frame_lengths: Tensor) -> Tensor:
+            return self.normalised(features, frame_lengths, statistics)
+
+        config, window, minimum = self.config, self.config.cmn_window, self.config.min_cmn_window
+        parts: list[RowStream] = [WindowStream(self.with_deltas, config.delta_reach, config.delta_reach)]
+        if config.normalisation == "sliding" and config.center_cmn:  # the first windows are shifted to begin at 0
+            parts.append(WindowStream(normalise, window, window - window // 2 - 1, minimum=window))
+        elif config.normalisation == "sliding":
+            parts.append(WindowStream(normalise, max(window, minimum), minimum=minimum))
+        elif config.normalisation == "online":
+            parts.append(WindowStream(lambda rows, _: (rows - self.mean) * self.scale))
+            parts.append(OnlineCmvnStream(window, config.global_frames, config.normalise_variance))
+        elif config.normalisation != "none":
+            parts.append(WindowStream(normalise))
+        return FeatureStream(self.geometry, self.energies, static, parts)
 
     def _fixed_statistics(self, statistics: Statistics | None) -> tuple[Tensor, Tensor]:
         """Mean and factor for `speaker`, `global` and `online` normalisation; they broadcast over (B, T, D)."""

@@ -141,7 +141,7 @@ class OnlineCmvnStream:
         self._sums: Tensor | None = None  # (window, D or 2D) float64: sums of all frames up to each of the latest
         self._num_frames = 0
 
-    def push(self, features: Tensor) -> Tensor:
+    def push(self, features: Tensor, *, last: bool = False) -> Tensor:
         """New frames (n, D), normalised by the training data's statistics -> (n, D), normalised."""
         num_frames, dim = features.shape
         exact = features.double()

@@ -69,7 +69,7 @@ class LogBandEnergies(nn.Module):
         Returns:
             (B, T, columns). Padded frames are finite but otherwise undefined.
         """
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():  # a loop over lengths would break the graph
             return self.plain(waveforms, lengths)
         differentiate = torch.is_grad_enabled() and waveforms.requires_grad
         num_frames = self.geometry.num_frames(waveforms.shape[1])
@@ -190,14 +190,14 @@ class LogBandEnergies(nn.Module):
             positions = torch.arange(-geometry.left, span - geometry.left, device=lengths.device)
             sources, inside = self._sources(positions, lengths[:, None])
             waveforms = waveforms.gather(1, sources) * inside
-        if torch.compiler.is_compiling():  # unfold would fix the minimum length
+        if torch.compiler.is_exporting():  # unfold would fix the minimum length
             first = geometry.hop * torch.arange(count, device=lengths.device)
             return waveforms[:, first[:, None] + torch.arange(geometry.window, device=lengths.device)]
         return waveforms.unfold(1, geometry.window, geometry.hop)
 
     def _power(self, frames: Tensor) -> Tensor:
         """(B, T, window) -> (B, T, bins), the power or magnitude spectrum."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_exporting():
             real, imaginary = (frames @ self.fourier).chunk(2, dim=-1)
         else:
             spectrum = torch.fft.rfft(frames, n=self.fft_length)

@@ -1,36 +1,72 @@
-"""The same features from samples that come in pieces.
+"""The same features from samples that arrive in pieces.
 
-Nothing is computed by other formulas than offline: each stage runs the offline function over a piece that holds
-the new rows and as many old ones as they depend on, and gives out the rows that no later input can change. Only
-`online` normalisation, whose window is long, carries its sums along instead.
+Every part runs the offline function over the new rows and as many earlier ones as they depend on, and returns the rows
+that later input cannot change. Only `online` normalisation, whose window is long, carries running sums instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from speechattn.frontend.inputs import as_tensor, full_precision
-from speechattn.frontend.normalisation import OnlineCmvnStream
+from speechattn.frontend.spectrum import LogBandEnergies
+from speechattn.geometry import Geometry
 
-if TYPE_CHECKING:
-    from speechattn.frontend.features import Frontend, Statistics
+__all__ = ["FeatureStream", "RowStream", "WindowStream"]
 
-__all__ = ["FeatureStream", "Stage"]
+
+class RowStream(Protocol):
+    """One part of a stream, over a sequence of rows that grows."""
+
+    def push(self, rows: Tensor, *, last: bool) -> Tensor:
+        """New rows (n, D) -> the results that became final, (m, E); with `last` all that remain."""
+
+
+class WindowStream:
+    """A function of a sequence of rows, applied to a sequence that grows.
+
+    Args:
+        function: (1, T, D) and (1,) lengths -> (1, T, E); row t depends on rows t - left ... t + right, and on
+            where the sequence begins and ends if that is nearer.
+        left: Left context, in rows.
+        right: Right context, in rows.
+        minimum: Rows that must be there before any result is final.
+    """
+
+    def __init__(
+        self, function: Callable[[Tensor, Tensor], Tensor], left: int = 0, right: int = 0, *, minimum: int = 0
+    ) -> None:
+        self.function, self.left, self.right, self.minimum = function, left, right, minimum
+        self._rows: Tensor | None = None
+        self._returned = 0  # rows of `_rows` whose result has been returned
+
+    def push(self, rows: Tensor, *, last: bool) -> Tensor:
+        """See `RowStream.push`."""
+        rows = rows if self._rows is None else torch.cat([self._rows, rows])
+        final = len(rows) if last else max(len(rows) - self.right, self._returned)
+        if len(rows) < self.minimum and not last:
+            final = self._returned
+        results = self.function(rows[None], _length(rows))[0, self._returned : final]
+        unused = max(final - self.left, 0)
+        self._rows, self._returned = rows[unused:], final - unused
+        return results
 
 
 class FeatureStream:
     """Features of one signal, pushed in pieces of any size; `Frontend.stream` makes one.
 
-    All that `push` and `flush` return, one after the other, are the features of the whole signal.
+    The results of all calls to `push` and `flush`, concatenated, are the features of the whole signal.
 
     Args:
-        frontend: The front end.
-        statistics: (mean, variance), (D,) each, for `speaker` normalisation.
+        geometry: Frame geometry.
+        energies: Spectrum and bands.
+        static: Energies (T, columns) -> static features (T, E).
+        parts: Deltas and normalisation, in order.
 
     Example:
         >>> from speechattn import Mfcc
@@ -39,40 +75,31 @@ class FeatureStream:
         (torch.Size([1, 13]), torch.Size([1, 13]), torch.Size([0, 13]))
     """
 
-    def __init__(self, frontend: Frontend, statistics: Statistics | None = None) -> None:
-        config = frontend.config
-        self.frontend, self.geometry = frontend, frontend.geometry
-        self._samples = frontend.energies.window.new_zeros(0)
-        self._first = 0  # which sample of the signal the first one kept is
-        self._num_frames = 0  # frames cut so far
+    def __init__(
+        self,
+        geometry: Geometry,
+        energies: LogBandEnergies,
+        static: Callable[[Tensor], Tensor],
+        parts: Sequence[RowStream],
+    ) -> None:
+        self._geometry, self._energies, self._static, self._parts = geometry, energies, static, parts
+        self._samples = energies.window.new_zeros(0)
+        self._first = 0  # position of the first kept sample in the signal
+        self._num_frames = 0  # frames computed so far
         self._numpy = self._flushed = False
-
-        def normalise(features: Tensor, frame_lengths: Tensor) -> Tensor:
-            return frontend.normalised(features, frame_lengths, statistics)
-
-        self._stages: list[Stage | OnlineStage] = [Stage(frontend.with_deltas, config.delta_reach, config.delta_reach)]
-        window, least = config.cmn_window, config.min_cmn_window
-        if config.normalisation == "sliding" and config.center_cmn:  # the first windows are shifted to begin at 0
-            self._stages.append(Stage(normalise, window, window - window // 2 - 1, least=window))
-        elif config.normalisation == "sliding":
-            self._stages.append(Stage(normalise, max(window, least), least=least))
-        elif config.normalisation == "online":
-            self._stages.append(OnlineStage(frontend))
-        elif config.normalisation != "none":
-            self._stages.append(Stage(normalise))
 
     @torch.no_grad()
     def push(self, samples: Any) -> Any:
-        """Take samples, give the frames that became final.
+        """Add samples and return the frames that became final.
 
         Args:
             samples: (n,) float in [-1, 1] or int16, n >= 0, tensor or NumPy array.
 
         Returns:
-            (k, D), k >= 0, in the kind that came in.
+            (k, D), k >= 0; a NumPy array for NumPy input.
 
         Raises:
-            ValueError: When the samples do not fit, or `flush` came before.
+            ValueError: When shape or dtype of the samples do not fit, or after `flush`.
         """
         if self._flushed:
             raise ValueError("push after flush: the stream has ended; a new one begins with stream()")
@@ -82,81 +109,36 @@ class FeatureStream:
             raise ValueError(
                 f"samples must be (n,) float in [-1, 1] or int16, got {tuple(samples.shape)} {samples.dtype}"
             )
-        samples = self.frontend.energies.as_float(samples)
-        self._samples = torch.cat([self._samples, samples])  # a copy: callers may fill the same buffer again
-        total, geometry = self._first + len(self._samples), self.geometry
-        whole = 1 + (total + geometry.left - geometry.window) // geometry.hop if total >= geometry.window else 0
-        return self._frames_up_to(whole)
+        # Concatenation copies: callers may reuse their buffer.
+        self._samples = torch.cat([self._samples, self._energies.as_float(samples)])
+        total, geometry = self._first + len(self._samples), self._geometry
+        complete = 1 + (total + geometry.left - geometry.window) // geometry.hop if total >= geometry.window else 0
+        return self._frames_up_to(complete)
 
     @torch.no_grad()
     def flush(self) -> Any:
-        """End the signal and give its last frames, (k, D). Once."""
+        """End the signal and return its last frames, (k, D). Only once."""
         if self._flushed:
             raise ValueError("flush after flush: the stream has ended; a new one begins with stream()")
         self._flushed = True
-        return self._frames_up_to(self.geometry.num_frames(self._first + len(self._samples)), last=True)
+        return self._frames_up_to(self._geometry.num_frames(self._first + len(self._samples)), last=True)
 
-    def _frames_up_to(self, whole: int, *, last: bool = False) -> Any:
-        frontend, geometry = self.frontend, self.geometry
-        begin = self._num_frames * geometry.hop - geometry.left
-        energies = frontend.energies.window.new_zeros(max(whole - self._num_frames, 0), frontend.energies.columns)
-        frontend.energies.blocked(self._samples, begin - self._first, energies)
+    def _frames_up_to(self, end: int, *, last: bool = False) -> Any:
+        begin = self._num_frames * self._geometry.hop - self._geometry.left
+        energies = self._energies.window.new_zeros(max(end - self._num_frames, 0), self._energies.columns)
+        self._energies.blocked(self._samples, begin - self._first, energies)
         self._num_frames += len(energies)
-        # The last window of samples stays: the next frame begins within it, at its second sample at the earliest
-        # (pre-emphasis needs the one before), and edges are mirrored from no further back.
-        unused = max(len(self._samples) - geometry.window, 0)
+        # Keep one window of samples: the next frame begins at its second sample at the earliest (pre-emphasis needs the
+        # one before), and edges are mirrored from no further back.
+        unused = max(len(self._samples) - self._geometry.window, 0)
         self._samples, self._first = self._samples[unused:], self._first + unused
-
         with full_precision(energies.device):
-            rows = frontend.static(energies[None], _length(energies), None)[0]
-            for stage in self._stages:
-                rows = stage.push(rows, last=last)
+            rows = self._static(energies)
+            for part in self._parts:
+                rows = part.push(rows, last=last)
         return rows.numpy(force=True) if self._numpy else rows
 
 
-class Stage:
-    """A function over a sequence of rows, applied to a sequence that grows.
-
-    Args:
-        function: (1, T, D) and (1,) lengths -> (1, T, E); row t depends on rows t - left ... t + right, and on
-            where the sequence begins and ends if that is nearer.
-        left: Rows to the left.
-        right: Rows to the right.
-        least: Rows that there must be before any result is final.
-    """
-
-    def __init__(
-        self, function: Callable[[Tensor, Tensor], Tensor], left: int = 0, right: int = 0, *, least: int = 0
-    ) -> None:
-        self.function, self.left, self.right, self.least = function, left, right, least
-        self.rows: Tensor | None = None
-        self.given = 0  # rows of `rows` whose result has been given out
-
-    def push(self, rows: Tensor, *, last: bool) -> Tensor:
-        """New rows (n, D) -> the results that became final, (m, E); with `last` all that are left."""
-        rows = rows if self.rows is None else torch.cat([self.rows, rows])
-        final = len(rows) if last else max(len(rows) - self.right, self.given)
-        if len(rows) < self.least and not last:
-            final = self.given
-        results = self.function(rows[None], _length(rows))[0, self.given : final]
-        unused = max(final - self.left, 0)
-        self.rows, self.given = rows[unused:], final - unused
-        return results
-
-
-class OnlineStage:
-    """`online` normalisation of a front end as a `Stage`."""
-
-    def __init__(self, frontend: Frontend) -> None:
-        config = frontend.config
-        self.frontend = frontend
-        self._cmvn = OnlineCmvnStream(config.cmn_window, config.global_frames, config.normalise_variance)
-
-    def push(self, rows: Tensor, *, last: bool) -> Tensor:
-        """New frames (n, D) -> the same, normalised; none waits."""
-        return self._cmvn.push((rows - self.frontend.mean) * self.frontend.scale)
-
-
 def _length(rows: Tensor) -> Tensor:
-    """Frame lengths, (1,), of a batch that is these rows."""
+    """Frame lengths, (1,), of a batch of these rows alone."""
     return torch.full((1,), len(rows), device=rows.device)

@@ -6,8 +6,6 @@ never read, and nothing is normalised over a batch or over time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NoReturn, cast
 
 import torch
@@ -15,106 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechattn.frontend.masks import take_frames, zero_padding
-from speechattn.frontend.stream import Stage
+from speechattn.frontend.stream import WindowStream
+from speechattn.model.config import BlstmConfig, MlpConfig, TdnnConfig
 
-__all__ = ["Blstm", "BlstmConfig", "Linear", "Mlp", "MlpConfig", "Tdnn", "TdnnConfig"]
-
-
-@dataclass(frozen=True)
-class MlpConfig:
-    """Shape of an `Mlp`.
-
-    Args:
-        width: Units of each hidden layer.
-        layers: Hidden layers.
-        dropout: Share of units dropped in training, [0, 1).
-        left: Frames of left context that go in along with each frame.
-        right: Frames of right context, likewise.
-
-    Raises:
-        ValueError: When a field is out of its range.
-    """
-
-    width: int = 512
-    layers: int = 3
-    dropout: float = 0.2
-    left: int = 0
-    right: int = 0
-
-    def __post_init__(self) -> None:
-        if self.width < 1 or self.layers < 1:
-            raise ValueError(f"mlp.width and mlp.layers must be at least 1, got {self.width} and {self.layers}")
-        if self.left < 0 or self.right < 0:
-            raise ValueError(f"mlp.left and mlp.right must be 0 or more frames, got {self.left} and {self.right}")
-        _check_dropout("mlp", self.dropout)
-
-
-@dataclass(frozen=True)
-class TdnnConfig:
-    """Shape of a `Tdnn`.
-
-    Args:
-        width: Units of each layer.
-        layers: (kernel, dilation) of each layer, first layer first: how many frames it sees, an odd number, and how far
-            these lie apart. A layer reaches kernel // 2 * dilation frames to either side.
-        dropout: Share of units dropped in training, [0, 1).
-
-    Raises:
-        ValueError: When a field is out of its range.
-    """
-
-    width: int = 256
-    layers: tuple[tuple[int, int], ...] = ((5, 1), (3, 1), (3, 2), (3, 4), (3, 8), (1, 1))
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ValueError(f"tdnn.width must be at least 1, got {self.width}")
-        object.__setattr__(self, "layers", _pairs(self.layers))  # lists, when they come from YAML or JSON
-        for kernel, dilation in self.layers:
-            if kernel < 1 or kernel % 2 == 0 or dilation < 1:
-                raise ValueError(
-                    f"tdnn.layers must have an odd kernel and a dilation of at least 1, got {[kernel, dilation]}"
-                )
-        _check_dropout("tdnn", self.dropout)
-
-
-@dataclass(frozen=True)
-class BlstmConfig:
-    """Shape of a `Blstm`.
-
-    Args:
-        width: Units of each layer in each direction.
-        layers: Number of layers.
-        dropout: Share of units dropped between layers in training, [0, 1).
-
-    Raises:
-        ValueError: When a field is out of its range.
-    """
-
-    width: int = 256
-    layers: int = 2
-    dropout: float = 0.2
-
-    def __post_init__(self) -> None:
-        if self.width < 1 or self.layers < 1:
-            raise ValueError(f"blstm.width and blstm.layers must be at least 1, got {self.width} and {self.layers}")
-        _check_dropout("blstm", self.dropout)
-
-
-def _check_dropout(section: str, dropout: float) -> None:
-    if not 0 <= dropout < 1:
-        raise ValueError(f"{section}.dropout must lie in [0, 1), got {dropout}")
-
-
-def _pairs(layers: Iterable[Iterable[int]]) -> tuple[tuple[int, int], ...]:
-    try:
-        pairs = tuple((kernel, dilation) for kernel, dilation in layers)
-    except (TypeError, ValueError):
-        raise ValueError(f"tdnn.layers must be pairs of kernel and dilation, got {layers!r}") from None
-    if not pairs:
-        raise ValueError("tdnn.layers must have a pair of kernel and dilation for at least one layer")
-    return pairs
+__all__ = ["Blstm", "Linear", "Mlp", "Tdnn"]
 
 
 class Linear(nn.Module):
@@ -131,8 +33,8 @@ class Linear(nn.Module):
         """(B, T, D) -> the same."""
         return features
 
-    def stages(self) -> list[Stage]:
-        """What a stream applies to features as they come, one after the other."""
+    def stream_parts(self) -> list[WindowStream]:
+        """The parts of its stream, in order."""
         return []
 
 
@@ -177,11 +79,11 @@ class Mlp(nn.Module):
         padded = F.pad(features, (0, 0, left, right))
         return F.conv1d(padded.transpose(1, 2), weight, first.bias).transpose(1, 2)
 
-    def stages(self) -> list[Stage]:
-        """What a stream applies to features as they come, one after the other."""
+    def stream_parts(self) -> list[WindowStream]:
+        """The parts of its stream, in order."""
         return [
-            Stage(self.windows, self.config.left, self.config.right),
-            Stage(lambda x, frame_lengths: self.layers[1:](x)),
+            WindowStream(self.windows, self.config.left, self.config.right),
+            WindowStream(lambda x, frame_lengths: self.layers[1:](x)),
         ]
 
 
@@ -210,10 +112,10 @@ class Tdnn(nn.Module):
             features = layer(features, frame_lengths)
         return features
 
-    def stages(self) -> list[Stage]:
-        """What a stream applies to features as they come, one after the other."""
+    def stream_parts(self) -> list[WindowStream]:
+        """The parts of its stream, in order."""
         layers = [cast(TdnnLayer, layer) for layer in self.layers]
-        return [Stage(layer, layer.reach, layer.reach) for layer in layers]
+        return [WindowStream(layer, layer.reach, layer.reach) for layer in layers]
 
 
 class TdnnLayer(nn.Module):
@@ -281,6 +183,6 @@ class Blstm(nn.Module):
             x = torch.cat([ahead, take_frames(back, reverse)], dim=2)
         return x
 
-    def stages(self) -> NoReturn:
-        """Nothing to stream with: a ValueError."""
+    def stream_parts(self) -> NoReturn:
+        """Raise ValueError: it needs the whole utterance."""
         raise ValueError("a model of kind 'blstm' cannot stream: it also reads the recording from its end")

@@ -1,14 +1,10 @@
-"""A block of the encoder: attention, convolution, feed-forward.
+"""One encoder block: attention, convolution, feed-forward, each with a residual connection.
 
-It follows the Transformer with normalisation in front (Xiong et al. 2020); the optional depthwise convolution is the
-Conformer's module (Gulati et al. 2020, sec. 2.2) with layer instead of batch normalisation, so that an utterance never
-depends on its neighbours in a batch. The feed-forward module may be gated (Shazeer 2020), and training may skip
-branches at random (Huang et al. 2016).
+Pre-norm Transformer (Xiong et al. 2020) with the Conformer's depthwise convolution (Gulati et al. 2020, sec. 2.2), but
+layer instead of batch normalisation, so that an utterance never depends on its batch.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,19 +13,17 @@ from torch.nn import functional as F
 from speechattn.attention import TruncatedSelfAttention
 from speechattn.attention.positions import POSITIONS
 from speechattn.frontend.masks import zero_padding
+from speechattn.model.config import EncoderConfig
 
-if TYPE_CHECKING:
-    from speechattn.model.encoder import EncoderConfig
-
-__all__ = ["EncoderBlock", "SharedDropout", "StochasticDepth", "SwiGlu"]
+__all__ = ["ConvolutionModule", "EncoderBlock", "SwiGlu", "VariationalDropout"]
 
 
 class EncoderBlock(nn.Module):
-    """x + attention, x + convolution, x + feed-forward, each on normalised input.
+    """x + attention, x + convolution, x + feed-forward, each of normalised input.
 
     Args:
         config: The encoder's shape.
-        layer: Which of its blocks this is, from 0.
+        layer: Index of the block.
     """
 
     def __init__(self, config: EncoderConfig, layer: int) -> None:
@@ -47,45 +41,22 @@ class EncoderBlock(nn.Module):
             position=config.position if config.position in POSITIONS else "none",
         )
         self.convolution = ConvolutionModule(config.dim, config.conv_kernel) if config.conv_kernel else None
-        self.feed_forward = _feed_forward(config)
-        self.dropout = SharedDropout(config.dropout)
-        self.layer_drop = StochasticDepth(config.layer_drop * (layer + 1) / config.layers)
+        width = config.feed_forward
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(config.dim),
+            nn.Linear(config.dim, 2 * width if config.activation == "swiglu" else width),
+            {"silu": nn.SiLU(), "gelu": nn.GELU(), "swiglu": SwiGlu()}[config.activation],
+            VariationalDropout(config.dropout),
+            nn.Linear(width, config.dim),
+        )
+        self.dropout = VariationalDropout(config.dropout)
 
     def forward(self, x: Tensor, frame_lengths: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = x + self._regularised(self.attention(self.attention_norm(x), frame_lengths))
+        x = x + self.dropout(self.attention(self.attention_norm(x), frame_lengths))
         if self.convolution is not None:
-            x = x + self._regularised(self.convolution(x, frame_lengths))
-        return x + self._regularised(self.feed_forward(x))
-
-    def _regularised(self, branch: Tensor) -> Tensor:
-        return self.layer_drop(self.dropout(branch))
-
-
-def _feed_forward(config: EncoderConfig) -> nn.Sequential:
-    """Normalisation, linear map, activation, dropout, linear map."""
-    width = config.feed_forward
-    activation = {"silu": nn.SiLU(), "gelu": nn.GELU(), "swiglu": SwiGlu()}[config.activation]
-    return nn.Sequential(
-        nn.LayerNorm(config.dim),
-        nn.Linear(config.dim, 2 * width if config.activation == "swiglu" else width),
-        activation,
-        SharedDropout(config.dropout),
-        nn.Linear(width, config.dim),
-    )
-
-
-class SwiGlu(nn.Module):
-    """SiLU(a) * b of the two halves [a, b] of the features.
-
-    With a = xW and b = xV from one linear map in front, and one behind, this is the feed-forward module
-    (SiLU(xW) * xV) W2 of Shazeer (2020), eq. 6, here with biases.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., 2D) -> (..., D)."""
-        gate, value = x.chunk(2, dim=-1)
-        return F.silu(gate) * value
+            x = x + self.dropout(self.convolution(x, frame_lengths))
+        return x + self.dropout(self.feed_forward(x))
 
 
 class ConvolutionModule(nn.Module):
@@ -105,18 +76,30 @@ class ConvolutionModule(nn.Module):
         return self.mixed(self.depthwise(x.transpose(1, 2)).transpose(1, 2))
 
     def gated(self, x: Tensor) -> Tensor:
-        """What comes before the convolution, (B, T, D) -> (B, T, D)."""
+        """Everything before the convolution, (..., D) -> (..., D)."""
         return F.glu(self.gate(self.norm(x)), dim=-1)
 
     def mixed(self, x: Tensor) -> Tensor:
-        """What comes after the convolution, (B, T, D) -> (B, T, D)."""
+        """Everything after the convolution, (..., D) -> (..., D)."""
         return self.output(F.silu(self.depthwise_norm(x)))
 
 
-class SharedDropout(nn.Module):
+class SwiGlu(nn.Module):
+    """SiLU(a) * b of the two halves [a, b] of the features.
+
+    Between two linear maps it gives the feed-forward module (SiLU(xW) * xV) W2 of Shazeer (2020), eq. 6, with biases.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., 2D) -> (..., D)."""
+        gate, value = x.chunk(2, dim=-1)
+        return F.silu(gate) * value
+
+
+class VariationalDropout(nn.Module):
     """Dropout with one mask for all frames of an utterance (Gal & Ghahramani 2016).
 
-    Drawing a mask for every frame costs a quarter of a training step on a CPU; this costs nothing.
+    A mask per frame would cost a quarter of a training step on a CPU.
 
     Args:
         share: Share of features dropped in training, [0, 1).
@@ -128,30 +111,8 @@ class SharedDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return _thinned(x, (x.shape[0], 1, x.shape[2]), self.share) if self.training else x
-
-
-class StochasticDepth(nn.Module):
-    """Skips a residual branch for some utterances of a batch in training (Huang et al. 2016, sec. 3).
-
-    Each call draws once for an utterance. What is kept is scaled by 1 / (1 - p) in training, where the paper
-    scales by 1 - p at inference: the mean is the same, and inference needs nothing.
-
-    Args:
-        probability: That an utterance goes without the branch, [0, 1).
-    """
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, branch: Tensor) -> Tensor:
-        """(B, T, D), what the branch would add -> (B, T, D), what it adds."""
-        return _thinned(branch, (branch.shape[0], 1, 1), self.probability) if self.training else branch
-
-
-def _thinned(x: Tensor, shape: tuple[int, ...], share: float) -> Tensor:
-    """Multiply by 0 with probability `share`, else by 1 / (1 - share), drawn anew for each place of `shape`."""
-    if share == 0:
-        return x
-    return x * torch.empty(shape, dtype=x.dtype, device=x.device).bernoulli_(1 - share).div_(1 - share)
+        if not self.training or self.share == 0:
+            return x
+        keep = 1 - self.share
+        mask = torch.empty(x.shape[0], 1, x.shape[2], dtype=x.dtype, device=x.device)
+        return x * mask.bernoulli_(keep).div_(keep)

@@ -1,45 +1,41 @@
-"""Models on the Hugging Face Hub: fetched by their id, uploaded with a card."""
+"""Models on the Hugging Face Hub: fetch, upload, and the model card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from speechattn.model.classifier import FrameClassifier
 
 __all__ = ["card_summary", "default_card", "fetch", "push"]
 
 
 def fetch(name: str, files: Sequence[str]) -> Path:
-    """The folder that holds a model's files, from the Hub or the cache of an earlier call.
+    """Folder with a model's files, downloaded or from the cache.
 
     Args:
         name: `owner/name`.
-        files: Those that are wanted, of those that it has.
+        files: File names; those that the model lacks are skipped.
 
     Raises:
-        ValueError: When the Hub has none of that name, or cannot be reached.
+        ValueError: When the Hub has no such model or cannot be reached.
     """
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(files)))
-    except Exception as error:  # the hub's errors share no base class: not found, no network, no permission
+    except Exception as error:  # the hub's errors have no common base class
         raise ValueError(f"no folder {name} here, and not on the Hugging Face Hub: {_one_line(error)}") from error
 
 
 def push(folder: str | Path, name: str, *, private: bool = False) -> str:
-    """Upload the files of a folder as one commit; returns its address.
+    """Upload the files of a folder in one commit and return its URL.
 
     Args:
         folder: The folder.
-        name: `owner/name`; made when there is none.
-        private: Whether others may not see it, if it is made now.
+        name: `owner/name`; created if missing.
+        private: Whether a repository created now is private.
 
     Raises:
-        ValueError: When the Hub refuses, or cannot be reached.
+        ValueError: When the Hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
 
@@ -47,12 +43,12 @@ def push(folder: str | Path, name: str, *, private: bool = False) -> str:
         api = HfApi()
         api.create_repo(name, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="A speechattn model").commit_url)
-    except Exception as error:  # likewise
+    except Exception as error:
         raise ValueError(f"{name} cannot be uploaded to the Hugging Face Hub: {_one_line(error)}") from error
 
 
 def card_summary(card: Path) -> str:
-    """The first paragraph of a model card as one line; empty without a file or a paragraph."""
+    """First paragraph of a model card as one line; empty if there is none."""
     if not card.is_file():
         return ""
     text = card.read_text(encoding="utf-8", errors="replace")
@@ -62,10 +58,9 @@ def card_summary(card: Path) -> str:
     return next((text for text in paragraphs if text and text[0] not in "#`|!-"), "")
 
 
-def default_card(model: FrameClassifier, name: str) -> str:
-    """What a model tells of itself, in Markdown, with the Hub's metadata before it."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    lookahead = "the whole recording" if model.lookahead_ms is None else f"{model.lookahead_ms:g} ms"
+def default_card(name: str, kind: str, num_parameters: int, symbols: Sequence[str], lookahead_ms: float | None) -> str:
+    """A model card in Markdown, from the model's configuration alone."""
+    lookahead = "the whole recording" if lookahead_ms is None else f"{lookahead_ms:g} ms"
     return f"""---
 library_name: speechattn
 tags: [speech, phonemes, frame-classification]
@@ -73,8 +68,8 @@ tags: [speech, phonemes, frame-classification]
 
 # {name}
 
-A phone for every frame of speech. Kind `{model.config.kind}`, {parameters:,} parameters, {len(model.phones)} phones
-({" ".join(model.phones.symbols)}), look-ahead {lookahead}.
+A phone for every frame of speech. Kind `{kind}`, {num_parameters:,} parameters, {len(symbols)} phones
+({" ".join(symbols)}), look-ahead {lookahead}.
 
 ```python
 from speechattn import FrameClassifier

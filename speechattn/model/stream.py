@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechattn.attention import TruncatedSelfAttention, attend
+from speechattn.frontend.ready import ReadyStream
+from speechattn.frontend.stream import FeatureStream
+from speechattn.model.baselines import Blstm, Linear, Mlp, Tdnn
 from speechattn.model.block import ConvolutionModule, EncoderBlock
 from speechattn.model.encoder import Encoder
-
-if TYPE_CHECKING:
-    from speechattn.model.baselines import Blstm, Linear, Mlp, Tdnn
-    from speechattn.model.classifier import FrameClassifier
 
 __all__ = ["AttentionStream", "BaselineStream", "ClassifierStream", "EncoderStream"]
 
@@ -188,79 +187,76 @@ class BaselineStream:
     """
 
     def __init__(self, body: Blstm | Linear | Mlp | Tdnn) -> None:
-        self._stages = body.stages()
+        self._parts = body.stream_parts()
 
     def push(self, features: Tensor, *, last: bool = False) -> Tensor:
         """New frames (n, input_dim) -> the outputs that became final, (m, D); with `last` all that are left."""
-        for stage in self._stages:
-            features = stage.push(features, last=last)
+        for part in self._parts:
+            features = part.push(features, last=last)
         return features
 
 
 class ClassifierStream:
-    """Posteriors of one recording, pushed in pieces of any size; `FrameClassifier.stream` makes one.
+    """Log-posteriors of one recording, pushed in pieces of any size; `FrameClassifier.stream` makes one.
 
     Args:
-        model: The model, in eval mode.
+        features: Stream of the front end.
+        body: The model's body.
+        output: Output layer.
+        temperature: Divisor of the logits.
 
     Raises:
-        ValueError: When the model needs the whole recording before its first frame, or is in training mode.
+        ValueError: When the body needs the whole recording before its first frame.
     """
 
-    def __init__(self, model: FrameClassifier) -> None:
-        if model.training:
-            raise ValueError("a model streams in eval mode: call model.eval() first")
-        if model.pooling is not None:
-            raise ValueError(
-                f"a model with pooling {model.config.pooling!r} cannot stream: it needs the whole utterance"
-            )
-        self._features = model.frontend.stream()
-        self._temperature = model.config.temperature
-        self._output, body = _for_few_rows(model.output), _for_few_rows(model.body)
+    def __init__(
+        self,
+        features: FeatureStream | ReadyStream,
+        body: Encoder | Blstm | Linear | Mlp | Tdnn,
+        output: nn.Linear,
+        temperature: float,
+    ) -> None:
+        self._features, self._temperature = features, temperature
+        self._output, body = _transposed(output), _transposed(body)
         self._body = EncoderStream(body) if isinstance(body, Encoder) else BaselineStream(body)
 
     def push(self, samples: Any) -> Any:
-        """Take samples, give the log-posteriors that became final.
+        """Add samples and return the log-posteriors that became final.
 
         Args:
             samples: (n,) float in [-1, 1] or int16 at the model's sample rate, tensor or NumPy array; without a front
                 end features, (n, D) float.
 
         Returns:
-            (k, P), k >= 0, in the kind that came in; exp of a row sums to 1.
+            (k, P), k >= 0, a NumPy array for NumPy input; exp of a row sums to 1.
 
         Raises:
-            ValueError: When the samples do not fit, or `flush` came before.
+            ValueError: When shape or dtype of the samples do not fit, or after `flush`.
         """
-        with torch.inference_mode():  # a tenth faster than `no_grad` on so few rows
-            features = self._features.push(samples)
-            posteriors = self._classified(features, last=False)
-        return _as(features, posteriors)
+        with torch.inference_mode():  # 10 % faster than no_grad on so few rows
+            return self._log_posteriors(self._features.push(samples), last=False)
 
     def flush(self) -> Any:
-        """End the recording and give the log-posteriors of its last frames, (k, P). Once."""
+        """End the recording and return the log-posteriors of its last frames, (k, P). Only once."""
         with torch.inference_mode():
-            features = self._features.flush()
-            posteriors = self._classified(features, last=True)
-        return _as(features, posteriors)
+            return self._log_posteriors(self._features.flush(), last=True)
 
-    def _classified(self, features: Any, *, last: bool) -> Tensor:
+    def _log_posteriors(self, features: Any, *, last: bool) -> Any:
         rows = self._body.push(torch.as_tensor(features, device=self._output.weight.device), last=last)
-        return (self._output(rows) / self._temperature).log_softmax(dim=1)
+        log_posteriors = (self._output(rows) / self._temperature).log_softmax(dim=1)
+        if isinstance(features, np.ndarray):
+            return log_posteriors.numpy(force=True)
+        with torch.inference_mode(False):
+            return log_posteriors.clone()  # an ordinary tensor, usable with autograd
 
 
 _M = TypeVar("_M", bound=nn.Module)
 
 
-def _for_few_rows(module: _M) -> _M:
-    """A copy whose matrices lie transposed in memory: a product with few rows then takes a fifth less."""
+def _transposed(module: _M) -> _M:
+    """A copy whose matrices are transposed in memory: products with few rows are 20 % faster."""
     module = deepcopy(module)
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             layer.weight.data = layer.weight.data.T.contiguous().T
     return module
-
-
-def _as(features: Any, posteriors: Tensor) -> Any:
-    """Posteriors in the kind of the features; a tensor that gradients may flow through."""
-    return posteriors.numpy(force=True) if isinstance(features, np.ndarray) else posteriors.clone()

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from speechattn.jobs.atomic import save_text
-from speechattn.model.classifier import CONFIG_FILE, ClassifierConfig, FrameClassifier
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig
+from speechattn.model.files import CONFIG_FILE
 from speechattn.plots import save_figure
 from speechattn.training.log import LOG_FILE, read_log
 from speechattn.training.run import TRAIN_STAMP

@@ -51,7 +51,8 @@ def serve(
         ) from error
     import torch
 
-    from speechattn.model.classifier import FrameClassifier, model_files
+    from speechattn.model.classifier import FrameClassifier
+    from speechattn.model.files import model_files
     from speechattn.model.hub import card_summary
     from speechattn.server.app import create_app
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig
 from speechattn.phones import PhoneSet
 
 __all__ = ["model_to_tune"]

@@ -31,7 +31,8 @@ from speechattn.evaluation.metrics import frame_figures, utterance_figures
 from speechattn.frontend import FeatureStatistics, Frontend, ReadyFeatures, make_frontend
 from speechattn.jobs.interruption import Interruption
 from speechattn.jobs.stamps import is_done, mark_done, stamp_record
-from speechattn.model.classifier import MODEL_FILES, FrameClassifier, model_files
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.files import MODEL_FILES, model_files
 from speechattn.phones import IGNORED
 from speechattn.plots import plot_curves, save_figure
 from speechattn.training.checkpoint import Checkpoints

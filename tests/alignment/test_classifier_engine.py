@@ -25,7 +25,8 @@ from speechattn.evaluation.evaluate import evaluate
 from speechattn.frontend import FrontendConfig
 from speechattn.labels.frames import frame_labels
 from speechattn.labels.intervals import Interval
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig
 from speechattn.training.run import DataConfig, OptimConfig, TrainConfig, train
 
 LEXICON = "aa AA\niy IY\nboth AA IY\nboth(2) IY AA\ns S\n"

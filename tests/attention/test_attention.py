@@ -390,43 +390,6 @@ def test_work_of_the_blocked_path_grows_linearly_forward_and_backward(monkeypatc
         assert work[1] / work[0] == pytest.approx(2.0, rel=0.05)
 
 
-# ------------------------------------------------------------------------------------------------ FlexAttention
-
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here"))]
-
-
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("position", POSITIONS)
-@pytest.mark.parametrize("left, right", [(0, 0), (5, 2), (40, 3), (None, 2), (None, None)])
-def test_flex_equals_dense(left: int | None, right: int | None, position: str, device: str) -> None:
-    if position == "relative" and None in (left, right):
-        position = "none"
-    dense, flex = (
-        TruncatedSelfAttention(32, 2, left=left, right=right, path=path, position=position).to(device)
-        for path in ("dense", "flex")
-    )
-    if position == "relative":
-        nn.init.normal_(dense.position.offset_bias)
-    flex.load_state_dict(dense.state_dict())
-    for lengths in ([70, 33, 1, 0], [1], [128, 200]):
-        x, frame_lengths = (
-            torch.randn(len(lengths), max(lengths), 32, device=device),
-            torch.tensor(lengths, device=device),
-        )
-        if device == "cuda":
-            assert_same(dense, flex, x, frame_lengths)
-        with torch.inference_mode():
-            torch.testing.assert_close(flex(x, frame_lengths), dense(x, frame_lengths), **TOLERANCE[torch.float32])
-    with torch.inference_mode():
-        assert flex(x[:, :0]).shape == (2, 0, 32)
-
-
-def test_flex_has_no_gradient_on_a_cpu() -> None:
-    with pytest.raises(ValueError, match="path 'flex' has no gradient on a CPU; take 'auto' there"):
-        TruncatedSelfAttention(DIM, HEADS, path="flex")(torch.zeros(1, 5, DIM))
-
-
 # ------------------------------------------------------------------------------------------------- padding
 
 
@@ -555,10 +518,7 @@ def test_the_blocked_path_is_not_differentiated_twice() -> None:
         ({"right": -2}, "right must be .*got right=-2"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got dropout=1.0"),
         ({"dropout": -0.1}, "got dropout=-0.1"),
-        ({"path": "sparse"}, "path must be one of auto, dense, blocked, flex, got path='sparse'"),
-        ({"path": "flex", "score": "additive"}, "path 'flex' has the dot product and softmax only, and no dropout"),
-        ({"path": "flex", "normaliser": "relu"}, "path 'flex' has the dot product"),
-        ({"path": "flex", "dropout": 0.1}, "path 'flex' has the dot product"),
+        ({"path": "sparse"}, "path must be one of auto, dense, blocked, got path='sparse'"),
         ({"score": "cosine"}, "score must be one of dot, additive, got score='cosine'"),
         ({"normaliser": "max"}, "normaliser must be one of softmax, relu, sigmoid, got normaliser='max'"),
         ({"position": "clock"}, "position must be one of none, relative, rotary or a Position module, got 'clock'"),

@@ -22,8 +22,8 @@ from speechattn.cuts.model_inputs import cut_labels, load_cuts
 from speechattn.cuts.shards import write_shards
 from speechattn.frontend import FrontendConfig
 from speechattn.geometry import Geometry
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig, EncoderConfig
 from speechattn.phones import IGNORED, PhoneSet
 from speechattn.training.optimisers import frame_loss
 

@@ -12,8 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 from served_app import served_app
 
 from speechattn.frontend import FrontendConfig
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig, EncoderConfig
 from speechattn.server.app import create_app
 from speechattn.server.limits import Limits
 

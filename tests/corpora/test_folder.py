@@ -23,7 +23,8 @@ from speechattn.cuts.model_inputs import cut_labels, cut_waveform
 from speechattn.geometry import Geometry
 from speechattn.labels.files import write_csv, write_ctm, write_json, write_textgrid
 from speechattn.labels.intervals import Interval, Segment
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig
 from speechattn.phones import PhoneSet
 
 SPEAKERS = ("anna", "ben", "çem")

@@ -18,7 +18,8 @@ from speechattn.evaluation.bootstrap import paired_difference
 from speechattn.evaluation.comparison import compare
 from speechattn.evaluation.evaluate import evaluate
 from speechattn.frontend import FrontendConfig
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig
 
 NAMES = ("frame_accuracy", "frame_accuracy_no_silence")
 

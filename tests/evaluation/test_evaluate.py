@@ -28,8 +28,8 @@ from speechattn.evaluation.folding import Folding
 from speechattn.evaluation.phone_errors import count_phone_errors
 from speechattn.labels.frames import frame_labels
 from speechattn.labels.intervals import Interval
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig, EncoderConfig
 from speechattn.phones import PhoneSet
 
 AS_TIMIT = {"SIL": "h#", "AA": "q", "IY": "ix", "S": "tcl"}

@@ -22,9 +22,8 @@ from speechattn.export import file as export
 from speechattn.export.check import Agreement, compare_stream, compare_whole, open_file, speech_like, streamed
 from speechattn.export.step import StreamingStep
 from speechattn.frontend import FrontendConfig
-from speechattn.model.baselines import BlstmConfig, MlpConfig, TdnnConfig
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import BlstmConfig, ClassifierConfig, EncoderConfig, MlpConfig, TdnnConfig
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

@@ -14,9 +14,8 @@ from speechattn.attention import NORMALISERS, SCORES
 from speechattn.export.check import Run, streamed
 from speechattn.export.step import StreamingStep
 from speechattn.frontend import FrontendConfig
-from speechattn.model.baselines import BlstmConfig, MlpConfig, TdnnConfig
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import BlstmConfig, ClassifierConfig, EncoderConfig, MlpConfig, TdnnConfig
 
 SMALL = {"dim": 8, "layers": 2, "heads": 2, "feed_forward": 8}
 NORMALISATIONS: dict[str, dict[str, Any]] = {

@@ -15,7 +15,8 @@ from speechattn.batches.spec_augment import SpecAugment, SpecAugmentConfig
 from speechattn.commands.main import main
 from speechattn.frontend import Fbank, FrontendConfig
 from speechattn.frontend.config import FRONTEND_PRESETS
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig
 
 FBANK = FrontendConfig(kind="fbank", num_mels=20)
 

@@ -21,8 +21,8 @@ from speechattn.cuts.model_inputs import cut_features, cut_labels, load_cuts
 from speechattn.evaluation.evaluate import evaluate
 from speechattn.frontend import Mfcc, ReadyFeatures
 from speechattn.geometry import Geometry
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig, EncoderConfig
 from speechattn.phones import PhoneSet
 from speechattn.prediction.cuts import predict_cuts, predict_frames
 from speechattn.prediction.files import predict_files

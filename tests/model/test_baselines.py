@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from speechattn.model.baselines import Blstm, BlstmConfig, Linear, Mlp, MlpConfig, Tdnn, TdnnConfig
+from speechattn.model.baselines import Blstm, Linear, Mlp, Tdnn
+from speechattn.model.config import BlstmConfig, MlpConfig, TdnnConfig
 
 INPUT_DIM = 3
 EXACT = {"rtol": 1e-9, "atol": 1e-9}

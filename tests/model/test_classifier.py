@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 from speechattn.decoding.smoothing import phonotactics_of
 from speechattn.frontend import FrontendConfig
 from speechattn.geometry import num_frames
-from speechattn.model.baselines import BlstmConfig, MlpConfig, TdnnConfig
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import BlstmConfig, ClassifierConfig, EncoderConfig, MlpConfig, TdnnConfig
 from speechattn.phones import PhoneSet
 
 SMALL = ClassifierConfig(

@@ -14,9 +14,10 @@ from torch import Tensor
 from speechattn.attention import NORMALISERS, SCORES, TruncatedSelfAttention
 from speechattn.attention.positions import POSITIONS
 from speechattn.frontend import FrontendConfig
-from speechattn.model.baselines import BlstmConfig, Linear, Mlp, MlpConfig, Tdnn, TdnnConfig
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import Encoder, EncoderConfig
+from speechattn.model.baselines import Linear, Mlp, Tdnn
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import BlstmConfig, ClassifierConfig, EncoderConfig, MlpConfig, TdnnConfig
+from speechattn.model.encoder import Encoder
 from speechattn.model.stream import AttentionStream, BaselineStream, EncoderStream
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
@@ -94,7 +95,6 @@ def test_encoder_in_any_pieces_equals_offline(
         position=position,
         max_positions=50,
         activation=activation,
-        layer_drop=0.5,
         stack=stack,
         input_context=input_context,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import json
 import math
 
@@ -17,8 +16,9 @@ from torch import Tensor
 
 from speechattn.attention import TruncatedSelfAttention
 from speechattn.frontend import frame_mask
-from speechattn.model.block import SharedDropout, StochasticDepth
-from speechattn.model.encoder import ENCODER_PRESETS, Encoder, EncoderConfig, sinusoidal_positions
+from speechattn.model.block import VariationalDropout
+from speechattn.model.config import ENCODER_PRESETS, EncoderConfig
+from speechattn.model.encoder import Encoder, sinusoidal_positions
 
 SMALL = EncoderConfig(dim=12, layers=2, heads=3, left=3, right=1, feed_forward=16, conv_kernel=5)
 INPUT_DIM = 7
@@ -317,58 +317,7 @@ def test_an_unknown_preset_is_named() -> None:
 # --------------------------------------------------------------------------------------- stochastic depth
 
 
-def test_stochastic_depth_draws_once_for_an_utterance() -> None:
-    depth, x = StochasticDepth(0.3).train(), torch.randn(4000, 3, 5)
-    y = depth(x)
-    kept = y[:, 0, 0] != 0
-    torch.testing.assert_close(y, x * kept[:, None, None] / 0.7)
-    assert kept.float().mean() == pytest.approx(0.7, abs=0.03)
-    assert not torch.equal(y, depth(x))
-    assert torch.equal(depth.eval()(x), x)
-
-
-@pytest.mark.parametrize("layer", [0, 1, 2])
-def test_layer_drop_skips_branches_more_often_the_deeper_they_are(layer: int) -> None:
-    num_utterances, num_frames, probability = 1500, 6, (layer + 1) / 3 * 0.6
-    block = encoder(layers=3, layer_drop=0.6, dropout=0.0).double().blocks[layer]
-    x = torch.randn(1, num_frames, SMALL.dim, dtype=torch.float64)
-    lengths = torch.full((num_utterances,), num_frames)
-
-    branches = (lambda y: block.attention(block.attention_norm(y)), lambda y: block.convolution(y, lengths[:1]),
-                block.feed_forward)  # fmt: skip
-    outcomes = {}  # which branches were kept -> what comes out
-    for kept in itertools.product((0, 1), repeat=3):
-        outcomes[kept] = x
-        for keep, branch in zip(kept, branches, strict=True):
-            outcomes[kept] = outcomes[kept] + keep / (1 - probability) * branch(outcomes[kept])
-
-    drawn = block.train()(x.expand(num_utterances, -1, -1), lengths)
-    total, num_explained = np.zeros(3), 0
-    for kept, expected in outcomes.items():
-        count = int(torch.isclose(drawn, expected, rtol=0, atol=1e-9).all(dim=2).all(dim=1).sum())
-        num_explained += count
-        total += count * np.array(kept)
-        share = math.prod(1 - probability if keep else probability for keep in kept)  # branches draw apart
-        assert count / num_utterances == pytest.approx(share, abs=0.05)
-    assert num_explained == num_utterances
-    np.testing.assert_allclose(total / num_utterances, 1 - probability, atol=0.05)
-
-
-def test_layer_drop_follows_the_seed_and_is_off_in_eval() -> None:
-    body = encoder(layer_drop=0.5, dropout=0.0)
-    features, lengths = torch.randn(8, 10, INPUT_DIM), torch.full((8,), 10)
-    plain = body(features, lengths)
-    assert torch.equal(plain, body(features, lengths))
-    body.train()
-    drawn = []
-    for seed in (3, 3, 4):
-        torch.manual_seed(seed)
-        drawn.append(body(features, lengths))
-    assert torch.equal(drawn[0], drawn[1]) and not torch.allclose(drawn[0], drawn[2], atol=1e-3)
-    assert not torch.allclose(drawn[0], plain, atol=1e-3)
-
-
-def test_without_layer_drop_nothing_is_drawn() -> None:
+def test_without_dropout_nothing_is_drawn() -> None:
     body = encoder(dropout=0.0).train()
     before = torch.get_rng_state()
     body(torch.zeros(2, 10, INPUT_DIM), torch.tensor([10, 4]))
@@ -378,8 +327,8 @@ def test_without_layer_drop_nothing_is_drawn() -> None:
 # ------------------------------------------------------------------------------------------------- dropout
 
 
-def test_shared_dropout_has_one_mask_for_all_frames() -> None:
-    dropout, x = SharedDropout(0.25).train(), torch.randn(6, 40, 500)
+def test_variational_dropout_has_one_mask_for_all_frames() -> None:
+    dropout, x = VariationalDropout(0.25).train(), torch.randn(6, 40, 500)
     y = dropout(x)
     mask = y / x
     torch.testing.assert_close(mask, mask[:, :1].expand_as(mask))
@@ -391,10 +340,10 @@ def test_shared_dropout_has_one_mask_for_all_frames() -> None:
     assert not torch.equal(y, dropout(x))
 
 
-def test_shared_dropout_is_off_in_eval_and_at_zero() -> None:
+def test_variational_dropout_is_off_in_eval_and_at_zero() -> None:
     x = torch.randn(2, 5, 8)
-    assert torch.equal(SharedDropout(0.5).eval()(x), x)
-    assert torch.equal(SharedDropout(0.0).train()(x), x)
+    assert torch.equal(VariationalDropout(0.5).eval()(x), x)
+    assert torch.equal(VariationalDropout(0.0).train()(x), x)
 
 
 def test_every_branch_goes_through_dropout() -> None:
@@ -442,8 +391,6 @@ def test_float64_stays_float64() -> None:
         ),
         ({"max_positions": 0}, "encoder.max_positions must be at least 1, got 0"),
         ({"activation": "relu"}, "encoder.activation must be one of silu, gelu, swiglu, got 'relu'"),
-        ({"layer_drop": 1.0}, r"encoder.layer_drop must lie in \[0, 1\), got 1.0"),
-        ({"layer_drop": -0.1}, r"encoder.layer_drop must lie in \[0, 1\), got -0.1"),
         ({"context": ((1, 2),)}, "encoder.context must have a pair for each of the 2 layers, got 1 pairs"),
         ({"context": ((1, 2), (3, 4), (5, 6))}, "pair for each of the 2 layers, got 3 pairs"),
         ({"context": [16, 4]}, r"encoder.context must be pairs of left and right, got \[16, 4\]"),

@@ -25,8 +25,8 @@ from speechattn.evaluation.evaluate import evaluate
 from speechattn.frontend import FrontendConfig
 from speechattn.geometry import Geometry
 from speechattn.labels.files import read_json
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig, EncoderConfig
 from speechattn.model.pooling import AttentionPooling, MeanPooling
 from speechattn.phones import PhoneSet
 from speechattn.prediction.files import OutputOptions, predict_files

@@ -23,8 +23,8 @@ from speechattn.decoding.smoothing import phonotactics_of
 from speechattn.frontend import FrontendConfig
 from speechattn.labels.files import read_audacity, read_json
 from speechattn.labels.ipa import in_ipa, speech_and_silence
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig, EncoderConfig
 from speechattn.prediction.cuts import predict_cuts, predict_frames
 from speechattn.prediction.files import OutputOptions, predict_files
 from speechattn.prediction.long_audio import recording_segments

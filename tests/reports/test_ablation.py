@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechattn.model.classifier import ClassifierConfig
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.config import ClassifierConfig, EncoderConfig
 from speechattn.reports.ablation import Setting, ablation_plot, ablation_table, main, read_settings
 
 HEAD = """\

@@ -26,8 +26,8 @@ from speechattn.evaluation.metrics import frame_figures, percent
 from speechattn.evaluation.worst_utterances import WorstUtterances
 from speechattn.geometry import Geometry
 from speechattn.labels.intervals import Segment
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig, EncoderConfig
 from speechattn.plots import (
     plot_comparison,
     plot_confusion,

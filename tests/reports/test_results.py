@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from speechattn.frontend import FrontendConfig
-from speechattn.model.baselines import BlstmConfig
-from speechattn.model.classifier import ClassifierConfig
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.config import BlstmConfig, ClassifierConfig, EncoderConfig
 from speechattn.reports.results import main, read_results, results_plot, results_table
 
 ENCODER = ClassifierConfig(

@@ -16,8 +16,8 @@ from served_app import send, served_app
 
 from speechattn.frontend import FrontendConfig
 from speechattn.labels.files import read_csv
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig, EncoderConfig
 from speechattn.prediction.files import FORMATS, OutputOptions, predict_files
 from speechattn.server.app import STATIC, create_app
 from speechattn.server.uploads import clean_name

@@ -17,8 +17,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from speechattn.frontend import FrontendConfig
 from speechattn.labels.intervals import Segment
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig, EncoderConfig
 from speechattn.server.app import create_app
 from speechattn.server.limits import Limits
 

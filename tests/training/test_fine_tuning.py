@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from speechattn import FrameClassifier
-from speechattn.model.classifier import ClassifierConfig
+from speechattn.model.config import ClassifierConfig
 from speechattn.training.fine_tuning import model_to_tune
 
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from speechattn.batches.loader import Batch
 from speechattn.batches.spec_augment import SpecAugmentConfig
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig, EncoderConfig
 from speechattn.phones import IGNORED
 from speechattn.training.config import OptimConfig, TrainConfig
 from speechattn.training.neighbours import WithNeighbours, neighbour_labels

@@ -13,9 +13,8 @@ from torch.nn import functional as F
 
 from speechattn.batches.loader import Batch
 from speechattn.batches.spec_augment import SpecAugmentConfig
-from speechattn.model.baselines import BlstmConfig
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import BlstmConfig, ClassifierConfig, EncoderConfig
 from speechattn.phones import IGNORED
 from speechattn.training import muon
 from speechattn.training.config import DataConfig, OptimConfig, TrainConfig

@@ -17,7 +17,8 @@ from speechattn.decoding.smoothing import phonotactics_of
 from speechattn.evaluation.evaluate import evaluate, learn_temperature
 from speechattn.geometry import Geometry
 from speechattn.labels.intervals import Interval
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import ClassifierConfig
 from speechattn.phones import PhoneSet
 from speechattn.training.run import train
 

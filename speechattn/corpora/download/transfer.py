@@ -101,9 +101,7 @@ def require_space(folder: Path, num_bytes: float, purpose: str) -> None:
     """Raise an OSError when the disk of `folder` has less than `num_bytes` free."""
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
-        raise OSError(
-            f"{folder}: {free / 1e6:.0f} MB free, {purpose} needs {num_bytes / 1e6:.0f} MB: free some space"
-        )
+        raise OSError(f"{folder}: {free / 1e6:.0f} MB free, {purpose} needs {num_bytes / 1e6:.0f} MB: free some space")
 
 
 def published_md5(source: str) -> str | None:
