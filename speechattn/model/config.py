@@ -18,9 +18,31 @@ KINDS = ("encoder", "blstm", "tdnn", "mlp", "linear")
 POOLINGS = ("none", "mean", "attention")
 INPUT_POSITIONS = ("sinusoidal", "learned")  # added to the encoder's input; the others act in each layer
 ACTIVATIONS = ("silu", "gelu", "swiglu")
-RETIRED = {"encoder": {"layer_drop"}}  # keys of older config.json files that only training used
 
 T = TypeVar("T")
+
+
+def exceeds(context: int | None, limit: int | None) -> bool:
+    """Whether one context is wider than another; None is unlimited."""
+    return limit is not None and (context is None or context > limit)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _check_dropout(section: str, dropout: float) -> None:
+    if not 0 <= dropout < 1:
+        raise ValueError(f"{section}.dropout must lie in [0, 1), got {dropout}")
+
+
+def _pairs(values: Iterable[Iterable[T]], name: str, contents: str) -> tuple[tuple[T, T], ...]:
+    """Pairs as tuples; YAML and JSON give lists."""
+    try:
+        return tuple((first, second) for first, second in values)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be pairs of {contents}, got {values!r}") from None
 
 
 @dataclass(frozen=True)
@@ -280,6 +302,8 @@ class ClassifierConfig:
         """
         if not isinstance(values, dict):
             raise TypeError(f"settings by name are needed, got {values!r}")
+        if isinstance(encoder := values.get("encoder"), dict):  # older files have layer_drop, which only training used
+            values = {**values, "encoder": {key: value for key, value in encoder.items() if key != "layer_drop"}}
         parts: dict[str, type] = {
             "frontend": FrontendConfig,
             "encoder": EncoderConfig,
@@ -287,32 +311,5 @@ class ClassifierConfig:
             "tdnn": TdnnConfig,
             "mlp": MlpConfig,
         }
-        built = {
-            key: part(**{name: value for name, value in values[key].items() if name not in RETIRED.get(key, ())})
-            for key, part in parts.items()
-            if values.get(key) is not None
-        }
+        built = {key: part(**values[key]) for key, part in parts.items() if values.get(key) is not None}
         return cls(**{**values, **built})
-
-
-def exceeds(context: int | None, limit: int | None) -> bool:
-    """Whether one context is wider than another; None is unlimited."""
-    return limit is not None and (context is None or context > limit)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def _check_dropout(section: str, dropout: float) -> None:
-    if not 0 <= dropout < 1:
-        raise ValueError(f"{section}.dropout must lie in [0, 1), got {dropout}")
-
-
-def _pairs(values: Iterable[Iterable[T]], name: str, contents: str) -> tuple[tuple[T, T], ...]:
-    """Pairs as tuples; YAML and JSON give lists."""
-    try:
-        return tuple((first, second) for first, second in values)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be pairs of {contents}, got {values!r}") from None

@@ -19,7 +19,7 @@ __all__ = ["Encoder", "sinusoidal_positions"]
 
 
 class Encoder(nn.Module):
-    """A linear map to `dim`, positions, a stack of blocks, a final normalisation, and a linear map from steps to frames.
+    """A linear map to `dim`, positions, a stack of blocks, a final normalisation, a linear map from steps to frames.
 
     Args:
         input_dim: Features per frame.

@@ -24,9 +24,9 @@ from speechattn.attention import (
     Rotary,
     TruncatedSelfAttention,
     band_mask,
-    paths,
 )
 from speechattn.attention import blocked as blocks
+from speechattn.attention import layer as layers
 
 DIM, HEADS = 8, 2
 PATHS = ("auto", "dense", "blocked")  # those that run everywhere, forward and backward
@@ -342,8 +342,8 @@ def test_blocked_equals_dense_anywhere(
 def test_auto_takes_blocks_for_long_input_only(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
     for name in ("dense", "blocked"):
-        original = getattr(paths, name)
-        monkeypatch.setattr(paths, name, lambda *args, name=name, f=original: taken.append(name) or f(*args))
+        original = getattr(layers, name)
+        monkeypatch.setattr(layers, name, lambda *args, name=name, f=original: taken.append(name) or f(*args))
     attention = TruncatedSelfAttention(DIM, HEADS, left=2, right=2)
     for num_frames in (1, 50, 2000):
         attention(torch.randn(1, num_frames, DIM))

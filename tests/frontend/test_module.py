@@ -250,3 +250,16 @@ def test_state_dict_holds_what_was_learned_and_nothing_else() -> None:
     assert not torch.equal(other(*batch(4000))[0], mfcc(*batch(4000))[0])
     other.load_state_dict(mfcc.state_dict())
     assert torch.equal(other(*batch(4000))[0], mfcc(*batch(4000))[0])
+
+
+def test_torch_compile_gives_the_same_features_by_a_fourier_transform() -> None:
+    targets = set()
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        targets.update(node.target for node in graph.graph.nodes)
+        return graph.forward
+
+    mfcc, waveforms, lengths = Mfcc(), torch.randn(2, 4000) / 10, torch.tensor([4000, 2500])
+    compiled = torch.compile(mfcc, backend=backend)
+    torch.testing.assert_close(compiled(waveforms, lengths), mfcc(waveforms, lengths), rtol=1e-5, atol=1e-4)
+    assert torch.fft.rfft in targets  # the matrix product that stands for it in an exported graph is slower

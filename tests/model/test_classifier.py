@@ -449,8 +449,18 @@ def test_phonotactics_lie_beside_the_model_they_belong_to(tmp_path):
     other = FrameClassifier(ClassifierConfig(kind="linear", phones="timit48"))
     other.phonotactics = phonotactics_of([np.repeat([0, 1, 2], 5)], 39)
     other.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"phonotactics.json is not of its 48 phones"):
+    with pytest.raises(ValueError, match=r"phonotactics.json is not for its 48 phones"):
         FrameClassifier.from_pretrained(tmp_path)
     other.phonotactics = None
     other.save_pretrained(tmp_path)
     assert FrameClassifier.from_pretrained(tmp_path).phonotactics is None
+
+
+def test_settings_that_only_older_versions_had_are_ignored_in_a_saved_model() -> None:
+    config = ClassifierConfig(encoder=EncoderConfig(dim=16, heads=2))
+    saved = dataclasses.asdict(config)
+    saved["encoder"]["layer_drop"] = 0.1
+    assert ClassifierConfig.from_dict(saved) == config
+    saved["encoder"]["layers_drop"] = 0.1
+    with pytest.raises(TypeError, match="layers_drop"):
+        ClassifierConfig.from_dict(saved)

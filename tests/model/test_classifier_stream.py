@@ -215,7 +215,7 @@ def test_memory_of_a_stream_stays_bounded() -> None:
     stream = small_model("tdnn").stream()
     for _ in range(50):
         stream.push(torch.randn(1600))
-    assert [len(stage.rows) for stage in stream._body._stages] == [2 + 2, 3 + 3]
+    assert [len(part._rows) for part in stream._body._parts] == [2 + 2, 3 + 3]
 
 
 def test_samples_of_any_kind_and_nothing_after_flush(speech: list[np.ndarray]) -> None:

@@ -451,7 +451,9 @@ def test_a_limited_encoder_is_the_narrower_one(position: str, context: tuple) ->
     assert torch.equal(limited(features, lengths), fresh(features, lengths))
     assert not torch.allclose(limited(features, lengths), wide(features, lengths))
     assert limited.right_context == 2 * (2 + 1) and wide.right_context == 2 * (4 + 1)
-    with pytest.raises(ValueError, match=r"right=3 must be 0 or more, and not above what the layers see, \[2, 2\]"):
+    with pytest.raises(
+        ValueError, match=r"right=3 must be 0 or more, and not above the layers' right contexts, \[2, 2\]"
+    ):
         limited.limit_right(3)
 
 

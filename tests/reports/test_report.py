@@ -348,7 +348,7 @@ def test_less_right_context_is_scored_and_said(tone_corpus, tmp_path, capsys):
     assert found[2] == evaluate(model.eval(), tone_corpus / "dev.jsonl.gz")[0] != found[9]
     with pytest.raises(SystemExit):
         main([*command, "--right", "10"])
-    assert "right=10 must be 0 or more, and not above what the layers see, [9]" in capsys.readouterr().err
+    assert "right=10 must be 0 or more, and not above the layers' right contexts, [9]" in capsys.readouterr().err
 
 
 def test_a_page_on_ready_features_has_nothing_to_listen_to(model, many_cuts):
