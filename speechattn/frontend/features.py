@@ -91,7 +91,7 @@ class Frontend(nn.Module):
             return self(waveforms[None], log_mel_transform=log_mel_transform, statistics=statistics)[0][0]
         waveforms, lengths = self._checked(waveforms, lengths)
         frame_lengths = self.geometry.num_frames(lengths)
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_compiling():
             # torch.export specialises on sizes 0 and 1: pad by two frames, cut them off again below.
             count = torch.sym_max(self.geometry.windows(waveforms.shape[1]), 0)
             waveforms = nn.functional.pad(waveforms, (0, self.geometry.window + self.geometry.hop))
@@ -99,7 +99,7 @@ class Frontend(nn.Module):
             static = self.static(self.energies(waveforms, lengths), frame_lengths, log_mel_transform)
             features = self.with_deltas(static, frame_lengths)
             features = self.normalised(features, frame_lengths, statistics)
-        return features[:, :count] if torch.compiler.is_exporting() else features, frame_lengths
+        return features[:, :count] if torch.compiler.is_compiling() else features, frame_lengths
 
     def static(self, energies: Tensor, frame_lengths: Tensor, transform: LogMelTransform | None) -> Tensor:
         """Energies (B, T, columns) -> static features (B, T, static_dim)."""

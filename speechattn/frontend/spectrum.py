@@ -190,7 +190,7 @@ class LogBandEnergies(nn.Module):
             positions = torch.arange(-geometry.left, span - geometry.left, device=lengths.device)
             sources, inside = self._sources(positions, lengths[:, None])
             waveforms = waveforms.gather(1, sources) * inside
-        if torch.compiler.is_exporting():  # unfold would fix the minimum length
+        if torch.compiler.is_compiling():  # unfold would fix the minimum length
             first = geometry.hop * torch.arange(count, device=lengths.device)
             return waveforms[:, first[:, None] + torch.arange(geometry.window, device=lengths.device)]
         return waveforms.unfold(1, geometry.window, geometry.hop)
