@@ -138,7 +138,8 @@ class OnlineCmvnStream:
 
     def __init__(self, window: int, global_frames: int, variance: bool) -> None:
         self.window, self.global_frames, self.variance = window, global_frames, variance
-        self._sums: Tensor | None = None  # (window, D or 2D) float64: sums of all frames up to each of the latest
+        self._sums: Tensor | None = None  # (S, D or 2D) float64; row `_end - 1`: sums of all frames so far
+        self._end = window
         self._num_frames = 0
 
     def push(self, features: Tensor, *, last: bool = False) -> Tensor:
@@ -146,10 +147,14 @@ class OnlineCmvnStream:
         num_frames, dim = features.shape
         exact = features.double()
         moments = torch.cat([exact, exact.square()], dim=1) if self.variance else exact
-        before = moments.new_zeros(self.window, moments.shape[1]) if self._sums is None else self._sums
-        sums = torch.cat([before, moments.cumsum(dim=0) + before[-1]])
-        self._sums = sums[num_frames:]
-        moments = sums[self.window :] - sums[:num_frames]
+        if self._sums is None:
+            self._sums = moments.new_zeros(self.window, moments.shape[1])
+        if self._end + num_frames > len(self._sums):  # room for many pieces: copying a long window is slow
+            room = moments.new_empty(max(num_frames, 4 * self.window), moments.shape[1])
+            self._sums, self._end = torch.cat([self._sums[self._end - self.window : self._end], room]), self.window
+        first, self._end = self._end, self._end + num_frames
+        torch.add(moments.cumsum(dim=0), self._sums[first - 1], out=self._sums[first : self._end])
+        moments = self._sums[first : self._end] - self._sums[first - self.window : self._end - self.window]
         times = torch.arange(self._num_frames + 1, self._num_frames + num_frames + 1, device=features.device)
         self._num_frames += num_frames
         squares = moments[:, dim:] if self.variance else None
