@@ -1,4 +1,4 @@
-"""Where a frame is, told to an attention layer: nothing, a bias per offset, or a rotation; or a module of one's own."""
+"""Positions of an attention layer: none, a bias per offset, a rotation, or your own module."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ POSITIONS = ("none", "relative", "rotary")
 
 
 class Position(nn.Module):
-    """How attention learns of time. This one tells nothing; others override either method."""
+    """No position. Subclasses override either method."""
 
     def encode(self, x: Tensor, times: Tensor) -> Tensor:
-        """Change queries or keys.
+        """Encode time into queries or keys.
 
         Args:
             x: (B, H, T, E) float.
-            times: (T,) int64, the frames' times since the beginning of the utterance or stream.
+            times: (T,) int64, frame index from the start of the utterance or stream.
 
         Returns:
             (B, H, T, E).
@@ -26,27 +26,26 @@ class Position(nn.Module):
         return x
 
     def bias(self, offsets: Tensor) -> Tensor | None:
-        """What to add to the scores.
+        """Bias of the scores.
 
         Args:
-            offsets: (queries, keys) int64, the key's time less the query's; of those outside the context the
-                result does not matter.
+            offsets: (queries, keys) int64, the key's time minus the query's; results outside the context are not used.
 
         Returns:
-            (H, queries, keys) float, or None for nothing.
+            (H, queries, keys) float, or None for none.
         """
         return None
 
 
 class RelativeBias(Position):
-    """A learned bias for every head and offset in the context: a truncated window has only L + R + 1 of them.
+    """A learned bias per head and offset: a truncated window has only L + R + 1 offsets.
 
-    As Shaw et al. 2018 and T5 (Raffel et al. 2020, sec. 2.1), without clipping or buckets.
+    As in Shaw et al. 2018 and T5 (Raffel et al. 2020, sec. 2.1), without clipping or buckets.
 
     Args:
         heads: H.
-        left: L, frames.
-        right: R, frames.
+        left: Left context L in frames.
+        right: Right context R in frames.
     """
 
     def __init__(self, heads: int, left: int, right: int) -> None:
@@ -60,18 +59,18 @@ class RelativeBias(Position):
         return self.offset_bias[:, index]
 
     def narrow(self, right: int) -> None:
-        """Forget the biases of offsets beyond `right`, which must not be above R."""
+        """Drop the biases of offsets beyond `right`, which must be at most R."""
         self.right = right
         self.offset_bias = nn.Parameter(self.offset_bias.detach()[:, : self.left + right + 1].clone())
 
 
 class Rotary(Position):
-    """Rotates pairs of features by angles that grow with time, so that a score depends on the offset alone.
+    """Rotates pairs of features by angles proportional to time, so that a score depends on the offset only.
 
-    RoPE (Su et al. 2021, eq. 34): features 2i and 2i + 1 turn by t / 10000^(2i / E).
+    RoPE (Su et al. 2021, eq. 34): features 2i and 2i + 1 are rotated by t / 10000^(2i / E).
 
     Args:
-        head_dim: E, even.
+        head_dim: Features E per head, even.
 
     Raises:
         ValueError: When `head_dim` is odd.
@@ -80,7 +79,7 @@ class Rotary(Position):
     def __init__(self, head_dim: int) -> None:
         super().__init__()
         if head_dim % 2:
-            raise ValueError(f"rotary positions need an even number of features in a head, got {head_dim}")
+            raise ValueError(f"rotary positions need an even number of features per head, got {head_dim}")
         rates = 10000.0 ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
         self.register_buffer("rates", rates, persistent=False)
 
@@ -88,7 +87,7 @@ class Rotary(Position):
 
     def encode(self, x: Tensor, times: Tensor) -> Tensor:
         """See `Position.encode`."""
-        # Angles of hours need more digits than float32 has.
+        # float64: float32 lacks the digits for angles after hours.
         angles = times[:, None].double() * self.rates.double()
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         even, odd = x[..., 0::2], x[..., 1::2]
@@ -96,7 +95,7 @@ class Rotary(Position):
 
 
 def position_of(name: str | Position, heads: int, head_dim: int, left: int | None, right: int | None) -> Position:
-    """The module of a name in `POSITIONS`; a module is returned as it is.
+    """Make the position that `name` names in `POSITIONS`; a module is returned unchanged.
 
     Raises:
         ValueError: When there is no such name, or it does not fit the layer.

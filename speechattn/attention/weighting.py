@@ -1,4 +1,4 @@
-"""From queries and keys to attention weights: who sees whom, how a pair is scored, how scores become shares."""
+"""From queries and keys to attention weights: context, score, normaliser."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ NORMALISERS = ("softmax", "relu", "sigmoid")
 
 @dataclass(frozen=True)
 class Weighting:
-    """Which frames a frame sees, and how it weighs them; equations in `TruncatedSelfAttention`.
+    """Settings that turn queries and keys into weights; equations in `TruncatedSelfAttention`.
 
     Args:
-        left: L, frames; None for all.
-        right: R, frames; None for all.
+        left: Left context L in frames; None for unlimited.
+        right: Right context R in frames; None for unlimited.
         normaliser: `softmax`, `relu` or `sigmoid`.
-        additive: (H, E), the w of the additive score; None for the dot product.
-        position: Adds its bias to the scores.
-        dropout: Share of the weights dropped, [0, 1).
+        additive: (H, E), w of the additive score; None for the dot product.
+        position: Its bias is added to the scores.
+        dropout: Share of weights dropped, [0, 1).
     """
 
     left: int | None
@@ -37,7 +37,7 @@ class Weighting:
     dropout: float = 0.0
 
     def sees(self, offset: Tensor) -> Tensor:
-        """Whether a key is in sight, bool, by its time less the query's."""
+        """Whether a key is within the context, bool; `offset` is the key's time minus the query's."""
         if self.left is None:
             return torch.ones_like(offset, dtype=torch.bool) if self.right is None else offset <= self.right
         within = offset >= -self.left
@@ -45,13 +45,13 @@ class Weighting:
 
 
 def score(query: Tensor, key: Tensor, additive: Tensor | None, bias: Tensor | None) -> Tensor:
-    """How well each key suits each query.
+    """Score of each key for each query, before the normaliser.
 
     Args:
         query: (..., queries, E) float.
         key: (..., E, keys).
-        additive: The w of the additive score, (..., 1, 1, E); None for the dot product.
-        bias: Added to the scores, (..., queries, keys); None for nothing.
+        additive: w of the additive score, (..., 1, 1, E); None for the dot product.
+        bias: Added to the scores, (..., queries, keys); None for none.
 
     Returns:
         (..., queries, keys).
@@ -60,33 +60,33 @@ def score(query: Tensor, key: Tensor, additive: Tensor | None, bias: Tensor | No
         scores = (torch.tanh(query[..., :, None, :] + key.transpose(-1, -2)[..., None, :, :]) * additive).sum(dim=-1)
     else:
         scale = 1 / math.sqrt(query.shape[-1])
-        if query.ndim == 3 and bias is not None:  # bias and scale in the product's own pass
+        if query.ndim == 3 and bias is not None:  # one pass over the scores
             if not torch.is_grad_enabled():
                 return torch.baddbmm(bias.to(query.dtype), query, key, alpha=scale)
-            return torch.baddbmm(bias.to(query.dtype), query * scale, key)  # here the scale of the gradients costs more
+            return torch.baddbmm(bias.to(query.dtype), query * scale, key)  # cheaper gradient
         scores = (query * scale) @ key
     return scores if bias is None else scores + bias
 
 
 def hidden_score(dtype: torch.dtype) -> float:
-    """What stands for the score of a key that is not visible: no normaliser leaves anything of it.
+    """Score of an invisible key, which every normaliser turns into a weight of 0.
 
-    Finite, not -inf: a padded query may see no key at all, and its gradient must still not be NaN. Half of the
-    least number: something may be added to it.
+    Finite, so that a padded query without any visible key has no NaN gradient; half the minimum, so that a bias may be
+    added.
     """
     return torch.finfo(dtype).min / 2
 
 
 def normalise(scores: Tensor, normaliser: str, count: Tensor | None) -> Tensor:
-    """Scores -> attention weights.
+    """Scores (..., queries, keys) -> attention weights.
 
     Args:
-        scores: (..., queries, keys) float, `hidden_score` where a key is not visible.
+        scores: Float, `hidden_score` for invisible keys.
         normaliser: `softmax`, `relu` or `sigmoid`.
-        count: n_t, the visible keys of each query, (..., queries, 1) int, for the latter two.
+        count: (..., queries, 1) int, visible keys n_t of each query, for `relu` and `sigmoid`.
 
     Returns:
-        Like the scores; 0 where a key is not visible. Rows that see no key at all, those of padding, are finite.
+        Like the scores; 0 for invisible keys. Rows of padding, without any visible key, are finite.
     """
     if count is None:
         return scores.softmax(dim=-1)

@@ -1,7 +1,7 @@
-"""What the encoder must beat, behind its interface: linear, MLP, time-delay network, bidirectional LSTM.
+"""Baselines with the encoder's interface: linear, MLP, time-delay network, bidirectional LSTM.
 
-In each an utterance alone and in a padded batch come out the same: what lies past its ends counts as zero frames, or is
-never read, and nothing is normalised over a batch or over time.
+Each gives an utterance the same result alone and in a padded batch: frames past its ends count as zeros or are never
+read, and nothing is normalised over a batch or over time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Blstm", "Linear", "Mlp", "Tdnn"]
 
 
 class Linear(nn.Module):
-    """The frame itself: with the output layer on top, multinomial logistic regression."""
+    """The identity: with the output layer, multinomial logistic regression on single frames."""
 
     left_context: int | None = 0
     right_context: int | None = 0
@@ -39,10 +39,10 @@ class Linear(nn.Module):
 
 
 class Mlp(nn.Module):
-    """A multi-layer perceptron on each frame, or on a window of frames around it; past an utterance's ends are zeros.
+    """A multi-layer perceptron on each frame or on a window of frames around it, zero-padded at the utterance's ends.
 
     Args:
-        input_dim: Features of a frame.
+        input_dim: Features per frame.
         config: The shape.
     """
 
@@ -64,16 +64,13 @@ class Mlp(nn.Module):
         return self.layers[1:](self.windows(features, frame_lengths))
 
     def windows(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
-        """The first linear map, of windows of frames in order of time: shapes as for `forward`.
-
-        As a convolution, which does not write out the windows.
-        """
+        """The first linear map, applied to windows of frames as a convolution; shapes as for `forward`."""
         first = cast(nn.Linear, self.layers[0])
         features = zero_padding(features, frame_lengths)
         left, right = self.config.left, self.config.right
         if left == right == 0:
             return first(features)
-        if features.shape[1] == 0:  # nothing that a convolution would take
+        if features.shape[1] == 0:  # convolutions refuse empty input
             return features.new_zeros(*features.shape[:2], self.output_dim)
         weight = first.weight.unflatten(1, (left + 1 + right, -1)).transpose(1, 2)  # (width, D, window)
         padded = F.pad(features, (0, 0, left, right))
@@ -91,7 +88,7 @@ class Tdnn(nn.Module):
     """A time-delay neural network (Waibel et al. 1989; Peddinti et al. 2015): a stack of `TdnnLayer`.
 
     Args:
-        input_dim: Features of a frame.
+        input_dim: Features per frame.
         config: The shape.
     """
 
@@ -119,15 +116,7 @@ class Tdnn(nn.Module):
 
 
 class TdnnLayer(nn.Module):
-    """Dilated convolution over time, normalisation of each frame, ReLU, dropout; past an utterance's ends are zeros.
-
-    Args:
-        input_dim: Features of a frame.
-        width: Units.
-        kernel: Frames that a frame sees, odd.
-        dilation: How far these lie apart.
-        dropout: Share of units dropped in training.
-    """
+    """Dilated convolution over time, layer normalisation, ReLU, dropout; zero-padded at the utterance's ends."""
 
     def __init__(self, input_dim: int, width: int, kernel: int, dilation: int, dropout: float) -> None:
         super().__init__()
@@ -138,7 +127,7 @@ class TdnnLayer(nn.Module):
 
     def forward(self, x: Tensor, frame_lengths: Tensor) -> Tensor:
         """(B, T, input_dim) and (B,) frames -> (B, T, width)."""
-        if x.shape[1] == 0:  # nothing that a convolution would take
+        if x.shape[1] == 0:  # convolutions refuse empty input
             return x.new_zeros(*x.shape[:2], self.convolution.out_channels)
         x = zero_padding(x, frame_lengths)
         x = self.convolution(x.transpose(1, 2)).transpose(1, 2)
@@ -148,12 +137,11 @@ class TdnnLayer(nn.Module):
 class Blstm(nn.Module):
     """A bidirectional LSTM (Graves & Schmidhuber 2005; Graves, Mohamed & Hinton 2013, sec. 2).
 
-    The backward half reads every utterance from its own last frame to its first, so that neither half meets padding
-    before it is through. PyTorch's packed sequences give the same, but on a CPU training with them takes several
-    times as long.
+    The backward half reads every utterance from its own last frame, so that neither half reads padding first. PyTorch's
+    packed sequences give the same but make training on a CPU several times slower.
 
     Args:
-        input_dim: Features of a frame.
+        input_dim: Features per frame.
         config: The shape.
     """
 
@@ -170,11 +158,11 @@ class Blstm(nn.Module):
 
     def forward(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
         """(B, T, input_dim) and (B,) frames -> (B, T, 2 * width)."""
-        if features.shape[1] == 0:  # nothing that an LSTM would take
+        if features.shape[1] == 0:  # LSTMs refuse empty input
             return features.new_zeros(*features.shape[:2], self.output_dim)
         times = torch.arange(features.shape[1], device=features.device)
         last = frame_lengths[:, None] - 1
-        reverse = torch.where(times <= last, last - times, times)  # its own inverse; padding stays where it is
+        reverse = torch.where(times <= last, last - times, times)  # its own inverse; padding stays in place
         x = zero_padding(features, frame_lengths)
         for index, (forwards, backwards) in enumerate(zip(self.forwards, self.backwards, strict=True)):
             if index:
@@ -185,4 +173,4 @@ class Blstm(nn.Module):
 
     def stream_parts(self) -> NoReturn:
         """Raise ValueError: it needs the whole utterance."""
-        raise ValueError("a model of kind 'blstm' cannot stream: it also reads the recording from its end")
+        raise ValueError("a model of kind 'blstm' cannot stream: it reads the recording from its end, too")

@@ -523,7 +523,7 @@ def test_the_blocked_path_is_not_differentiated_twice() -> None:
         ({"normaliser": "max"}, "normaliser must be one of softmax, relu, sigmoid, got normaliser='max'"),
         ({"position": "clock"}, "position must be one of none, relative, rotary or a Position module, got 'clock'"),
         ({"position": "relative", "right": None}, "position 'relative' needs a limited context on both sides"),
-        ({"position": "rotary", "heads": 8}, "rotary positions need an even number of features in a head, got 1"),
+        ({"position": "rotary", "heads": 8}, "rotary positions need an even number of features per head, got 1"),
     ],
 )
 def test_an_argument_out_of_range_is_named(arguments: dict, message: str) -> None:

@@ -197,7 +197,7 @@ def test_what_needs_the_whole_recording_is_refused_by_name() -> None:
         small_model(normalisation="utterance").stream()
     with pytest.raises(ValueError, match="call model.eval"):
         small_model().train().stream()
-    with pytest.raises(ValueError, match="kind 'blstm' cannot stream: it also reads the recording from its end"):
+    with pytest.raises(ValueError, match="kind 'blstm' cannot stream: it reads the recording from its end, too"):
         small_model("blstm").stream()
     encoder = EncoderConfig(**SMALL, right=None)
     with pytest.raises(ValueError, match="right=None"):
