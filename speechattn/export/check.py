@@ -1,4 +1,4 @@
-"""Whether an exported file gives what PyTorch gives: on signals like speech, of lengths that it was not made with."""
+"""Compare an exported file with PyTorch, on speech-like signals of lengths that differ from the example's."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from speechattn.model.classifier import FrameClassifier
 __all__ = ["Agreement", "Run", "compare_stream", "compare_whole", "open_file", "speech_like", "streamed"]
 
 DURATIONS_S = (0.1, 1.0, 37.0)
-Run = Callable[..., list[np.ndarray]]  # inputs of a graph, in turn -> its outputs, in turn
+Run = Callable[..., list[np.ndarray]]  # inputs -> outputs, in the graph's order
 
 
 class Agreement(NamedTuple):
-    """How far the posteriors of an exported file are from PyTorch's, in frames, or in utterances with pooling."""
+    """Difference between the posteriors of an exported file and PyTorch's."""
 
-    posteriors: float  # greatest difference
-    logarithms: float  # likewise, of log-posteriors
-    alike: float  # share with the same likeliest class
+    posteriors: float  # maximum difference
+    logarithms: float  # maximum difference of log-posteriors
+    alike: float  # share of frames with the same decision
 
 
 def open_file(path: Path) -> Run:
-    """What a .onnx or .pt2 file computes."""
+    """The function that a .onnx or .pt2 file computes."""
     if path.suffix == ".pt2":
         program = torch.export.load(path)
         module, names = program.module(), program.graph_signature.user_inputs
@@ -47,11 +47,11 @@ def open_file(path: Path) -> Run:
 
 
 def compare_whole(model: FrameClassifier, run: Run) -> Agreement:
-    """Compare single recordings, and three that are padded to one length.
+    """Compare single recordings, and three padded to one length.
 
     Args:
         model: In eval mode, float32.
-        run: What `WaveformModel` or `FeatureModel` was exported to.
+        run: An exported `WaveformModel` or `FeatureModel`.
 
     Raises:
         ValueError: When shapes or frame lengths differ.
@@ -76,11 +76,11 @@ def compare_whole(model: FrameClassifier, run: Run) -> Agreement:
 
 
 def compare_stream(model: FrameClassifier, step: StreamingStep, run: Run) -> Agreement:
-    """Compare a stream, chunk by chunk, with the whole recording at once.
+    """Compare a stream, chunk by chunk, with the whole recording.
 
     Args:
         model: In eval mode, float32.
-        step: What was exported.
+        step: The exported graph.
         run: The exported file.
     """
 
@@ -94,7 +94,7 @@ def compare_stream(model: FrameClassifier, step: StreamingStep, run: Run) -> Agr
 
 
 def streamed(step: StreamingStep, run: Run, samples: np.ndarray) -> np.ndarray:
-    """The log-posteriors of a recording, (N,) float32 -> (T, P), by the protocol of docs/export.md."""
+    """Log-posteriors of a recording, (N,) float32 -> (T, P), by the protocol of docs/export.md."""
     size = step.chunk_samples
     state, clock = np.zeros(step.state_size, dtype=samples.dtype), np.zeros(2, dtype=np.int64)
     parts = []
@@ -107,9 +107,9 @@ def streamed(step: StreamingStep, run: Run, samples: np.ndarray) -> np.ndarray:
 
 
 def speech_like(num_samples: int, sample_rate: int, seed: int) -> np.ndarray:
-    """Voice with a pitch and a formant that glide, and noise, both louder and softer with every syllable.
+    """Synthetic voice with gliding pitch and formant, plus noise, both modulated at the rate of syllables.
 
-    A steady sound would not do: normalised by its own variance it is rounding errors.
+    A steady sound would not do: after variance normalisation only rounding errors would be left.
 
     Returns:
         (N,) float32 in [-1, 1], the same for the same seed.
@@ -126,7 +126,7 @@ def speech_like(num_samples: int, sample_rate: int, seed: int) -> np.ndarray:
 
 
 def _batches(model: FrameClassifier) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For every duration waveforms (3, N), or ready features (3, T, D), and their lengths (3,)."""
+    """Per duration, waveforms (3, N) or ready features (3, T, D), and lengths (3,)."""
     geometry = model.frontend.geometry
     for duration in DURATIONS_S:
         size = round(duration * geometry.sample_rate)
@@ -145,7 +145,7 @@ def _log_posteriors(model: FrameClassifier, logits: np.ndarray) -> np.ndarray:
 
 
 def _agreement(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Agreement:
-    """Of log-posteriors, (T, P) each, and what they should be."""
+    """From pairs of log-posteriors, (T, P) each: exported, expected."""
     result, expected = map(np.concatenate, zip(*pairs, strict=True))
     return Agreement(
         posteriors=float(np.abs(np.exp(result) - np.exp(expected)).max()),

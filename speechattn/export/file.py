@@ -1,6 +1,6 @@
-"""A trained model as one file that runs without this package: ONNX, or a program of torch.export.
+"""A trained model as one file that runs without this package: ONNX or a torch.export program.
 
-docs/export.md says what goes in and out, and how to call it.
+docs/export.md describes inputs, outputs and metadata.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from speechattn.model.classifier import FrameClassifier
 
 __all__ = ["FORMAT_VERSION", "TOLERANCE", "export_file", "graph_of", "metadata", "quantise", "write_graph"]
 
-FORMAT_VERSION = 1  # of names, shapes and metadata, for clients to check
-TOLERANCE = 1e-4  # of float32 posteriors; a steep model's log-posteriors are not that exact in PyTorch either
-METADATA_FILE = "metadata.json"  # in .pt2 files; ONNX files have properties
+FORMAT_VERSION = 1  # of names, shapes and metadata
+TOLERANCE = 1e-4  # of float32 posteriors; log-posteriors of a steep model are less exact, in PyTorch, too
+METADATA_FILE = "metadata.json"  # in .pt2 files; ONNX files have metadata properties
 
 Graph = WaveformModel | FeatureModel | StreamingStep
 
@@ -37,20 +37,19 @@ Graph = WaveformModel | FeatureModel | StreamingStep
 def export_file(
     model_name: str, output: str | Path, *, int8: bool = False, streaming: bool = False, check: bool = False
 ) -> None:
-    """Export a model, and print what was written.
+    """Export a model and print a summary.
 
     Args:
-        model_name: What `FrameClassifier.from_pretrained` takes.
-        output: The file: .onnx, or .pt2 for torch.export. It appears whole or not at all.
-        int8: Keep the weights of linear maps and LSTMs in 8 bits; with .onnx only.
-        streaming: A step of a stream, its state being input and output; with .onnx only.
-        check: Compare the file with PyTorch, and print how far they differ.
+        model_name: See `FrameClassifier.from_pretrained`.
+        output: The file, .onnx, or .pt2 for torch.export. Written atomically.
+        int8: Quantise the weights of linear maps and LSTMs to 8 bits; .onnx only.
+        streaming: Export one step of a stream, with its state as input and output; .onnx only.
+        check: Compare the file with PyTorch and print the differences.
 
     Raises:
-        ValueError: Before any work, when suffix and options do not go together, there is no such model, or it cannot be
-            exported like this; after it, without leaving a file, when `check` finds posteriors in float32 that differ
-            from PyTorch's by more than 1e-4.
-        ImportError: When a package is missing that this needs.
+        ValueError: When suffix and options do not fit, the model does not exist or cannot be exported like this, or
+            `check` finds float32 posteriors that differ from PyTorch's by more than 1e-4; no file is left then.
+        ImportError: When a required package is missing.
     """
     output = Path(output)
     if output.suffix not in (".onnx", ".pt2"):
@@ -66,7 +65,7 @@ def export_file(
         found = [f"takes {_described_inputs(graph)}"]
         if check:
             agreement = _compare(model, graph, temporary)
-            if not agreement.posteriors <= TOLERANCE:  # nor when it is no number
+            if not agreement.posteriors <= TOLERANCE:  # NaN fails, too
                 raise ValueError(
                     f"{output} is not written: its posteriors would differ from PyTorch's by up to "
                     f"{agreement.posteriors:.1e}, which is more than {TOLERANCE:.0e}"
@@ -87,7 +86,7 @@ def export_file(
 
 
 def graph_of(model: FrameClassifier, suffix: str, *, streaming: bool) -> Graph:
-    """What is exported of a model; a ValueError when it cannot be, or not as a stream."""
+    """The graph to export; a ValueError when the model cannot be exported like this."""
     if streaming:
         return StreamingStep(model)
     if isinstance(model.body, Blstm):
@@ -98,7 +97,7 @@ def graph_of(model: FrameClassifier, suffix: str, *, streaming: bool) -> Graph:
 
 
 def metadata(model: FrameClassifier, graph: Graph) -> dict[str, str]:
-    """What a client needs to know beside inputs and outputs, each value as JSON; docs/export.md explains them."""
+    """What clients need beside inputs and outputs, values as JSON; see docs/export.md."""
     geometry = model.frontend.geometry
     values: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -119,15 +118,15 @@ def write_graph(graph: Graph, path: Path, properties: dict[str, str]) -> None:
     """Export to a .onnx or .pt2 file.
 
     Args:
-        graph: What to export; its parameters will have no gradients any more.
-        path: The file, with one of these suffixes.
-        properties: Kept in the file, see `metadata`.
+        graph: The graph; its parameters lose their gradients.
+        path: The file.
+        properties: Stored in the file, see `metadata`.
     """
     dynamic = {name: dict.fromkeys(axes, Dim.DYNAMIC) for name, axes in graph.inputs.items()}
     with _quiet():
-        inputs = dict(zip(graph.inputs, graph.example(), strict=True))  # by name, as they then are in the .pt2 file
+        inputs = dict(zip(graph.inputs, graph.example(), strict=True))  # the .pt2 file keeps the names
         program = torch.export.export(graph.requires_grad_(False), (), inputs, dynamic_shapes=dynamic)
-        for node in program.graph.nodes:  # where in the code it was made: a megabyte, and paths of this machine
+        for node in program.graph.nodes:  # a megabyte, with paths of the machine
             node.meta.pop("stack_trace", None)
         if path.suffix == ".pt2":
             torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(properties)})
@@ -137,7 +136,7 @@ def write_graph(graph: Graph, path: Path, properties: dict[str, str]) -> None:
             dynamo=True,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
-            dynamic_shapes=graph.inputs,  # here it only gives the axes their names
+            dynamic_shapes=graph.inputs,  # only names the axes here
             verbose=False,
         )
         assert onnx_program is not None
@@ -146,16 +145,16 @@ def write_graph(graph: Graph, path: Path, properties: dict[str, str]) -> None:
             for axis, name in axes.items():
                 value.shape[axis] = name
         for operation in onnx_program.model.graph:
-            operation.metadata_props.clear()  # likewise
+            operation.metadata_props.clear()  # stack traces again
         onnx_program.model.metadata_props.update(properties)
         onnx_program.save(path)
 
 
 def quantise(path: Path) -> None:
-    """Keep the weights of an ONNX file's linear maps and LSTMs in 8 bits, those of the body and the output layer.
+    """Quantise the linear maps and LSTMs of an ONNX file to 8 bits, with one scale per output.
 
-    The front end's tables stay as they are: a spectrum has a far wider range than 8 bits. Each output of a map has a
-    scale of its own. Weights are unsigned, since products with signed ones saturate on processors without VNNI.
+    The front end stays in float32, since a spectrum has a far wider range than 8 bits. Weights are unsigned: products
+    of signed ones saturate on processors without VNNI.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -201,7 +200,7 @@ def _require(*packages: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the progress reports and warnings of exporters, which are about themselves."""
+    """Suppress the exporters' progress reports and warnings."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

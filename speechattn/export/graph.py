@@ -1,4 +1,4 @@
-"""The whole model in a form that exports: for any batch and any length, also of less than one frame."""
+"""The whole model as an exportable graph, for any batch size and any length, even below one frame."""
 
 from __future__ import annotations
 
@@ -17,20 +17,16 @@ __all__ = ["FeatureModel", "WaveformModel", "with_onnx_lstms"]
 
 
 class WaveformModel(nn.Module):
-    """The model from waveforms to logits.
+    """The model from waveforms to logits; it must be in eval mode."""
 
-    Args:
-        model: The model, in eval mode.
-    """
-
-    inputs = {"waveforms": {0: "batch", 1: "samples"}, "lengths": {0: "batch"}}  # with their dynamic axes
+    inputs = {"waveforms": {0: "batch", 1: "samples"}, "lengths": {0: "batch"}}  # dynamic axes
 
     def __init__(self, model: FrameClassifier) -> None:
         super().__init__()
         self.model, self.outputs = model, _outputs(model)
 
     def example(self) -> tuple[Tensor, Tensor]:
-        """Input to export with."""
+        """Example input for the export."""
         size = 100 * self.model.frontend.geometry.hop
         return torch.zeros(2, size), torch.tensor([size, size // 2])
 
@@ -43,11 +39,7 @@ class WaveformModel(nn.Module):
 
 
 class FeatureModel(nn.Module):
-    """The model from ready features to logits, where it has no front end.
-
-    Args:
-        model: The model, in eval mode.
-    """
+    """A model without front end, from ready features to logits; it must be in eval mode."""
 
     inputs = {"features": {0: "batch", 1: "frames"}, "lengths": {0: "batch"}}
 
@@ -56,7 +48,7 @@ class FeatureModel(nn.Module):
         self.model, self.outputs = model, _outputs(model)
 
     def example(self) -> tuple[Tensor, Tensor]:
-        """Input to export with."""
+        """Example input for the export."""
         return torch.zeros(2, 100, self.model.frontend.dim), torch.tensor([100, 50])
 
     def forward(self, features: Tensor, lengths: Tensor) -> dict[str, Tensor]:
@@ -66,7 +58,7 @@ class FeatureModel(nn.Module):
 
 
 def _outputs(model: FrameClassifier) -> dict[str, dict[int, str]]:
-    """Names of what `_scored` gives, with their dynamic axes."""
+    """Names and dynamic axes of the outputs of `_scored`."""
     return {
         "logits": {0: "batch"} if model.pooling is not None else {0: "batch", 1: "frames"},
         "frame_lengths": {0: "batch"},
@@ -74,19 +66,18 @@ def _outputs(model: FrameClassifier) -> dict[str, dict[int, str]]:
 
 
 def _more_frames(model: FrameClassifier) -> int:
-    """How many frames are added to those of the input.
+    """Number of padding frames added to the input.
 
-    A graph must not ask how many there are. With so many more, which as padding change nothing, an encoder always has
-    two steps or more, and so neither none nor one, which torch.export makes special cases of.
+    torch.export specialises on sizes 0 and 1; with these frames an encoder always has at least two steps.
     """
     return 2 * (model.body.config.stack if isinstance(model.body, Encoder) else 1)
 
 
 def _scored(model: FrameClassifier, inputs: Tensor, lengths: Tensor, num_frames: Tensor) -> dict[str, Tensor]:
-    """Logits and frame lengths by name, without the frames that were added: logits of `num_frames`, () int64."""
+    """Logits and frame lengths by name; logits only of the first `num_frames`, () int64, without the added frames."""
     logits, frame_lengths = model(inputs, lengths)
     if model.pooling is None:
-        count = num_frames.item()  # a number that torch.export knows nothing of, so that it may be 0 or 1
+        count = num_frames.item()  # unknown to torch.export, so it may be 0 or 1
         torch._check(count >= 0)
         torch._check(count <= logits.shape[1])
         logits = logits[:, :count]
@@ -94,7 +85,7 @@ def _scored(model: FrameClassifier, inputs: Tensor, lengths: Tensor, num_frames:
 
 
 def with_onnx_lstms(model: FrameClassifier) -> FrameClassifier:
-    """A copy of a model of kind `blstm`, for export to ONNX only, which then has LSTMs for any number of frames."""
+    """Copy of a `blstm` model whose LSTMs export to ONNX for any number of frames; for export only."""
     model = copy.deepcopy(model)
     assert isinstance(model.body, Blstm)
     for layers in (model.body.forwards, model.body.backwards):
@@ -104,11 +95,7 @@ def with_onnx_lstms(model: FrameClassifier) -> FrameClassifier:
 
 
 class _OnnxLstm(nn.Module):
-    """ONNX's LSTM in place of PyTorch's, which torch.export would unroll over the frames of its example.
-
-    Args:
-        lstm: One layer, one direction, the batch first.
-    """
+    """ONNX's LSTM in place of PyTorch's (one layer, one direction), which torch.export would unroll over time."""
 
     input_weights: Tensor
     hidden_weights: Tensor
@@ -123,19 +110,19 @@ class _OnnxLstm(nn.Module):
         self.register_buffer("biases", torch.cat([weights["bias_ih_l0"], weights["bias_hh_l0"]], dim=1))
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        """(B, T, D) -> (B, T, width), as the first of an LSTM's results; it has no meaning outside of an export."""
+        """(B, T, D) -> (B, T, width), as a tuple like an LSTM's; meaningful only in an export."""
         batch, num_frames, _ = x.shape
         y = torch.onnx.ops.symbolic(
             "LSTM",
             (x.transpose(0, 1), self.input_weights, self.hidden_weights, self.biases),
             {"hidden_size": self.width},
             dtype=x.dtype,
-            shape=(num_frames, 1, batch, self.width),  # the second: directions
+            shape=(num_frames, 1, batch, self.width),  # time, directions, batch, width
         )
         return (y[:, 0].transpose(0, 1),)
 
 
 def _onnx_gates(weights: Tensor) -> Tensor:
-    """(4 * width, ...), gates in PyTorch's order -> (1, 4 * width, ...), in ONNX's."""
+    """(4 * width, ...) with gates in PyTorch's order -> (1, 4 * width, ...) in ONNX's."""
     gate_in, forget, cell, out = weights.detach().chunk(4)
     return torch.cat([gate_in, out, forget, cell])[None]
