@@ -139,8 +139,9 @@ class TruncatedSelfAttention(nn.Module):
         """Queries, keys and values of (B, T, D) at times (T,), each (B, H, T, E)."""
         batch, num_frames, dim = x.shape
         shape = (batch, num_frames, 3, self.heads, dim // self.heads)
-        query, key, value = self.query_key_value(x).view(shape).permute(2, 0, 3, 1, 4)
-        return self.position.encode(query, times), self.position.encode(key, times), value
+        projected = self.query_key_value(x).view(shape).permute(2, 0, 3, 1, 4)
+        encoded = self.position.encode(projected[:2].flatten(0, 1), times).unflatten(0, (2, batch))
+        return encoded[0], encoded[1], projected[2]
 
 
 def truncated_attention(

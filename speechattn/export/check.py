@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from speechattn.export.step import StreamingStep
+from speechattn.export.streaming import StreamingStep
 from speechattn.model.classifier import FrameClassifier
 
 __all__ = ["Agreement", "Run", "compare_stream", "compare_whole", "open_file", "speech_like", "streamed"]

@@ -20,7 +20,7 @@ from torch.export import Dim
 
 from speechattn.export.check import Agreement, compare_stream, compare_whole, open_file
 from speechattn.export.graph import FeatureModel, WaveformModel, with_onnx_lstms
-from speechattn.export.step import StreamingStep
+from speechattn.export.streaming import StreamingStep
 from speechattn.jobs.atomic import atomic_path
 from speechattn.model.baselines import Blstm
 from speechattn.model.classifier import FrameClassifier

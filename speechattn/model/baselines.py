@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechattn.frontend.masks import take_frames, zero_padding
-from speechattn.frontend.stream import WindowStream
 from speechattn.model.config import BlstmConfig, MlpConfig, TdnnConfig
+from speechattn.model.step import Window
 
 __all__ = ["Blstm", "Linear", "Mlp", "Tdnn"]
 
@@ -33,8 +33,8 @@ class Linear(nn.Module):
         """(B, T, D) -> the same."""
         return features
 
-    def stream_parts(self) -> list[WindowStream]:
-        """The parts of its stream, in order."""
+    def windows(self) -> list[Window]:
+        """Its layers as functions of windows, for a stream."""
         return []
 
 
@@ -61,9 +61,9 @@ class Mlp(nn.Module):
 
     def forward(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
         """(B, T, input_dim) and (B,) frames -> (B, T, width)."""
-        return self.layers[1:](self.windows(features, frame_lengths))
+        return self.layers[1:](self.first_layer(features, frame_lengths))
 
-    def windows(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
+    def first_layer(self, features: Tensor, frame_lengths: Tensor) -> Tensor:
         """The first linear map, applied to windows of frames as a convolution; shapes as for `forward`."""
         first = cast(nn.Linear, self.layers[0])
         features = zero_padding(features, frame_lengths)
@@ -76,11 +76,11 @@ class Mlp(nn.Module):
         padded = F.pad(features, (0, 0, left, right))
         return F.conv1d(padded.transpose(1, 2), weight, first.bias).transpose(1, 2)
 
-    def stream_parts(self) -> list[WindowStream]:
-        """The parts of its stream, in order."""
+    def windows(self) -> list[Window]:
+        """Its layers as functions of windows, for a stream."""
         return [
-            WindowStream(self.windows, self.config.left, self.config.right),
-            WindowStream(lambda x, frame_lengths: self.layers[1:](x)),
+            Window(self.first_layer, self.config.left, self.config.right),
+            Window(lambda x, frame_lengths: self.layers[1:](x)),
         ]
 
 
@@ -109,10 +109,10 @@ class Tdnn(nn.Module):
             features = layer(features, frame_lengths)
         return features
 
-    def stream_parts(self) -> list[WindowStream]:
-        """The parts of its stream, in order."""
+    def windows(self) -> list[Window]:
+        """Its layers as functions of windows, for a stream."""
         layers = [cast(TdnnLayer, layer) for layer in self.layers]
-        return [WindowStream(layer, layer.reach, layer.reach) for layer in layers]
+        return [Window(layer, layer.reach, layer.reach) for layer in layers]
 
 
 class TdnnLayer(nn.Module):
@@ -171,6 +171,6 @@ class Blstm(nn.Module):
             x = torch.cat([ahead, take_frames(back, reverse)], dim=2)
         return x
 
-    def stream_parts(self) -> NoReturn:
+    def windows(self) -> NoReturn:
         """Raise ValueError: it needs the whole utterance."""
         raise ValueError("a model of kind 'blstm' cannot stream: it reads the recording from its end, too")

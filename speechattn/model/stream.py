@@ -1,13 +1,12 @@
-"""The model over audio that arrives in pieces, with the numbers of the whole.
+"""The model over audio that arrives in pieces, with the same results as for the whole.
 
-Attention keeps the keys and values that later frames can see, so that nothing is computed twice; a frame's
-result comes as soon as the frames to its right that it depends on are there.
+Keys and values that later frames can reach are kept, so that nothing is computed twice. A frame is returned as soon as
+its right context has arrived.
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
-from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -15,88 +14,125 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speechattn.attention import TruncatedSelfAttention, attend
+from speechattn.attention import TruncatedSelfAttention
 from speechattn.frontend.ready import ReadyStream
 from speechattn.frontend.stream import FeatureStream
 from speechattn.model.baselines import Blstm, Linear, Mlp, Tdnn
-from speechattn.model.block import ConvolutionModule, EncoderBlock
+from speechattn.model.block import EncoderBlock
 from speechattn.model.encoder import Encoder
+from speechattn.model.step import Rows, attention_step, block_step, window_step
 
 __all__ = ["AttentionStream", "BaselineStream", "ClassifierStream", "EncoderStream"]
 
-MOST_QUERIES = 256  # attended to at a time: bounds the scores of a large piece
+GOES_ON = 1 << 60  # rows of a recording that has not ended: more than ever arrive
+PIECE_STEPS = 256  # of a large piece, so many are attended to at a time: bounds the memory for the scores
 
 
-class AttentionStream:
-    """`TruncatedSelfAttention` over one sequence that grows.
+class StreamMemory:
+    """The memory of a stream, see `step.Memory`; `rewind` before each step."""
+
+    def __init__(self) -> None:
+        self._kept: list[Tensor] = []
+        self._next = 0
+
+    def rewind(self) -> StreamMemory:
+        """Start reading from the first rows again."""
+        self._next = 0
+        return self
+
+    def extended(self, rows: Tensor, count: int | None) -> Tensor:
+        """See `step.Memory.extended`."""
+        if count == 0:
+            return rows
+        if self._next == len(self._kept):
+            self._kept.append(rows.new_zeros(count or 0, *rows.shape[1:]))
+        rows = torch.cat([self._kept[self._next], rows])
+        self._kept[self._next] = rows if count is None else rows[rows.shape[0] - count :]
+        self._next += 1
+        return rows
+
+
+class BodyStream:
+    """Rows of one sequence that grows, in and out; subclasses define the step.
 
     Args:
-        attention: The layer, with a limited right context.
+        delay: Right context in rows.
+        dim: Features of a row that comes out.
+    """
+
+    def __init__(self, delay: int, dim: int) -> None:
+        self._delay, self._dim = delay, dim
+        self._memory = StreamMemory()
+        self._num_rows = 0
+
+    def step(self, rows: Rows) -> Rows:
+        """One step, see `step`."""
+        raise NotImplementedError
+
+    def push(self, x: Tensor, *, last: bool = False) -> Tensor:
+        """New rows (n, D) -> the results that became final, (m, dim); with `last` all that remain."""
+        end = self._num_rows + len(x) if last else GOES_ON
+        if last:
+            x = F.pad(x, (0, 0, 0, self._delay))
+        results = [x.new_zeros(0, self._dim)]
+        for piece in x.split(PIECE_STEPS) if len(x) else ():
+            values, first, _ = self.step(Rows(piece, self._num_rows, end))
+            assert isinstance(first, int)
+            results.append(values[max(-first, 0) : max(end - first, 0)])
+            self._num_rows += len(piece)
+        return results[1] if len(results) == 2 else torch.cat(results)
+
+
+class AttentionStream(BodyStream):
+    """`TruncatedSelfAttention` over one sequence that grows.
 
     Raises:
         ValueError: When the right context is unlimited.
     """
 
     def __init__(self, attention: TruncatedSelfAttention) -> None:
-        if attention.right is None:
-            raise ValueError(
-                "attention with unlimited right context cannot stream: right=None needs the whole utterance"
-            )
-        self.attention, self.weighting = attention, attention.weighting
-        self.left, self.right = attention.left, attention.right
-        self._rows: Tensor | None = None  # (3, H, S, E): queries, keys and values of the frames from `_first` on
-        self._first = 0  # time of the first frame that later ones may see
-        self._given = 0  # frames whose result has been given out
+        super().__init__(_limited(attention), attention.output.out_features)
+        self._attention = attention
 
-    def push(self, x: Tensor, *, last: bool = False) -> Tensor:
-        """New frames (n, D) -> the outputs that became final, (m, D); with `last` all that are left."""
-        attention = self.attention
-        rows = self._project(x)
-        self._rows = rows = rows if self._rows is None else torch.cat([self._rows, rows], dim=2)
-        total = self._first + rows.shape[2]
-        final = total if last else max(total - self.right, self._given)
-        results = [
-            self._attend(first, min(first + MOST_QUERIES, final), total)
-            for first in range(self._given, final, MOST_QUERIES)
-        ]
-        self._given = final
-        # What later frames can see stays.
-        if self.left is not None and final - self.left > self._first:
-            self._rows = rows[:, :, final - self.left - self._first :]
-            self._first = final - self.left
-        return attention.output(results[0] if len(results) == 1 else torch.cat([x[:0], *results]))
-
-    def _project(self, x: Tensor) -> Tensor:
-        """`TruncatedSelfAttention.project` of one sequence; queries and keys learn of time in one call."""
-        attention, seen = self.attention, self._first + (0 if self._rows is None else self._rows.shape[2])
-        times = torch.arange(seen, seen + len(x), device=x.device)
-        shape = (len(x), 3, attention.heads, x.shape[1] // attention.heads)
-        projected = attention.query_key_value(x).view(shape).permute(1, 2, 0, 3)
-        return torch.cat([attention.position.encode(projected[:2], times), projected[2:]])
-
-    def _attend(self, first: int, end: int, total: int) -> Tensor:
-        """Results of frames [first, end), (frames, H * E), by the keys that any of them sees."""
-        rows = cast(Tensor, self._rows)
-        start = self._first if self.left is None else max(first - self.left, self._first)
-        stop = min(end + self.right, total)
-        queries = rows[:1, :, first - self._first : end - self._first]
-        keys, values = rows[1:, None, :, start - self._first : stop - self._first]
-        offset = _offsets(start - first, stop - first, end - first, rows.device)
-        y = attend(queries, keys, values, offset, self.weighting)
-        return y[0].transpose(0, 1).flatten(1)
+    def step(self, rows: Rows) -> Rows:
+        """One step of the layer."""
+        return attention_step(self._attention, rows, self._memory.rewind())
 
 
-@lru_cache(maxsize=32)  # pieces of one size need the same few again and again
-def _offsets(start: int, stop: int, num_queries: int, device: torch.device) -> Tensor:
-    """(queries, keys): times of keys from `start` to `stop`, less those of queries from 0."""
-    return torch.arange(start, stop, device=device) - torch.arange(num_queries, device=device)[:, None]
+class BaselineStream(BodyStream):
+    """A baseline over one sequence of features that grows.
+
+    Raises:
+        ValueError: When it needs the whole sequence.
+    """
+
+    def __init__(self, body: Blstm | Linear | Mlp | Tdnn) -> None:
+        self._windows = body.windows()
+        super().__init__(sum(window.right for window in self._windows), body.output_dim)
+
+    def step(self, rows: Rows) -> Rows:
+        """One step of all layers."""
+        memory = self._memory.rewind()
+        for window in self._windows:
+            rows = window_step(window, rows, memory)
+        return rows
+
+
+class _BlocksStream(BodyStream):
+    def __init__(self, encoder: Encoder) -> None:
+        self._blocks = [cast(EncoderBlock, block) for block in encoder.blocks]
+        delay = sum(_limited(block.attention) + encoder.config.conv_kernel // 2 for block in self._blocks)
+        super().__init__(delay, encoder.output_dim)
+
+    def step(self, rows: Rows) -> Rows:
+        memory = self._memory.rewind()
+        for block in self._blocks:
+            rows = block_step(block, rows, memory)
+        return rows
 
 
 class EncoderStream:
     """`Encoder` over one sequence of features that grows.
-
-    Args:
-        encoder: The encoder, with a limited right context in every layer.
 
     Raises:
         ValueError: When a layer's right context is unlimited.
@@ -104,96 +140,33 @@ class EncoderStream:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self._seen = 0  # steps
-        self._waiting: Tensor | None = None  # the first frames that the next step's input will hold
-        self._blocks = [_BlockStream(cast(EncoderBlock, block)) for block in encoder.blocks]
+        self._num_steps = 0
+        self._waiting: Tensor | None = None  # the first frames of the next step's input
+        self._blocks = _BlocksStream(encoder)
 
     def push(self, features: Tensor, *, last: bool = False) -> Tensor:
-        """New frames (n, input_dim) -> the outputs that became final, (m, dim); with `last` all that are left."""
-        stack, around = self.encoder.config.stack, self.encoder.config.input_context
+        """New frames (n, input_dim) -> the outputs that became final, (m, dim); with `last` all that remain."""
+        stack, context = self.encoder.config.stack, self.encoder.config.input_context
         if self._waiting is None:
-            self._waiting = features.new_zeros(around, features.shape[1])
+            self._waiting = features.new_zeros(context, features.shape[1])
         features = torch.cat([self._waiting, features])
-        missing = (around - len(features)) % stack if last else 0
+        missing = (context - len(features)) % stack if last else 0
         if last:
-            features = F.pad(features, (0, 0, 0, around + missing))
-        steps = max(len(features) - 2 * around, 0) // stack
+            features = F.pad(features, (0, 0, 0, context + missing))
+        steps = max(len(features) - 2 * context, 0) // stack
         self._waiting = features[steps * stack :]
-        times = torch.arange(self._seen, self._seen + steps, device=features.device)
-        entering = features[None, : steps * stack + 2 * around] if steps else features[None, :0]
-        x = self.encoder.embed(entering, times)[0]
-        self._seen += steps
-        for block in self._blocks:
-            x = block.push(x, last=last)
+        times = torch.arange(self._num_steps, self._num_steps + steps, device=features.device)
+        window = features[None, : steps * stack + 2 * context] if steps else features[None, :0]
+        self._num_steps += steps
+        x = self._blocks.push(self.encoder.embed(window, times)[0], last=last)
         frames = self.encoder.frames(x[None])[0]
         return frames[: len(frames) - missing]
 
 
-class _BlockStream:
-    """`EncoderBlock` over one sequence that grows."""
-
-    def __init__(self, block: EncoderBlock) -> None:
-        self.block = block
-        self._attention = AttentionStream(block.attention)
-        self._convolution = None if block.convolution is None else ConvolutionStream(block.convolution)
-        self._pending: Tensor | None = None  # rows that attention has taken and not yet given
-        self._unconvolved: Tensor | None = None  # likewise the convolution
-
-    def push(self, x: Tensor, *, last: bool) -> Tensor:
-        y = self._attention.push(self.block.attention_norm(x), last=last)
-        x = x if self._pending is None else torch.cat([self._pending, x])
-        self._pending, x = x[len(y) :], x[: len(y)] + y
-        if self._convolution is not None:
-            y = self._convolution.push(x, last=last)
-            x = x if self._unconvolved is None else torch.cat([self._unconvolved, x])
-            self._unconvolved, x = x[len(y) :], x[: len(y)] + y
-        return x + self.block.feed_forward(x)
-
-
-class ConvolutionStream:
-    """`ConvolutionModule` over one sequence that grows; what comes before the convolution is kept, not repeated.
-
-    Args:
-        convolution: The module.
-    """
-
-    def __init__(self, convolution: ConvolutionModule) -> None:
-        self.convolution, self.bias = convolution, cast(Tensor, convolution.depthwise.bias)
-        self.taps = list(convolution.depthwise.weight[:, 0].T.contiguous())  # (D,) each
-        self._rows = self.bias.new_zeros(len(self.taps) // 2, len(self.bias))  # those that later frames need
-
-    def push(self, x: Tensor, *, last: bool = False) -> Tensor:
-        """New frames (n, D) -> the outputs that became final, (m, D); with `last` all that are left."""
-        rows = torch.cat([self._rows, self.convolution.gated(x)])
-        if last:
-            rows = F.pad(rows, (0, 0, 0, len(self.taps) // 2))
-        final = max(len(rows) - len(self.taps) + 1, 0)
-        # A few rows are summed tap by tap several times as fast as `conv1d` does it.
-        y = torch.addcmul(self.bias, rows[:final], self.taps[0])
-        for number, tap in enumerate(self.taps[1:], 1):
-            y.addcmul_(rows[number : number + final], tap)
-        self._rows = rows[final:]
-        return self.convolution.mixed(y)
-
-
-class BaselineStream:
-    """A baseline over one sequence of features that grows.
-
-    Args:
-        body: The baseline, with a limited right context.
-
-    Raises:
-        ValueError: When it needs the whole sequence.
-    """
-
-    def __init__(self, body: Blstm | Linear | Mlp | Tdnn) -> None:
-        self._parts = body.stream_parts()
-
-    def push(self, features: Tensor, *, last: bool = False) -> Tensor:
-        """New frames (n, input_dim) -> the outputs that became final, (m, D); with `last` all that are left."""
-        for part in self._parts:
-            features = part.push(features, last=last)
-        return features
+def _limited(attention: TruncatedSelfAttention) -> int:
+    if attention.right is None:
+        raise ValueError("attention with unlimited right context cannot stream: right=None needs the whole utterance")
+    return attention.right
 
 
 class ClassifierStream:

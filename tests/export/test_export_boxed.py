@@ -14,7 +14,7 @@ from speechattn.commands.main import main
 from speechattn.export import file as export
 from speechattn.export.check import Run, compare_stream, compare_whole, open_file, streamed
 from speechattn.export.file import Graph
-from speechattn.export.step import StreamingStep
+from speechattn.export.streaming import StreamingStep
 from speechattn.model.classifier import FrameClassifier
 
 for package in ("onnx", "onnxscript", "onnxruntime"):

@@ -20,7 +20,7 @@ from refused import refused
 from speechattn.commands.main import main
 from speechattn.export import file as export
 from speechattn.export.check import Agreement, compare_stream, compare_whole, open_file, speech_like, streamed
-from speechattn.export.step import StreamingStep
+from speechattn.export.streaming import StreamingStep
 from speechattn.frontend import FrontendConfig
 from speechattn.model.classifier import FrameClassifier
 from speechattn.model.config import BlstmConfig, ClassifierConfig, EncoderConfig, MlpConfig, TdnnConfig

@@ -209,13 +209,11 @@ def test_memory_of_a_stream_stays_bounded() -> None:
     stream = model.stream()
     for _ in range(50):
         stream.push(torch.randn(1600))
-    for block in stream._body._blocks:
-        assert block._attention._rows.shape[2] <= 6 + 2 + 1
-        assert len(block._pending) <= 3 and len(block._unconvolved) <= 3
+    assert max(map(len, stream._body._blocks._memory._kept)) <= 6 + 2
     stream = small_model("tdnn").stream()
     for _ in range(50):
         stream.push(torch.randn(1600))
-    assert [len(part._rows) for part in stream._body._parts] == [2 + 2, 3 + 3]
+    assert list(map(len, stream._body._memory._kept)) == [2 + 2, 3 + 3]
 
 
 def test_samples_of_any_kind_and_nothing_after_flush(speech: list[np.ndarray]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from speechattn.attention import NORMALISERS, SCORES
 from speechattn.export.check import Run, streamed
-from speechattn.export.step import StreamingStep
+from speechattn.export.streaming import StreamingStep
 from speechattn.frontend import FrontendConfig
 from speechattn.model.classifier import FrameClassifier
 from speechattn.model.config import BlstmConfig, ClassifierConfig, EncoderConfig, MlpConfig, TdnnConfig
