@@ -6,6 +6,7 @@ fixed number of earlier rows: these form the state. See `model.step` for the par
 
 from __future__ import annotations
 
+from math import prod
 from typing import cast
 
 import torch
@@ -190,16 +191,17 @@ class StateMemory:
         self._position = 0
         self._kept: list[Tensor] = []
 
-    def extended(self, rows: Tensor, count: int | None) -> Tensor:
+    def extended(self, rows: Tensor, count: int | None, *, dim: int = 0) -> Tensor:
         """See `model.step.Memory.extended`."""
         if count == 0:
             return rows
         assert count is not None
-        size = count * rows[0].numel()
+        shape = (*rows.shape[:dim], count, *rows.shape[dim + 1 :])
+        size = prod(shape)
         earlier = rows.new_zeros(size) if self._state is None else self._state[self._position : self._position + size]
         self._position += size
-        rows = torch.cat([earlier.view(count, *rows.shape[1:]), rows])
-        self._kept.append(rows[-count:].flatten())
+        rows = torch.cat([earlier.view(shape), rows], dim=dim)
+        self._kept.append(rows.narrow(dim, rows.shape[dim] - count, count).flatten())
         return rows
 
     def next_state(self) -> Tensor:

@@ -7,6 +7,7 @@ needs. Rows before the recording's first and after its last are computed like th
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -52,8 +53,8 @@ class Rows(NamedTuple):
 class Memory(Protocol):
     """Earlier rows, which the steps of a model read and replace in a fixed order."""
 
-    def extended(self, rows: Tensor, count: int | None) -> Tensor:
-        """(n, ...) -> (count + n, ...): put the last `count` earlier rows in front; None for all of them.
+    def extended(self, rows: Tensor, count: int | None, *, dim: int = 0) -> Tensor:
+        """n rows -> count + n rows along `dim`: put the last `count` earlier rows in front; None for all of them.
 
         The last `count` rows of the result are kept for the next call. Before the first call they are zeros.
         """
@@ -80,17 +81,26 @@ def attention_step(attention: TruncatedSelfAttention, rows: Rows, memory: Memory
     """Truncated self-attention, whose right context must be limited."""
     left, right, size = attention.left, attention.right, rows.values.shape[0]
     assert right is not None
-    query, key, value = (x[0].transpose(0, 1) for x in attention.project(rows.values[None], rows.times))  # (n, H, E)
-    query = memory.extended(query, right)[:size]
+    query, key, value = (x[0] for x in attention.project(rows.values[None], rows.times))  # (H, n, E)
+    query = memory.extended(query, right, dim=1)[:, :size]
     earlier = None if left is None else left + right
-    key, value = memory.extended(key, earlier), memory.extended(value, earlier)
-    before = key.shape[0] - size  # keys before the new ones
-    index = torch.arange(key.shape[0], device=key.device)
-    offset = index - (before - right) - index[:size, None]
-    exist = rows.exist(rows.first - before, key.shape[0])
-    query, key, value = (x.transpose(0, 1)[None] for x in (query, key, value))
-    y = attend(query, key, value, offset, attention.weighting, None if exist is None else exist[None])[0]
+    key, value = memory.extended(key, earlier, dim=1), memory.extended(value, earlier, dim=1)
+    before = key.shape[1] - size  # keys before the new ones
+    make_offsets = _offsets if torch.compiler.is_exporting() else _cached_offsets
+    offset = make_offsets(key.shape[1], before - right, size, key.device)
+    exist = rows.exist(rows.first - before, key.shape[1])
+    mask = None if exist is None else exist[None]
+    y = attend(query[None], key[None], value[None], offset, attention.weighting, mask)[0]
     return Rows(attention.output(y.transpose(0, 1).flatten(1)), rows.first - right, rows.end)
+
+
+def _offsets(num_keys: int, before: int, num_queries: int, device: torch.device) -> Tensor:
+    """(queries, keys): time of the key minus time of the query, which is key number `before` for the first query."""
+    keys = torch.arange(-before, num_keys - before, device=device)
+    return keys - torch.arange(num_queries, device=device)[:, None]
+
+
+_cached_offsets = lru_cache(maxsize=32)(_offsets)  # pieces of one size need the same few again and again
 
 
 def convolution_step(convolution: ConvolutionModule, rows: Rows, memory: Memory) -> Rows:
@@ -108,10 +118,10 @@ def _depthwise(convolution: ConvolutionModule, rows: Tensor) -> Tensor:
     if torch.compiler.is_exporting() or size > FEW_ROWS:
         return F.conv1d(rows.T[None], depthwise.weight, depthwise.bias, groups=depthwise.groups)[0].T
     assert depthwise.bias is not None
-    taps = depthwise.weight[:, 0].T.contiguous()
-    y = torch.addcmul(depthwise.bias, rows[:size], taps[0])  # several times as fast as conv1d for a few rows
-    for number in range(1, len(taps)):
-        y.addcmul_(rows[number : number + size], taps[number])
+    first, *taps = depthwise.weight[:, 0].T.contiguous().unbind()
+    y = torch.addcmul(depthwise.bias, rows[:size], first)  # several times as fast as conv1d for a few rows
+    for number, tap in enumerate(taps, 1):
+        y.addcmul_(rows[number : number + size], tap)
     return y
 
 
