@@ -20,9 +20,8 @@ from harness import Job, circumstances, cpu_name, in_process, take_turns
 
 from speechattn.frontend import FrontendConfig
 from speechattn.geometry import Geometry
-from speechattn.model.baselines import BlstmConfig, MlpConfig, TdnnConfig
-from speechattn.model.classifier import ClassifierConfig, FrameClassifier
-from speechattn.model.encoder import EncoderConfig
+from speechattn.model.classifier import FrameClassifier
+from speechattn.model.config import BlstmConfig, ClassifierConfig, EncoderConfig, MlpConfig, TdnnConfig
 from speechattn.training.config import OptimConfig
 from speechattn.training.optimisers import frame_loss, optimizer_of
 
