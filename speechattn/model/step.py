@@ -54,7 +54,7 @@ class Memory(Protocol):
     """Earlier rows, which the steps of a model read and replace in a fixed order."""
 
     def extended(self, rows: Tensor, count: int | None, *, dim: int = 0) -> Tensor:
-        """Put the last `count` earlier rows in front of n new ones along `dim` -> count + n rows; None for all earlier rows.
+        """Put the last `count` earlier rows in front of n new ones, along `dim`; None for all earlier rows.
 
         The last `count` rows of the result are kept for the next call. Before the first call they are zeros.
         """
