@@ -32,7 +32,7 @@ def stand_ins(tmp_path: Path, model_folder: Path, tone_corpus: Path, monkeypatch
         model.save_pretrained(tmp_path / name)
     (tmp_path / "exp/data").symlink_to(tone_corpus)
     soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(44100), 44100)
-    monkeypatch.setattr("speechattn.model.hub.push", lambda folder, name, private=False: name)
+    monkeypatch.setattr("speechattn.model.classifier.push", lambda folder, name, private=False: name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
