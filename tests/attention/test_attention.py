@@ -4,125 +4,39 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from attention_reference import (
+    BLOCK,
+    CONTEXTS,
+    DIM,
+    HEADS,
+    PATHS,
+    TOLERANCE,
+    UNLIMITED,
+    assert_same,
+    by_loops,
+    pair,
+    run,
+    variant,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from speechattn.attention import (
     NORMALISERS,
     POSITIONS,
     SCORES,
     Position,
-    RelativeBias,
     Rotary,
     TruncatedSelfAttention,
     band_mask,
 )
 from speechattn.attention import blocked as blocks
-from speechattn.attention import layer as layers
-
-DIM, HEADS = 8, 2
-PATHS = ("auto", "dense", "blocked")  # those that run everywhere, forward and backward
-TOLERANCE = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.float64: {"rtol": 1e-9, "atol": 1e-9}}
-CONTEXTS = [(0, 0), (1, 0), (0, 1), (2, 5), (5, 2), (16, 16), (40, 3)]
-UNLIMITED = [(None, None), (None, 0), (None, 2), (3, None), (0, None)]
-BLOCK = blocks.BLOCK_FRAMES
-
-
-def pair(left: int | None, right: int | None, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, nn.Module]:
-    """The same weights behind the dense and the blocked path."""
-    dense = TruncatedSelfAttention(DIM, HEADS, left=left, right=right, path="dense").to(dtype)
-    blocked = TruncatedSelfAttention(DIM, HEADS, left=left, right=right, path="blocked").to(dtype)
-    blocked.load_state_dict(dense.state_dict())
-    return dense, blocked
-
-
-def by_loops(attention: TruncatedSelfAttention, x: Tensor, lengths: list[int]) -> np.ndarray:
-    """Vaswani et al. 2017, eq. 1, for one query of one head at a time, in float64."""
-    weights = {name: value.double().numpy() for name, value in attention.state_dict().items()}
-    batch, num_frames, dim = x.shape
-    size = dim // attention.heads
-    output = np.zeros(x.shape)
-    for b in range(batch):
-        projected = x[b].double().numpy() @ weights["query_key_value.weight"].T + weights["query_key_value.bias"]
-        query, key, value = np.split(projected, 3, axis=1)
-        for t in range(lengths[b]):
-            first = 0 if attention.left is None else max(t - attention.left, 0)
-            last = lengths[b] - 1 if attention.right is None else min(t + attention.right, lengths[b] - 1)
-            heads = []
-            for h in range(attention.heads):
-                own = slice(h * size, (h + 1) * size)
-                scores = [
-                    score_by_loops(attention, weights, h, query[t, own], key[s, own], t, s)
-                    for s in range(first, last + 1)
-                ]
-                shares = weights_by_loops(attention.normaliser, scores)
-                heads.append(sum(share * value[first + i, own] for i, share in enumerate(shares)))
-            output[b, t] = weights["output.weight"] @ np.concatenate(heads) + weights["output.bias"]
-    return output
-
-
-def score_by_loops(
-    attention: TruncatedSelfAttention, weights: dict, head: int, query: np.ndarray, key: np.ndarray, t: int, s: int
-) -> float:
-    """The score of key s for query t, E features each."""
-    if isinstance(attention.position, Rotary):
-        query, key = rotated(query, t), rotated(key, s)
-    if attention.additive is None:
-        score = sum(q * k for q, k in zip(query, key, strict=True)) / math.sqrt(len(query))
-    else:
-        terms = zip(weights["additive"][head], query, key, strict=True)
-        score = sum(w * math.tanh(q + k) for w, q, k in terms)
-    if isinstance(attention.position, RelativeBias):
-        score += weights["position.offset_bias"][head, s - t + attention.left]
-    return score
-
-
-def rotated(x: np.ndarray, time: int) -> np.ndarray:
-    """Su et al. 2021, eq. 34, pair by pair."""
-    result = x.copy()
-    for i in range(0, len(x), 2):
-        angle = time / 10000 ** (i / len(x))
-        result[i] = x[i] * math.cos(angle) - x[i + 1] * math.sin(angle)
-        result[i + 1] = x[i] * math.sin(angle) + x[i + 1] * math.cos(angle)
-    return result
-
-
-def weights_by_loops(normaliser: str, scores: list[float]) -> list[float]:
-    count = len(scores)
-    if normaliser == "relu":
-        return [max(score, 0.0) / count for score in scores]
-    if normaliser == "sigmoid":
-        return [1 / (1 + math.exp(math.log(count) - score)) for score in scores]
-    exponentials = [math.exp(score - max(scores)) for score in scores]
-    return [e / sum(exponentials) for e in exponentials]
-
-
-def run(attention: nn.Module, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Output, and the gradients with respect to the input and to every parameter."""
-    x = x.clone().requires_grad_()
-    y = attention(x, lengths)
-    weight = torch.arange(y.numel(), dtype=y.dtype).view(y.shape).cos()
-    gradient, *rest = torch.autograd.grad((y * weight).sum(), [x, *attention.parameters()])
-    return y.detach(), gradient, rest
-
-
-def assert_same(one: nn.Module, other: nn.Module, x: Tensor, lengths: Tensor | None = None) -> None:
-    tolerance = TOLERANCE[x.dtype]
-    (y1, gradient1, rest1), (y2, gradient2, rest2) = run(one, x, lengths), run(other, x, lengths)
-    torch.testing.assert_close(y1, y2, **tolerance)
-    torch.testing.assert_close(gradient1, gradient2, **tolerance)
-    for slope1, slope2 in zip(rest1, rest2, strict=True):  # sums over all frames: relative to their size
-        scale = slope1.abs().max().clamp(min=1)
-        torch.testing.assert_close(slope1 / scale, slope2 / scale, **tolerance)
-
 
 # ------------------------------------------------------------------------------------------- the equation
 
@@ -141,20 +55,6 @@ def test_equals_loops(left: int | None, right: int | None, path: str, dtype: tor
     everything.left = everything.right = None
     if left is not None or right is not None:  # the band is not without effect
         assert not np.allclose(everything(x, torch.tensor(lengths)).detach().numpy(), expected, atol=1e-2)
-
-
-def variant(
-    score: str, normaliser: str, position: str | Position, path: str, left: int = 5, right: int = 3
-) -> nn.Module:
-    """A layer in float64 whose parameters all matter."""
-    torch.manual_seed(3)
-    attention = TruncatedSelfAttention(
-        DIM, HEADS, left=left, right=right, path=path, score=score, normaliser=normaliser, position=position
-    )
-    for name, parameter in attention.named_parameters():
-        if name == "position.offset_bias":
-            nn.init.normal_(parameter)
-    return attention.double()
 
 
 @pytest.mark.parametrize("position", POSITIONS)
@@ -241,153 +141,6 @@ def test_band_mask_by_its_definition() -> None:
             for s in range(12):
                 visible = (left is None or s >= t - left) and (right is None or s <= t + right)
                 assert bool(mask[t, s]) == visible
-
-
-# ------------------------------------------------------------------------------------------------- reach
-
-
-def transparent(num_frames: int, left: int | None, right: int | None, path: str) -> TruncatedSelfAttention:
-    """Attention whose output for one-hot frames is its own matrix of weights."""
-    attention = TruncatedSelfAttention(num_frames, 1, left=left, right=right, path=path)
-    with torch.no_grad():
-        attention.query_key_value.weight[2 * num_frames :] = torch.eye(num_frames)
-        attention.query_key_value.bias.zero_()
-        attention.output.weight.copy_(torch.eye(num_frames))
-        attention.output.bias.zero_()
-    return attention
-
-
-@pytest.mark.parametrize("left, right", CONTEXTS + UNLIMITED)
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("num_frames", [1, BLOCK, 2 * BLOCK + 5, 200])
-def test_every_query_reaches_exactly_its_context(
-    num_frames: int, left: int | None, right: int | None, path: str
-) -> None:
-    attention = transparent(num_frames, left, right, path)
-    weights = attention(torch.eye(num_frames)[None])[0].detach()
-    for t in range(num_frames):
-        reached = weights[t].nonzero().flatten().tolist()
-        first = 0 if left is None else max(0, t - left)
-        end = num_frames if right is None else min(num_frames, t + right + 1)
-        assert reached == list(range(first, end))
-    torch.testing.assert_close(weights.sum(1), torch.ones(num_frames))
-
-
-@pytest.mark.parametrize("left, right", [(0, 0), (2, 5), (5, 2), (30, 1)])
-@pytest.mark.parametrize("path", ["dense", "blocked"])
-def test_gradients_reach_exactly_the_context(left: int, right: int, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_FRAMES", 8)
-    attention = TruncatedSelfAttention(DIM, HEADS, left=left, right=right, path=path).double()
-    x = torch.randn(1, 29, DIM, dtype=torch.float64, requires_grad=True)
-    y = attention(x)
-    for t in range(29):
-        (gradient,) = torch.autograd.grad(y[0, t].sum(), x, retain_graph=True)
-        reached = gradient[0].any(dim=1).nonzero().flatten().tolist()
-        assert reached == list(range(max(0, t - left), min(29, t + right + 1)))
-
-
-def test_shifting_the_input_shifts_the_output() -> None:
-    for left, right in [(0, 0), (3, 7), (7, 3)]:
-        for attention in pair(left, right):
-            x = torch.randn(1, 150, DIM)
-            whole = attention(x)
-            for shift in (1, 5, BLOCK - 1, BLOCK, BLOCK + 1):
-                part = attention(x[:, shift:])
-                torch.testing.assert_close(part[:, left:], whole[:, shift + left :], **TOLERANCE[torch.float32])
-                if left:
-                    assert not torch.allclose(part[:, 0], whole[:, shift], atol=1e-3)
-
-
-# ------------------------------------------------------------------------------------------ blocked == dense
-
-
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("left, right", CONTEXTS)
-def test_blocked_equals_dense_for_every_length(
-    left: int, right: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_FRAMES", 8)
-    dense, blocked = pair(left, right, dtype)
-    for num_frames in range(1, 3 * 8 + 2):
-        assert_same(dense, blocked, torch.randn(2, num_frames, DIM, dtype=dtype))
-
-
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("left, right", CONTEXTS)
-def test_blocked_equals_dense_around_the_real_block(left: int, right: int, dtype: torch.dtype) -> None:
-    dense, blocked = pair(left, right, dtype)
-    odd = {1, 2, left, right, left + right, left + right + 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 1} - {0}
-    for num_frames in odd:
-        lengths = torch.tensor([num_frames, num_frames // 2, 0])
-        assert_same(dense, blocked, torch.randn(3, num_frames, DIM, dtype=dtype), lengths)
-
-
-@given(
-    num_frames=st.integers(1, 4 * BLOCK),
-    left=st.integers(0, 300),
-    right=st.integers(0, 300),
-    lengths=st.lists(st.integers(0, 4 * BLOCK), min_size=1, max_size=3),
-    dtype=st.sampled_from(list(TOLERANCE)),
-    seed=st.integers(0, 2**31),
-)
-def test_blocked_equals_dense_anywhere(
-    num_frames: int, left: int, right: int, lengths: list[int], dtype: torch.dtype, seed: int
-) -> None:
-    torch.manual_seed(seed)
-    dense, blocked = pair(left, right, dtype)
-    x = torch.randn(len(lengths), num_frames, DIM, dtype=dtype)
-    assert_same(dense, blocked, x, torch.tensor(lengths).clamp(max=num_frames))
-
-
-def test_auto_takes_blocks_for_long_input_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = []
-    for name in ("dense", "blocked"):
-        original = getattr(layers, name)
-        monkeypatch.setattr(layers, name, lambda *args, name=name, f=original: taken.append(name) or f(*args))
-    attention = TruncatedSelfAttention(DIM, HEADS, left=2, right=2)
-    for num_frames in (1, 50, 2000):
-        attention(torch.randn(1, num_frames, DIM))
-    TruncatedSelfAttention(DIM, HEADS, left=None, right=2)(torch.randn(1, 1000, DIM))
-    assert taken == ["dense", "dense", "blocked", "dense"]
-
-
-class MadeTensors(TorchDispatchMode):
-    """Notes the largest tensor that is made, and how large all made or written to are together; views are not."""
-
-    largest = 0
-    together = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor) and not func.is_view:
-            self.largest = max(self.largest, result.untyped_storage().nbytes() // result.itemsize)
-            self.together += result.numel()
-        return result
-
-
-def test_memory_of_the_blocked_path_grows_linearly() -> None:
-    growth = {}
-    for attention in pair(16, 16):
-        largest = []
-        for num_frames in (10 * BLOCK, 20 * BLOCK):
-            with torch.no_grad(), MadeTensors() as made:
-                attention(torch.randn(1, num_frames, DIM))
-            largest.append(made.largest)
-        growth[attention.path] = largest[1] / largest[0]
-    assert growth == {"dense": 4.0, "blocked": pytest.approx(2.0, rel=0.05)}
-
-
-def test_work_of_the_blocked_path_grows_linearly_forward_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "PIECE_FRAMES", BLOCK)  # many pieces, none of which may touch the whole length
-    for position in ("none", "relative"):
-        attention = TruncatedSelfAttention(DIM, HEADS, left=16, right=16, path="blocked", position=position)
-        work = []
-        for num_frames in (100 * BLOCK, 200 * BLOCK):
-            x = torch.randn(1, num_frames, DIM, requires_grad=True)
-            with MadeTensors() as made:
-                attention(x).sum().backward()
-            work.append(made.together)
-        assert work[1] / work[0] == pytest.approx(2.0, rel=0.05)
 
 
 # ------------------------------------------------------------------------------------------------- padding

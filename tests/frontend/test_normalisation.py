@@ -10,100 +10,28 @@ import torch
 import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from normalisation_reference import (
+    EXACT,
+    assert_rows,
+    kaldi_window,
+    lengths_of_a_batch,
+    online_by_loops,
+    random_batch,
+    sliding_by_loops,
+    utterance_by_loops,
+)
 from torch import Tensor
 
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.normalisation import (
     FeatureStatistics,
     online_cmvn,
-    scale_of,
     sliding_cmvn,
     sliding_reach,
     utterance_cmvn,
 )
 
-EXACT = {"rtol": 1e-9, "atol": 1e-9}
 Normalisation = Callable[[Tensor, Tensor], Tensor]
-
-lengths_of_a_batch = st.lists(st.integers(0, 40), min_size=1, max_size=4)
-
-
-def random_batch(lengths: list[int], extra: int = 0, padding: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Features (B, max(lengths) + extra, 3) float64, far from zero mean, and their lengths.
-
-    No two frames of an utterance are near-equal: over a window of such two, the variance is all rounding error.
-    """
-    features = torch.full((len(lengths), max(lengths) + extra, 3), padding, dtype=torch.float64)
-    for row, length in enumerate(lengths):
-        values = torch.stack([torch.randperm(length) for _ in range(3)], dim=1).double() / 4
-        features[row, :length] = values * torch.tensor([0.5, 2.0, 10.0]) + torch.tensor([-70.0, 0.0, 5.0])
-    return features, torch.tensor(lengths)
-
-
-# ---------------------------------------------------------------------------------------------- references
-
-
-def utterance_by_loops(features: Tensor, variance: bool, ddof: int) -> Tensor:
-    """Every feature by itself: its mean, then the mean square around it; (T, D) -> (T, D)."""
-    output = torch.zeros_like(features)
-    for d in range(features.shape[1]):
-        values = features[:, d].tolist()
-        mean = sum(values) / max(len(values), 1)
-        spread = sum((value - mean) ** 2 for value in values) / max(len(values) - ddof, 1)
-        for t, value in enumerate(values):
-            output[t, d] = (value - mean) / (math.sqrt(max(spread, 1e-3)) if variance else 1.0)
-    return output
-
-
-def kaldi_window(t: int, num_frames: int, window: int, min_window: int, center: bool) -> tuple[int, int]:
-    """First frame of frame t's window and the one after its last: SlidingWindowCmn in feature-functions.cc."""
-    if center:
-        start = t - window // 2
-        end = start + window
-    else:
-        start, end = t - window, t + 1
-    if start < 0:
-        start, end = 0, end - start
-    if not center and end > t:
-        end = max(t + 1, min_window)
-    if end > num_frames:
-        start, end = max(start - (end - num_frames), 0), num_frames
-    return start, end
-
-
-def sliding_by_loops(features: Tensor, window: int, min_window: int, center: bool, variance: bool) -> Tensor:
-    """Every window summed afresh, the variance in two passes; (T, D) -> (T, D)."""
-    output = torch.zeros_like(features)
-    for t in range(len(features)):
-        start, end = kaldi_window(t, len(features), window, min_window, center)
-        for d in range(features.shape[1]):
-            values = features[start:end, d].tolist()
-            mean = sum(values) / len(values)
-            spread = sum((value - mean) ** 2 for value in values) / len(values)
-            output[t, d] = features[t, d] - mean
-            if variance:
-                output[t, d] *= 0.0 if len(values) == 1 else 1 / math.sqrt(max(spread, 1e-10))
-    return output
-
-
-def online_by_loops(features: Tensor, window: int, global_frames: int, variance: bool) -> Tensor:
-    """Every window summed afresh, with the frames that stand for the training data; (T, D) -> (T, D)."""
-    output = torch.zeros_like(features)
-    for t in range(len(features)):
-        for d in range(features.shape[1]):
-            own = features[max(0, t + 1 - window) : t + 1, d].tolist()
-            usual = min(global_frames, window - len(own))
-            mean = sum(own) / (len(own) + usual)  # theirs is 0, their variance 1
-            spread = (sum(value**2 for value in own) + usual) / (len(own) + usual) - mean**2
-            output[t, d] = (features[t, d] - mean) / (math.sqrt(max(spread, 1e-3)) if variance else 1.0)
-    return output
-
-
-def assert_rows(normalised: Tensor, expected: list[Tensor], **tolerance: float) -> None:
-    """Each utterance as expected, and 0 past its frames."""
-    for row, frames in zip(normalised, expected, strict=True):
-        torch.testing.assert_close(row[: len(frames)], frames, **(tolerance or EXACT))
-        assert not row[len(frames) :].any()
 
 
 # -------------------------------------------------------------------------------------------- same numbers
@@ -249,78 +177,6 @@ def test_sliding_reach_is_the_furthest_of_any_window(window: int, min_window: in
             start, end = kaldi_window(t, num_frames, window, min_window, center)
             left, right = max(left, t - start), max(right, end - 1 - t)
     assert sliding_reach(window, min_window, center) == (left, right)
-
-
-# ---------------------------------------------------------------------------------------------- statistics
-
-
-@given(batches=st.lists(lengths_of_a_batch, min_size=1, max_size=4), padding=st.sampled_from([0.0, 1e6, math.nan]))
-def test_statistics_are_those_of_all_real_frames_together(batches: list[list[int]], padding: float) -> None:
-    statistics, frames = FeatureStatistics(3), []
-    for lengths in batches:
-        features, frame_lengths = random_batch(lengths, extra=2, padding=padding)
-        statistics.add(features, frame_lengths)
-        for row, length in enumerate(lengths):
-            frames.extend(features[row, :length].tolist())
-    assert statistics.count.item() == len(frames)
-    if not frames:
-        with pytest.raises(ValueError, match="statistics of no frames"):
-            _ = statistics.mean
-        with pytest.raises(ValueError, match="statistics of no frames"):
-            _ = statistics.variance
-        return
-    for d in range(3):
-        mean = sum(frame[d] for frame in frames) / len(frames)
-        variance = sum((frame[d] - mean) ** 2 for frame in frames) / len(frames)
-        assert statistics.mean[d].item() == pytest.approx(mean, rel=1e-9, abs=1e-9)
-        assert statistics.variance[d].item() == pytest.approx(variance, rel=1e-9, abs=1e-9)
-
-
-def test_statistics_of_several_processes_add_up() -> None:
-    whole, halves = FeatureStatistics(3), [FeatureStatistics(3), FeatureStatistics(3)]
-    for half, lengths in zip(halves, ([10, 4, 7], [25, 1]), strict=True):
-        for _ in range(3):
-            batch = random_batch(lengths)
-            half.add(*batch)
-            whole.add(*batch)
-    reduced = FeatureStatistics(3)
-    reduced.count, reduced.total, reduced.squares = (
-        getattr(halves[0], name) + getattr(halves[1], name) for name in ("count", "total", "squares")
-    )
-    torch.testing.assert_close(reduced.mean, whole.mean, **EXACT)
-    torch.testing.assert_close(reduced.variance, whole.variance, **EXACT)
-    assert not torch.allclose(halves[0].mean, whole.mean)
-
-
-def test_statistics_of_float32_features_are_summed_in_float64() -> None:
-    statistics = FeatureStatistics(3)
-    features = torch.randn(8, 20_000, 3) + 100
-    statistics.add(features.requires_grad_(), torch.full((8,), 20_000))
-    exact = features.detach().double().flatten(0, 1)
-    assert statistics.mean.dtype == torch.float64 and not statistics.mean.requires_grad
-    torch.testing.assert_close(statistics.mean, exact.mean(0), **EXACT)
-    torch.testing.assert_close(statistics.variance, exact.var(0, correction=0), **EXACT)
-
-
-def test_variance_is_not_negative_after_rounding() -> None:
-    statistics = FeatureStatistics(3)
-    statistics.add(torch.full((1, 7, 3), 100.0), torch.tensor([7]))
-    statistics.squares -= 1e-9
-    assert not statistics.variance.any()
-
-
-def test_statistics_normalise_what_they_were_learned_from() -> None:
-    features, frame_lengths = random_batch([400])
-    statistics = FeatureStatistics(3)
-    statistics.add(features, frame_lengths)
-    normalised = (features - statistics.mean) * scale_of(statistics.variance)
-    torch.testing.assert_close(normalised, utterance_cmvn(features, frame_lengths, variance=True, ddof=0), **EXACT)
-
-
-def test_scale_is_one_over_the_floored_deviation() -> None:
-    variance = torch.tensor([4.0, 1e-3, 1e-9, 0.0], dtype=torch.float64)
-    expected = torch.tensor([0.5, 1e3**0.5, 1e3**0.5, 1e3**0.5], dtype=torch.float64)
-    torch.testing.assert_close(scale_of(variance), expected, **EXACT)
 
 
 # ------------------------------------------------------------------------------------ padding and gradients

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from encoder_under_test import INPUT_DIM, SMALL, encoder, reach
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -18,26 +19,7 @@ from speechattn.attention import TruncatedSelfAttention
 from speechattn.frontend import frame_mask
 from speechattn.model.block import VariationalDropout
 from speechattn.model.config import ENCODER_PRESETS, EncoderConfig
-from speechattn.model.encoder import Encoder, sinusoidal_positions
-
-SMALL = EncoderConfig(dim=12, layers=2, heads=3, left=3, right=1, feed_forward=16, conv_kernel=5)
-INPUT_DIM = 7
-
-
-def encoder(**changes: object) -> Encoder:
-    return Encoder(INPUT_DIM, dataclasses.replace(SMALL, **changes)).eval()
-
-
-def reach(body: Encoder, num_frames: int) -> list[list[int]]:
-    """For every output frame, the input frames that its gradient touches."""
-    body = body.double()
-    features = torch.randn(1, num_frames, INPUT_DIM, dtype=torch.float64, requires_grad=True)
-    output = body(features, torch.tensor([num_frames]))
-    reached = []
-    for t in range(num_frames):
-        (gradient,) = torch.autograd.grad(output[0, t].square().sin().sum(), features, retain_graph=True)
-        reached.append(gradient[0].any(dim=1).nonzero().flatten().tolist())
-    return reached
+from speechattn.model.encoder import Encoder
 
 
 @pytest.mark.parametrize(
@@ -159,74 +141,6 @@ def test_no_frames_in_no_frames_out() -> None:
         assert output.shape == (2, 0, SMALL.dim)
 
 
-# ----------------------------------------------------------------------------------------------- positions
-
-
-@pytest.mark.parametrize("num_frames, dim", [(1, 2), (50, 8), (50, 7), (3, 1), (1500, 16)])
-def test_positions_equal_the_formula(num_frames: int, dim: int) -> None:
-    positions = sinusoidal_positions(torch.arange(num_frames), dim)
-    assert positions.shape == (num_frames, dim) and positions.dtype == torch.float64
-    for t in range(num_frames):
-        for d in range(dim):
-            angle = t / 10000 ** (2 * (d // 2) / dim)
-            expected = math.sin(angle) if d % 2 == 0 else math.cos(angle)
-            assert abs(float(positions[t, d]) - expected) < 1e-12
-
-
-@pytest.mark.parametrize("position", ["none", "sinusoidal", "learned", "relative", "rotary"])
-def test_what_positions_add_to_the_input(position: str) -> None:
-    body, features = encoder(position=position, heads=2, max_positions=5), torch.randn(2, 13, INPUT_DIM)
-    entered: list[Tensor] = []
-    body.blocks[0].register_forward_pre_hook(lambda block, arguments: entered.append(arguments[0]))
-    body(features, torch.tensor([13, 13]))
-    for row in range(2):
-        for t in range(13):
-            expected = body.input.weight @ features[row, t] + body.input.bias
-            if position == "sinusoidal":
-                expected = expected + sinusoidal_positions(torch.arange(13), SMALL.dim)[t].float()
-            elif position == "learned":
-                expected = expected + body.positions.weight[t % 5]
-            torch.testing.assert_close(entered[0][row, t], expected, rtol=1e-5, atol=1e-5)
-    handed = position if position in ("relative", "rotary") else "none"
-    plain = TruncatedSelfAttention(SMALL.dim, 2, left=3, right=1, position=handed)
-    assert repr(body.blocks[1].attention) == repr(plain)
-    assert body.blocks[1].attention.state_dict().keys() == plain.state_dict().keys()
-
-
-@pytest.mark.parametrize("position", ["none", "sinusoidal", "learned"])
-def test_embedding_goes_by_the_times_given(position: str) -> None:
-    body, features = encoder(position=position, max_positions=5), torch.randn(2, 13, INPUT_DIM)
-    whole = body.embed(features, torch.arange(13))
-    pieces = [body.embed(features[:, a:b], torch.arange(a, b)) for a, b in ((0, 4), (4, 4), (4, 13))]
-    torch.testing.assert_close(torch.cat(pieces, dim=1), whole)
-
-
-@pytest.mark.parametrize(
-    "position, alike", [("none", True), ("relative", True), ("rotary", True), ("sinusoidal", False), ("learned", False)]
-)
-def test_only_positions_in_the_input_tell_where_the_recording_began(position: str, alike: bool) -> None:
-    features, shift = torch.randn(1, 80, INPUT_DIM), 9
-    body = encoder(position=position, heads=2)
-    if position == "learned":
-        torch.nn.init.normal_(body.positions.weight)
-    whole = body(features, torch.tensor([80]))[0, shift + body.left_context :]
-    part = body(features[:, shift:], torch.tensor([80 - shift]))[0, body.left_context :]
-    assert torch.allclose(whole, part, atol=1e-4) == alike
-
-
-@pytest.mark.parametrize("position", ["relative", "rotary"])
-def test_positions_in_the_layers_tell_the_order(position: str) -> None:
-    body = encoder(position=position, heads=2, layers=1, left=30, right=30, conv_kernel=0)
-    for name, parameter in body.named_parameters():
-        if "position" in name:
-            torch.nn.init.normal_(parameter)
-    features, lengths = torch.randn(1, 12, INPUT_DIM), torch.tensor([12])
-    order = torch.cat([torch.tensor([0]), 1 + torch.randperm(11)])
-    assert not torch.allclose(body(features, lengths)[0, 0], body(features[:, order], lengths)[0, 0], atol=1e-4)
-    body = encoder(position="none", layers=1, left=30, right=30, conv_kernel=0)
-    assert torch.allclose(body(features, lengths)[0, 0], body(features[:, order], lengths)[0, 0], atol=1e-4)
-
-
 # -------------------------------------------------------------------------------------------------- blocks
 
 
@@ -312,9 +226,6 @@ def test_an_unknown_preset_is_named() -> None:
     assert list(ENCODER_PRESETS) == ["tiny", "small", "base", "large"]
     with pytest.raises(ValueError, match="preset must be one of tiny, small, base, large, got 'huge'"):
         EncoderConfig.preset("huge")
-
-
-# --------------------------------------------------------------------------------------- stochastic depth
 
 
 def test_without_dropout_nothing_is_drawn() -> None:

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
-import io
 import logging
 import os
-import resource
 import shutil
-import signal
-import subprocess
-import sys
-import threading
-import time
-import zipfile
 from collections import namedtuple
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import numpy as np
 import pytest
-from refused import refused
-from toy_archives import TOY, file_entry, link_entry, only_files, tar_of, tree
+from toy_archives import TOY, only_files
+from toy_downloads import CONTENT, DEAD, PATH, md5_of, toy_archive, toy_file
 
-from speechattn.commands.main import main
 from speechattn.corpora.download import fetch as download
-from speechattn.corpora.download import transfer, unpack
+from speechattn.corpora.download import transfer
 from speechattn.corpora.download.fetch import (
-    Archive,
     DownloadError,
     RemoteFile,
     download_archive,
@@ -37,41 +23,6 @@ from speechattn.corpora.download.fetch import (
     openslr_urls,
     unpack_archive,
 )
-from speechattn.corpora.download.unpack import ArchiveError
-
-CONTENT = np.random.default_rng(0).bytes(1_280_000)  # some twenty blocks
-PATH = "server/7/toy.tar.gz"
-DEAD = "http://127.0.0.1:9/7/toy.tar.gz"  # nobody listens
-
-
-def md5_of(content: bytes) -> str:
-    return hashlib.md5(content).hexdigest()
-
-
-def toy_archive(md5: str | None = None, url: str = DEAD) -> Archive:
-    return Archive(urls=(url,), mirror_path=PATH, root="toy", landmark="wav.scp", md5=md5)
-
-
-def toy_file(*urls: str, content: bytes | None = CONTENT, size: int | None = None) -> RemoteFile:
-    return RemoteFile(urls=urls, mirror_path="toy.tar.gz", size=size, md5=None if content is None else md5_of(content))
-
-
-@pytest.fixture
-def mirror(tmp_path):
-    """A folder that stands for the servers, with the toy archive in it."""
-    folder = tmp_path / "mirror"
-    (folder / PATH).parent.mkdir(parents=True)
-    (folder / PATH).write_bytes(TOY)
-    return folder
-
-
-@pytest.fixture
-def waits(monkeypatch) -> list[float]:
-    """The waits before another attempt, recorded instead of slept."""
-    seconds: list[float] = []
-    monkeypatch.setattr(download, "sleep", seconds.append)
-    return seconds
-
 
 # The right file
 
@@ -362,213 +313,4 @@ def test_disk_that_is_full_when_it_is_asked_at_last(server, waits, tmp_path, mon
 # Archives
 
 
-def test_download_archive_fetches_only_what_is_missing(mirror, tmp_path):
-    corpus_dir, archive = tmp_path / "corpus", toy_archive(md5_of(TOY))
-    root = download_archive(archive, corpus_dir, str(mirror))
-    assert root == corpus_dir / "toy"
-    assert only_files(root) == [".complete-toy.tar.gz", "WAVE", "wav.scp"]
-    assert only_files(corpus_dir) == ["toy", "toy.tar.gz"]
-    (mirror / PATH).unlink()
-    before = tree(corpus_dir)
-    assert download_archive(archive, corpus_dir, str(mirror)) == root
-    assert download_archive(archive, root, str(mirror)) == root  # the root itself may be given
-    assert tree(corpus_dir) == before
-    shutil.rmtree(root)
-    assert download_archive(archive, corpus_dir, str(mirror)) == root  # from the archive that lies there
-
-
-def test_archive_of_unknown_content_has_a_root_of_its_own(mirror, tmp_path):
-    with zipfile.ZipFile(mirror / "labels.zip", "w") as file:
-        file.writestr("dev/a.TextGrid", "a")
-    archive = Archive(urls=(DEAD,), mirror_path="labels.zip", root="alignments")
-    with pytest.raises(ValueError, match=r"holds neither labels.zip nor its folder alignments/; add --download"):
-        unpack_archive(archive, tmp_path)
-    root = download_archive(archive, tmp_path / "corpus", str(mirror))
-    assert tree(root) == {"dev/a.TextGrid": b"a", ".complete-labels.zip": b""}
-    (tmp_path / "corpus" / "labels.zip").unlink()
-    assert download_archive(archive, tmp_path / "corpus", str(mirror)) == root
-
-
-def test_unpack_archive_refuses_a_folder_that_is_no_corpus_and_completes_half_a_copy(tmp_path):
-    (tmp_path / "holiday.txt").touch()
-    with pytest.raises(ValueError, match=r"holds neither toy.tar.gz nor its folder toy/ with wav.scp; add --download"):
-        unpack_archive(toy_archive(), tmp_path)
-    (tmp_path / "toy" / "WAVE").mkdir(parents=True)
-    (tmp_path / "toy.tar.gz").write_bytes(TOY)
-    assert (unpack_archive(toy_archive(), tmp_path) / "WAVE" / "a.wav").read_bytes() == b"sound"
-
-
-def test_bad_archive_is_not_kept_unless_the_user_brought_it(mirror, tmp_path):
-    (mirror / PATH).write_bytes(TOY[:-10])
-    with pytest.raises(ArchiveError, match="damaged"):
-        download_archive(toy_archive(), tmp_path / "corpus", str(mirror))
-    assert only_files(tmp_path / "corpus") == []
-    (tmp_path / "corpus" / "toy.tar.gz").write_bytes(TOY[:-10])
-    with pytest.raises(ArchiveError, match="damaged"):
-        download_archive(toy_archive(), tmp_path / "corpus", str(mirror))
-    assert only_files(tmp_path / "corpus") == ["toy.tar.gz"]
-
-
-def test_threads_at_once_end_in_one_download(server, tmp_path):
-    server.pages["/toy.tar.gz"] = TOY
-    archive = toy_archive(md5_of(TOY), f"{server.address}/toy.tar.gz")
-    with ThreadPoolExecutor(8) as pool:
-        roots = list(pool.map(lambda _: download_archive(archive, tmp_path), range(8)))
-    assert set(roots) == {tmp_path / "toy"}
-    assert server.ranges == [None]
-    assert only_files(tmp_path) == ["toy", "toy.tar.gz"]
-
-
-def test_threads_at_once_unpack_once(tmp_path, monkeypatch):
-    (tmp_path / "toy.tar.gz").write_bytes(TOY)
-    calls, another = [], threading.Barrier(2)
-
-    def extract_late(path: Path, root: Path, landmark: str | None) -> Path:
-        calls.append(path)
-        with contextlib.suppress(threading.BrokenBarrierError):
-            another.wait(0.2)  # leaves time for another to come here, too
-        return unpack.extract(path, root, landmark)
-
-    monkeypatch.setattr(download, "extract", extract_late)
-    with ThreadPoolExecutor(4) as pool:
-        roots = list(pool.map(lambda _: unpack_archive(toy_archive(), tmp_path), range(4)))
-    assert set(roots) == {tmp_path / "toy"} and len(calls) == 1
-    assert tree(tmp_path / "toy")["WAVE/a.wav"] == b"sound"
-
-
 # The command
-
-TIMIT_PATH = "/nltk_data/packages/corpora/timit.zip"
-
-
-def timit_zip() -> bytes:
-    """A zip file of 1.3 MB with the TIMIT sample's landmark."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        file.writestr(zipfile.ZipInfo("timit/dr1-fvmh0/sa1.wav"), CONTENT)  # dated 1980: always the same bytes
-    return buffer.getvalue()
-
-
-def serve(server, path: str, content: bytes, *, as_published: bytes | None = None) -> None:
-    server.pages |= {path: content, f"{path}.md5": md5_of(as_published or content).encode()}
-
-
-def test_flipped_byte_is_one_line_and_no_file(server, tmp_path, capsys):
-    content = timit_zip()
-    damaged = bytearray(content)
-    damaged[700_000] ^= 1
-    serve(server, TIMIT_PATH, bytes(damaged), as_published=content)
-    line = refused(capsys, "download", "timit_sample", "--corpus-dir", tmp_path, "--mirror", server.address)
-    assert "checksum does not match" in line
-    assert only_files(tmp_path) == []
-
-
-def test_flipped_byte_without_a_checksum_is_one_line_and_no_file(server, tmp_path, capsys):
-    noise = np.random.default_rng(1).bytes(50_000)
-    damaged = bytearray(tar_of(file_entry("speechocean762/train/wav.scp"), file_entry("speechocean762/a", noise)))
-    damaged[len(damaged) // 2] ^= 1
-    server.pages["/openslr/101/speechocean762.tar.gz"] = bytes(damaged)
-    line = refused(capsys, "download", "speechocean762", "--corpus-dir", tmp_path, "--mirror", server.address)
-    assert "speechocean762.tar.gz: damaged or cut short" in line
-    assert only_files(tmp_path) == []
-
-
-def test_web_page_is_one_line_and_no_file(server, tmp_path, capsys):
-    server.pages[TIMIT_PATH] = b"<!DOCTYPE html>\n<p>Sign in"
-    line = refused(capsys, "download", "timit_sample", "--corpus-dir", tmp_path, "--mirror", server.address)
-    assert "returned a web page" in line
-    assert only_files(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    "hostile",
-    [
-        file_entry("../evil"),
-        file_entry("/tmp/evil"),
-        link_entry("speechocean762/link", "/etc"),
-        link_entry("speechocean762/device", "", b"3"),
-    ],
-    ids=["up", "absolute", "link", "device"],
-)
-def test_hostile_archive_is_one_line_and_no_file(server, tmp_path, capsys, hostile):
-    content = tar_of(file_entry("speechocean762/train/wav.scp"), hostile)
-    serve(server, "/openslr/101/speechocean762.tar.gz", content)
-    line = refused(capsys, "download", "speechocean762", "--corpus-dir", tmp_path / "a", "--mirror", server.address)
-    assert "speechocean762.tar.gz: refused: " in line
-    assert only_files(tmp_path / "a") == [] and only_files(tmp_path) == ["a"]
-
-
-@pytest.mark.parametrize("announces", [True, False])
-def test_full_disk_is_one_line_and_what_came_is_kept(server, tmp_path, capsys, announces):
-    serve(server, TIMIT_PATH, timit_zip())
-    server.announces = announces
-    command = ("download", "timit_sample", "--corpus-dir", tmp_path, "--mirror", server.address)
-    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, hard))  # a file that cannot grow, as on a full disk
-    try:
-        line = refused(capsys, *command)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "File too large while fetching" in line and "timit.zip.part" in line
-    assert only_files(tmp_path) == ["timit.zip.part"]
-    assert (tmp_path / "timit.zip.part").stat().st_size == 600_000
-    main([str(argument) for argument in command])
-    assert server.ranges[-1] == "bytes=600000-"
-    assert (tmp_path / "timit.zip").read_bytes() == timit_zip()
-
-
-def wait_until(condition, process) -> None:
-    """Look again and again whether something has come about, as long as the process lives."""
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-
-
-def test_killed_half_way_and_restarted_it_fetches_what_was_missing(server, tmp_path):
-    content = timit_zip()
-    serve(server, TIMIT_PATH, content)
-    part, half = tmp_path / "timit.zip.part", len(content) // 2
-    server.holds_at = half
-    command = [sys.executable, "-m", "speechattn", "download", "timit_sample", "--mirror", server.address]
-    command += ["--corpus-dir", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: part.exists() and part.stat().st_size >= half - 2 * transfer.BLOCK_BYTES, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert only_files(tmp_path) == ["timit.zip.part"]
-    present = part.stat().st_size
-    assert content.startswith(part.read_bytes())
-
-    server.holds_at = None
-    server.released.set()
-    server.ranges.clear()
-    finished = subprocess.run(command, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stderr == ""
-    assert (tmp_path / "timit.zip").read_bytes() == content
-    assert tree(tmp_path / "timit") == {"dr1-fvmh0/sa1.wav": CONTENT, ".complete-timit.zip": b""}
-    assert only_files(tmp_path) == ["timit", "timit.zip"]
-    assert server.ranges == [None, f"bytes={present}-"]  # the checksum, and the rest
-    assert server.sent[-1] == len(content) - present
-
-
-def test_two_processes_at_once_end_in_one_right_file(server, tmp_path):
-    server.pages["/toy.tar.gz"] = content = tar_of(file_entry("toy/wav.scp"), file_entry("toy/a", CONTENT))
-    server.holds_at = len(content) // 2
-    script = (
-        "import logging, sys, pathlib; from speechattn.corpora.download.fetch import Archive, download_archive;"
-        "logging.basicConfig(level='INFO');"
-        f"file = Archive(urls=('{server.address}/toy.tar.gz',), mirror_path='toy.tar.gz', md5='{md5_of(content)}',"
-        "root='toy', landmark='wav.scp'); download_archive(file, pathlib.Path(sys.argv[1]))"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    with subprocess.Popen(command) as first:
-        wait_until(server.held.is_set, first)
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as second:
-            assert "waiting for the process that works on it" in second.stderr.readline()
-            server.released.set()
-            assert first.wait() == 0 and second.wait() == 0
-    assert server.ranges == [None]
-    assert (tmp_path / "toy.tar.gz").read_bytes() == content
-    assert tree(tmp_path / "toy") == {"wav.scp": b"a a.wav\n", "a": CONTENT, ".complete-toy.tar.gz": b""}
-    assert only_files(tmp_path) == ["toy", "toy.tar.gz"]
