@@ -24,7 +24,7 @@ from speechattn.jobs.atomic import save_text
 from speechattn.model.classifier import CONFIG_FILE, ClassifierConfig, FrameClassifier
 from speechattn.plots import save_figure
 from speechattn.training.log import LOG_FILE, read_log
-from speechattn.training.run import TRAIN_STAMP
+from speechattn.training.setup import TRAIN_STAMP
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

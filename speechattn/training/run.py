@@ -31,7 +31,7 @@ from speechattn.training.optimisers import padded_with_idle
 from speechattn.training.progress import timed
 from speechattn.training.setup import TRAIN_STAMP, UNFINISHED, Run, set_up
 
-__all__ = ["TRAIN_STAMP", "DataConfig", "OptimConfig", "TrainConfig", "train"]
+__all__ = ["DataConfig", "OptimConfig", "TrainConfig", "train"]
 
 log = logging.getLogger("speechattn")
 

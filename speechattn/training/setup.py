@@ -59,15 +59,9 @@ class Run:
 
 
 def set_up(config: TrainConfig, init: str | Path | None, stamp: Mapping[str, Any]) -> Run:
-    """Set up a run, resumed if its checkpoints allow it. Nothing is deleted until all inputs are checked.
+    """Set up a run, or resume it from its newest checkpoint; arguments and errors as for `run.train`.
 
-    Args:
-        config: The configuration.
-        init: As for `run.train`.
-        stamp: Options and inputs of the run, see `stamps.stamp_record`.
-
-    Raises:
-        ValueError: As for `run.train`.
+    Nothing is deleted until all inputs are checked. `stamp` identifies the run, see `stamps.stamp_record`.
     """
     from accelerate import Accelerator, PartialState
     from accelerate.utils import set_seed
