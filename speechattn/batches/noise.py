@@ -21,14 +21,8 @@ MARGIN, FADE, SHORTEST_LOOP = 320, 320, 1600  # samples: margin cut off at each 
 def coloured_noise(num_samples: int, slope: float, random: np.random.Generator) -> np.ndarray:
     """Gaussian noise whose power falls with frequency as f ** -slope: 0 is white, 1 pink, 2 brown.
 
-    Args:
-        num_samples: N.
-        slope: At least 0. The spectrum is flat below a hundredth of the bandwidth; otherwise hardly audible frequencies
-            would take all the power.
-        random: Random generator.
-
-    Returns:
-        (N,) float32 of mean square 1.
+    The spectrum is flat below a hundredth of the bandwidth; otherwise hardly audible frequencies would take all the
+    power. Returns (num_samples,) float32 of mean square 1.
     """
     size = _fast_length(num_samples)
     spectrum = np.fft.rfft(random.standard_normal(size, dtype=np.float32))
@@ -39,13 +33,7 @@ def coloured_noise(num_samples: int, slope: float, random: np.random.Generator) 
 def hum(num_samples: int, sample_rate: int, random: np.random.Generator) -> np.ndarray:
     """Mains hum: 50 or 60 Hz with harmonics of random amplitudes that fall as 1/k, and pink noise 20 dB lower.
 
-    Args:
-        num_samples: N.
-        sample_rate: Sample rate (Hz).
-        random: Random generator.
-
-    Returns:
-        (N,) float32 of mean square 1.
+    Returns (num_samples,) float32 of mean square 1; `sample_rate` is in Hz.
     """
     numbers = np.arange(1, HARMONICS + 1)
     frequencies = random.choice([50.0, 60.0]) * numbers
@@ -69,7 +57,7 @@ def any_noise(num_samples: int, sample_rate: int, random: np.random.Generator) -
 def background(
     waveform: np.ndarray, silences: Sequence[Interval], num_samples: int, random: np.random.Generator
 ) -> np.ndarray:
-    """Gaussian noise of any length with the spectrum and level of a recording's silences.
+    """Gaussian noise with the spectrum and level of a recording's silences, (num_samples,) float32.
 
     The spectrum is the median over windows of 512 samples, which suppresses breaths and word edges. With fewer than
     four windows of silence, the quietest tenth of all windows is used instead.
@@ -77,11 +65,8 @@ def background(
     Args:
         waveform: (N,) float32.
         silences: Silences of the recording, in samples.
-        num_samples: M.
+        num_samples: Length of the result; any.
         random: Random generator.
-
-    Returns:
-        (M,) float32.
     """
     pieces = [waveform[interval.start : interval.end] for interval in silences]
     windows = [_windows(piece) for piece in pieces if len(piece) >= WINDOW]
@@ -105,16 +90,9 @@ def background(
 def looped(
     waveform: np.ndarray, silences: Sequence[Interval], num_samples: int, random: np.random.Generator
 ) -> np.ndarray | None:
-    """A random silence of a recording, with its breaths, repeated with cross-fades.
+    """A random silence of a recording, with its breaths, repeated with cross-fades to (num_samples,) float32.
 
-    Args:
-        waveform: (N,) float32.
-        silences: Silences of the recording, in samples.
-        num_samples: M.
-        random: Random generator.
-
-    Returns:
-        (M,) float32; None if no silence has at least 2240 samples (140 ms at 16 kHz).
+    Returns None if no silence has at least 2240 samples (140 ms at 16 kHz). Arguments as for `background`.
     """
     inner = [(i.start + MARGIN, min(i.end, len(waveform)) - MARGIN) for i in silences]
     usable = [(start, end) for start, end in inner if end - start >= SHORTEST_LOOP]
