@@ -23,7 +23,7 @@ from speechattn.geometry import Geometry
 from speechattn.model.classifier import FrameClassifier
 from speechattn.model.config import BlstmConfig, ClassifierConfig, EncoderConfig, MlpConfig, TdnnConfig
 from speechattn.training.config import OptimConfig
-from speechattn.training.optimisers import frame_loss, optimizer_of
+from speechattn.training.optimisers import frame_loss, make_optimizer
 
 FRAMES = 800  # of an utterance: 8 seconds
 BATCHES = (1, 2, 4, 8, 16)  # utterances
@@ -109,7 +109,7 @@ def step(model: FrameClassifier, batch: int, precision: str) -> Job:
     waveforms = 0.1 * torch.randn(batch, Geometry().num_samples(FRAMES))
     labels = torch.randint(len(model.phones), (batch, FRAMES))
     optim = OptimConfig()
-    optimizer = optimizer_of(model, model.body, optim)
+    optimizer = make_optimizer(model, model.body, optim)
     model.train()
 
     def train_once() -> None:

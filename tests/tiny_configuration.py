@@ -1,4 +1,4 @@
-"""The configuration of a training that takes seconds."""
+"""A configuration that trains in seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 def write_tiny(
     path: Path, *, epochs: int = 1, learning_rate: float = 5e-3, batch_seconds: float = 10, **model: Any
 ) -> Path:
-    """Write the file; `model` goes into its section of that name, over what is there."""
+    """Write the configuration as YAML; `model` overrides options in its section `model`."""
     encoder = {"dim": 16, "layers": 1, "heads": 2, "left": 4, "right": 4, "feed_forward": 16, "conv_kernel": 3}
     sections = {
         "data": {"batch_seconds": batch_seconds, "num_workers": 0},

@@ -1,4 +1,4 @@
-"""A training in a process of its own, or in several."""
+"""Run training in a separate process, or in several."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speechattn.training.config import TrainConfig
 
 
 def start_training(config: TrainConfig, folder: Path, *, processes: int = 1) -> subprocess.Popen[str]:
-    """Begin to train; several processes by torchrun. All are in one group, which the first one leads."""
+    """Start training, with torchrun for several processes. They form one process group, led by the first."""
     script = folder / "train.py"
     script.write_text(
         "import logging, pickle\n"
@@ -34,7 +34,7 @@ def start_training(config: TrainConfig, folder: Path, *, processes: int = 1) -> 
 
 
 def run_training(config: TrainConfig, folder: Path, *, processes: int = 1) -> str:
-    """Train to the end; returns what was logged."""
+    """Train to the end; returns the log output."""
     with start_training(config, folder, processes=processes) as process:
         _, logged = process.communicate()
     assert process.returncode == 0, logged
@@ -42,6 +42,6 @@ def run_training(config: TrainConfig, folder: Path, *, processes: int = 1) -> st
 
 
 def log_rows(folder: Path) -> list[dict[str, str]]:
-    """The log of a training, a row an epoch."""
+    """The rows of log.csv, one per epoch."""
     with open(folder / "log.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

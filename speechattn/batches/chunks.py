@@ -1,8 +1,8 @@
-"""Long utterances in pieces that overlap, so that a batch of any cap can hold them.
+"""Cut long utterances into overlapping chunks, so that a batch of any size can hold them.
 
-A piece hears as much before and behind the frames that it is scored on as the model looks at. The labels of that
-context are left out of it: over all pieces of an utterance each labelled frame counts once. All is done in samples, on
-Lhotse's cuts but not by its `truncate`, which leaves the times of phones as they were.
+Each chunk is extended on both sides by the model's receptive field; the extension has no labels. So each labelled frame
+of an utterance counts exactly once. Positions are in samples. Lhotse's `truncate` is not used, because it does not move
+the times of phones.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["Chunking", "chunk_cut", "num_chunks"]
 
 @dataclass(frozen=True)
 class Chunking:
-    """How long utterances are cut; make it with `Chunking.of`.
+    """How to cut long utterances; made by `Chunking.of`.
 
     Args:
-        geometry: Where the frames lie.
-        size: Most samples in a piece.
-        left: Samples before those that a piece, unless it is the first, is scored on.
-        right: Samples behind them, unless it is the last.
+        geometry: The model's frame geometry.
+        size: Maximum length of a chunk in samples, extensions included.
+        left: Samples by which each chunk but the first is extended to the left.
+        right: Samples by which each chunk but the last is extended to the right.
     """
 
     geometry: Geometry
@@ -36,21 +36,21 @@ class Chunking:
 
     @staticmethod
     def of(geometry: Geometry, max_seconds: float, left_frames: int | None, right_frames: int | None) -> Chunking:
-        """Pieces for a model.
+        """Chunks for a model.
 
         Args:
-            geometry: Where its frames lie.
-            max_seconds: Longest piece.
-            left_frames: Frames to the left that a frame's result depends on; None: all of them. More than a quarter of
-                a piece is not taken, so that at least half of it is scored.
-            right_frames: Likewise, to the right.
+            geometry: The model's frame geometry.
+            max_seconds: Maximum length of a chunk (s).
+            left_frames: Receptive field to the left; None if unlimited. The extension is at most a quarter of a chunk,
+                so that at least half of it is scored.
+            right_frames: Receptive field to the right, likewise.
 
         Raises:
-            ValueError: When a quarter of a piece is shorter than a frame.
+            ValueError: If a quarter of a chunk is shorter than a frame.
         """
         hop = geometry.hop
         quarter = int(max_seconds * geometry.sample_rate) // 4 // hop * hop
-        window = -(-geometry.window // hop) * hop  # of the outermost frame that is scored
+        window = -(-geometry.window // hop) * hop  # the outermost scored frame needs its whole window
         if quarter < window:
             raise ValueError(
                 f"data.max_seconds must be at least four frames of {geometry.window} samples, got {max_seconds}"
@@ -60,17 +60,17 @@ class Chunking:
         )
         return Chunking(geometry, 4 * quarter, left, right)
 
-    def pieces(self, num_samples: int) -> list[tuple[int, int, int, int]]:
-        """The pieces of an utterance, about equal.
+    def spans(self, num_samples: int) -> list[tuple[int, int, int, int]]:
+        """Divide an utterance into chunks of about equal length.
 
-        Starts are whole hops, so that the frames of a piece are frames of the utterance.
+        Chunks start at whole hops, so that their frames are frames of the utterance.
 
         Args:
             num_samples: Length of the utterance.
 
         Returns:
-            (start, end, first, last) of each piece: its samples are [start, end), and it is scored on the frames whose
-            centre lies in [first, last). The latter do not overlap, and cover the utterance.
+            (start, end, first, last) of each chunk. It holds the samples [start, end), and the frames with their centre
+            in [first, last) are scored. The scored ranges cover the utterance without overlap.
         """
         if num_samples <= self.size:
             return [(0, num_samples, 0, num_samples)]
@@ -86,35 +86,31 @@ class Chunking:
 
 
 def chunk_cut(cut: Any, chunking: Chunking) -> list[Any]:
-    """A Lhotse cut with phones in pieces, each a cut like others; itself when it is short enough.
+    """Cut a Lhotse cut with phones into chunks, which are cuts too. A short cut is returned as it is.
 
     Raises:
-        ValueError: As `phone_intervals`.
+        ValueError: As for `phone_intervals`.
     """
     from lhotse.utils import fastcopy
 
     rate = chunking.geometry.sample_rate
-    pieces = chunking.pieces(cut_length(cut))
-    if len(pieces) == 1:
+    spans = chunking.spans(cut_length(cut))
+    if len(spans) == 1:
         return [cut]
     intervals, chunks = phone_intervals(cut, rate), []
-    for number, (start, end, first, last) in enumerate(pieces, 1):
+    for number, (start, end, first, last) in enumerate(spans, 1):
         phones = alignment_items(cropped_intervals(intervals, first, last, origin=start), rate)
         duration = (end - start) / rate
         supervision = fastcopy(cut.supervisions[0], duration=duration, alignment={"phone": phones})
         chunks.append(
             fastcopy(
-                cut,
-                id=f"{cut.id}-{number}-of-{len(pieces)}",
-                start=cut.start + start / rate,
-                duration=duration,
-                supervisions=[supervision],
-                custom={**(cut.custom or {}), "num_chunks": len(pieces)},
+                cut, id=f"{cut.id}-{number}-of-{len(spans)}", start=cut.start + start / rate, duration=duration,
+                supervisions=[supervision], custom={**(cut.custom or {}), "num_chunks": len(spans)},
             )
-        )
+        )  # fmt: skip
     return chunks
 
 
 def num_chunks(cut: Any) -> int:
-    """Of how many pieces of an utterance a cut is one; 1 when it is the whole."""
+    """Number of chunks of the utterance that a cut belongs to; 1 for a whole utterance."""
     return (cut.custom or {}).get("num_chunks", 1)

@@ -1,7 +1,4 @@
-"""Noise without speech: coloured noise, mains hum, and the background of a recording.
-
-What fans, rooms and cables add to a recording, and what is left of it in a pause.
-"""
+"""Noise without speech: coloured noise, mains hum, and the background of a recording."""
 
 from __future__ import annotations
 
@@ -13,42 +10,30 @@ from speechattn.labels.intervals import Interval
 
 __all__ = ["any_noise", "background", "coloured_noise", "hum", "looped"]
 
-LEVELS_DBFS = (-90.0, -35.0)  # of `any_noise`
-WINDOW = 512  # samples, for spectra of backgrounds
-QUIETEST_SHARE = 0.1  # of a waveform, where no silence is known
+LEVELS_DBFS = (-90.0, -35.0)  # range of `any_noise`
+WINDOW = 512  # samples, for background spectra
+QUIETEST_SHARE = 0.1  # fraction of the windows used if there is too little silence
 HARMONICS = 12
 FFT_BLOCK = 4096
-MARGIN, FADE, SHORTEST_LOOP = 320, 320, 1600  # samples: cut off each end, cross-fade, shortest usable remainder
+MARGIN, FADE, SHORTEST_LOOP = 320, 320, 1600  # samples: margin cut off at each end, cross-fade, shortest remainder used
 
 
 def coloured_noise(num_samples: int, slope: float, random: np.random.Generator) -> np.ndarray:
     """Gaussian noise whose power falls with frequency as f ** -slope: 0 is white, 1 pink, 2 brown.
 
-    Args:
-        num_samples: N.
-        slope: 0 or more. Below a hundredth of the band the spectrum is flat: what lies there is hardly audible and
-            would take all the power.
-        random: Draws the noise.
-
-    Returns:
-        (N,) float32 of mean square 1.
+    The spectrum is flat below a hundredth of the bandwidth; otherwise hardly audible frequencies would take all the
+    power. Returns (num_samples,) float32 of mean square 1.
     """
     size = _fast_length(num_samples)
     spectrum = np.fft.rfft(random.standard_normal(size, dtype=np.float32))
     spectrum *= np.maximum(np.arange(len(spectrum)), len(spectrum) / 100) ** (-slope / 2)
-    return _of_power_one(np.fft.irfft(spectrum, size)[:num_samples])
+    return _normalised(np.fft.irfft(spectrum, size)[:num_samples])
 
 
 def hum(num_samples: int, sample_rate: int, random: np.random.Generator) -> np.ndarray:
-    """Mains hum: 50 or 60 Hz, harmonics with random amplitudes that fall as 1/k, and pink noise 20 dB below.
+    """Mains hum: 50 or 60 Hz with harmonics of random amplitudes that fall as 1/k, and pink noise 20 dB lower.
 
-    Args:
-        num_samples: N.
-        sample_rate: Hz.
-        random: Draws frequency, amplitudes, phases and noise.
-
-    Returns:
-        (N,) float32 of mean square 1.
+    Returns (num_samples,) float32 of mean square 1; `sample_rate` is in Hz.
     """
     numbers = np.arange(1, HARMONICS + 1)
     frequencies = random.choice([50.0, 60.0]) * numbers
@@ -58,11 +43,11 @@ def hum(num_samples: int, sample_rate: int, random: np.random.Generator) -> np.n
     wave = np.zeros(num_samples)
     for frequency, amplitude, phase in zip(frequencies, amplitudes, phases, strict=True):
         wave += amplitude * np.sin(2 * np.pi * frequency * times + phase)
-    return _of_power_one(_of_power_one(wave) + 0.1 * coloured_noise(num_samples, 1.0, random))
+    return _normalised(_normalised(wave) + 0.1 * coloured_noise(num_samples, 1.0, random))
 
 
 def any_noise(num_samples: int, sample_rate: int, random: np.random.Generator) -> np.ndarray:
-    """Hum (one time in four) or coloured noise, (num_samples,) float32, at a random level from -90 to -35 dBFS."""
+    """Hum (in one of four draws) or coloured noise, (num_samples,) float32, at a random level from -90 to -35 dBFS."""
     level = 10 ** (random.uniform(*LEVELS_DBFS) / 20)
     if random.random() < 0.25:
         return np.float32(level) * hum(num_samples, sample_rate, random)
@@ -72,22 +57,19 @@ def any_noise(num_samples: int, sample_rate: int, random: np.random.Generator) -
 def background(
     waveform: np.ndarray, silences: Sequence[Interval], num_samples: int, random: np.random.Generator
 ) -> np.ndarray:
-    """Gaussian noise of any length with the spectrum and the level of a recording's silences.
+    """Gaussian noise with the spectrum and level of a recording's silences, (num_samples,) float32.
 
-    The spectrum is the median over windows of 512 samples, so that breaths and word edges count little. With fewer than
+    The spectrum is the median over windows of 512 samples, which suppresses breaths and word edges. With fewer than
     four windows of silence, the quietest tenth of all windows is used instead.
 
     Args:
         waveform: (N,) float32.
-        silences: Where the recording holds no speech, in samples.
-        num_samples: M.
-        random: Draws the noise.
-
-    Returns:
-        (M,) float32.
+        silences: Silences of the recording, in samples.
+        num_samples: Length of the result; any.
+        random: Random generator.
     """
-    stretches = [waveform[interval.start : interval.end] for interval in silences]
-    windows = [_windows(stretch) for stretch in stretches if len(stretch) >= WINDOW]
+    pieces = [waveform[interval.start : interval.end] for interval in silences]
+    windows = [_windows(piece) for piece in pieces if len(piece) >= WINDOW]
     if sum(map(len, windows)) >= 4:
         quiet = np.concatenate(windows)
     else:
@@ -96,7 +78,7 @@ def background(
         quiet = everything[np.argsort(energies)[: max(1, round(QUIETEST_SHARE * len(everything)))]]
     taper = np.hanning(WINDOW)
     powers = np.abs(np.fft.rfft(quiet * taper)) ** 2 / np.square(taper).sum()
-    # The power in a bin is distributed exponentially: its median is ln 2 times its mean.
+    # The power in a bin has an exponential distribution, whose median is ln 2 times its mean.
     density = np.median(powers, axis=0) / np.log(2)
     size = _fast_length(num_samples)
     spectrum = np.fft.rfft(random.standard_normal(size, dtype=np.float32))
@@ -108,16 +90,9 @@ def background(
 def looped(
     waveform: np.ndarray, silences: Sequence[Interval], num_samples: int, random: np.random.Generator
 ) -> np.ndarray | None:
-    """One of a recording's silences, breaths and all, repeated with cross-fades.
+    """A random silence of a recording, with its breaths, repeated with cross-fades to (num_samples,) float32.
 
-    Args:
-        waveform: (N,) float32.
-        silences: Where the recording holds no speech, in samples.
-        num_samples: M.
-        random: Draws the silence.
-
-    Returns:
-        (M,) float32; None if no silence is at least 140 ms long (100 ms and margins of 20 ms at 16 kHz).
+    Returns None if no silence has at least 2240 samples (140 ms at 16 kHz). Arguments as for `background`.
     """
     inner = [(i.start + MARGIN, min(i.end, len(waveform)) - MARGIN) for i in silences]
     usable = [(start, end) for start, end in inner if end - start >= SHORTEST_LOOP]
@@ -131,7 +106,7 @@ def looped(
 
 
 def _fast_length(num_samples: int) -> int:
-    """Round up to a multiple of 4096: FFTs of lengths with large prime factors take ten times as long."""
+    """Round up to a multiple of 4096: an FFT whose length has large prime factors takes ten times as long."""
     return -(-num_samples // FFT_BLOCK) * FFT_BLOCK
 
 
@@ -140,7 +115,7 @@ def _windows(waveform: np.ndarray) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(waveform, WINDOW)[:: WINDOW // 2]
 
 
-def _of_power_one(noise: np.ndarray) -> np.ndarray:
-    """float32 of mean square 1; silence stays silence."""
+def _normalised(noise: np.ndarray) -> np.ndarray:
+    """Scale to mean square 1, float32; digital silence stays as it is."""
     power = np.square(noise, dtype=np.float64).mean() if len(noise) else 0.0
     return (noise / np.sqrt(power) if power else noise).astype(np.float32)

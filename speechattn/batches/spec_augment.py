@@ -1,7 +1,7 @@
-"""Augmentation of the log-mel energies, before the DCT: SpecAugment and vocal tract length perturbation.
+"""Augmentation of log-mel energies, before the DCT: SpecAugment and vocal tract length perturbation.
 
-Masks of time and frequency follow Park et al. 2019, sec. 2; the warp of the frequency axis, which makes other
-speakers of the ones there are, Jaitly & Hinton 2013. Both leave the labels as they are.
+Time and frequency masks follow Park et al. 2019, sec. 2; the warp of the frequency axis, which imitates other speakers,
+follows Jaitly & Hinton 2013. Both keep the labels.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ __all__ = ["SpecAugment", "SpecAugmentConfig", "cut_seed", "warp_frequency"]
 
 @dataclass(frozen=True)
 class SpecAugmentConfig:
-    """How much of an utterance is hidden in training.
+    """Augmentation of the log-mel energies in training.
 
     Args:
-        freq_masks: Bands of mel channels masked in each utterance.
-        freq_width: Greatest width of a band, channels.
-        time_masks_per_s: Stretches of time masked per second of speech.
-        time_width: Greatest length of a stretch, frames.
-        warp: Greatest change of the vocal tract's length, as a share of it, [0, 1): the frequency axis of each
-            utterance is stretched by a factor drawn from [1 - warp, 1 + warp].
+        freq_masks: Frequency masks per utterance.
+        freq_width: Maximum width of a frequency mask (mel channels).
+        time_masks_per_s: Time masks per second of speech.
+        time_width: Maximum length of a time mask (frames).
+        warp: Maximum change of the vocal tract length, as a fraction, [0, 1): the frequency axis of each utterance is
+            stretched by a factor drawn uniformly from [1 - warp, 1 + warp].
 
     Raises:
-        ValueError: When a field is out of its range.
+        ValueError: If a field is out of range.
     """
 
     freq_masks: int = 2
@@ -50,7 +50,7 @@ class SpecAugmentConfig:
 
 
 def cut_seed(seed: int, epoch: int, cut_id: str) -> int:
-    """The one source of randomness for a cut in an epoch: 63 bits of a hash."""
+    """The seed for everything random about a cut in an epoch: 63 bits of a hash."""
     digest = hashlib.blake2b(f"{seed}|{epoch}|{cut_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -58,59 +58,56 @@ def cut_seed(seed: int, epoch: int, cut_id: str) -> int:
 class SpecAugment:
     """Augments one batch; pass it as `log_mel_transform`.
 
-    Masked cells take the utterance's mean of their channel, which later normalisation turns to about 0.
+    Masked cells get the utterance's mean in their channel, which later normalisation turns to about 0.
 
     Args:
-        config: How much to change.
-        seeds: One seed for each utterance of the batch.
-        frontend: The features that the energies are on the way to.
+        config: The augmentation.
+        seeds: One seed per utterance of the batch.
+        frontend: The front end that computes the energies.
     """
 
     def __init__(self, config: SpecAugmentConfig, seeds: Sequence[int], frontend: FrontendConfig) -> None:
-        self.config = config
-        self.seeds = seeds
-        self.frontend = frontend
+        self.config, self.seeds, self.frontend = config, seeds, frontend
 
     def __call__(self, log_mel: Tensor, frame_lengths: Tensor) -> Tensor:
-        """(B, T, M) log-mel energies and (B,) frames -> (B, T, M)."""
+        """(B, T, M) log-mel energies and (B,) numbers of frames -> (B, T, M)."""
         frames_per_s = self.frontend.sample_rate / self.frontend.hop
         factors = torch.ones(len(log_mel))
-        hidden = torch.zeros(log_mel.shape, dtype=torch.bool)
-        for number, (seed, num_frames) in enumerate(zip(self.seeds, frame_lengths.tolist(), strict=True)):
+        masked = torch.zeros(log_mel.shape, dtype=torch.bool)
+        for index, (seed, num_frames) in enumerate(zip(self.seeds, frame_lengths.tolist(), strict=True)):
             generator = torch.Generator().manual_seed(seed)
-            row = hidden[number]
             for _ in range(self.config.freq_masks):
-                first, end = _stretch(row.shape[1], self.config.freq_width, generator)
-                row[:, first:end] = True
+                start, end = _random_span(log_mel.shape[2], self.config.freq_width, generator)
+                masked[index, :, start:end] = True
             for _ in range(round(self.config.time_masks_per_s * num_frames / frames_per_s)):
-                first, end = _stretch(num_frames, self.config.time_width, generator)
-                row[first:end] = True
-            factors[number] += self.config.warp * (2 * torch.rand((), generator=generator) - 1)
+                start, end = _random_span(num_frames, self.config.time_width, generator)
+                masked[index, start:end] = True
+            factors[index] += self.config.warp * (2 * torch.rand((), generator=generator) - 1)
         if self.config.warp:
             log_mel = warp_frequency(log_mel, factors.to(log_mel), self.frontend)
-        real = frame_mask(frame_lengths, log_mel.shape[1])[..., None]
+        padding = ~frame_mask(frame_lengths, log_mel.shape[1])[..., None]
         count = frame_lengths.clamp(min=1)[:, None, None]
-        mean = log_mel.masked_fill(~real, 0.0).sum(dim=1, keepdim=True) / count
-        return torch.where(hidden.to(log_mel.device), mean, log_mel)
+        mean = log_mel.masked_fill(padding, 0.0).sum(dim=1, keepdim=True) / count
+        return torch.where(masked.to(log_mel.device), mean, log_mel)
 
 
 def warp_frequency(log_mel: Tensor, factors: Tensor, frontend: FrontendConfig) -> Tensor:
-    """Stretch the frequency axis: the channel at f takes the energy at f * factor, between channels by a line.
+    """Stretch the frequency axis: the channel at f takes the energy at f * factor, by linear interpolation.
 
     Args:
         log_mel: (B, T, M).
-        factors: (B,), around 1. Beyond the outer channels their energy goes on.
-        frontend: Says where the channels lie: evenly spaced on the mel scale 1127 ln(1 + f / 700).
+        factors: (B,), around 1. Beyond the outermost channels, their energy is repeated.
+        frontend: Defines the channels, evenly spaced on the mel scale 1127 ln(1 + f / 700).
 
     Returns:
         (B, T, M).
 
     Raises:
-        ValueError: When the channels lie on another scale, Slaney's.
+        ValueError: If the channels are on Slaney's mel scale.
     """
     frontend = frontend.resolved
     if frontend.mel_filters == "slaney":
-        raise ValueError("spec_augment.warp is for mel scales as Kaldi's and HTK's, not for mel_filters='slaney'")
+        raise ValueError("spec_augment.warp needs the mel scale of Kaldi and HTK, not mel_filters='slaney'")
     channels = log_mel.shape[2]
     lowest, highest = (1127 * math.log1p(freq / 700) for freq in (frontend.low_freq, frontend.highest_freq))
     spacing = (highest - lowest) / (channels + 1)
@@ -119,13 +116,13 @@ def warp_frequency(log_mel: Tensor, factors: Tensor, frontend: FrontendConfig) -
     sources = ((1127 * torch.log1p(freqs / 700) - lowest) / spacing - 1).clamp(0, channels - 1)
     below = sources.floor().long().clamp(max=max(channels - 2, 0))
     above = (below + 1).clamp(max=channels - 1)
-    share = (sources - below).to(log_mel)[:, None]
+    fraction = (sources - below).to(log_mel)[:, None]
     lower, upper = (log_mel.gather(2, index[:, None].expand(-1, log_mel.shape[1], -1)) for index in (below, above))
-    return lower.lerp(upper, share.expand_as(lower))
+    return lower.lerp(upper, fraction.expand_as(lower))
 
 
-def _stretch(size: int, greatest: int, generator: torch.Generator) -> tuple[int, int]:
-    """A random stretch [first, end) of at most `greatest` and of fewer than `size` cells."""
-    width = int(torch.randint(0, min(greatest, max(size - 1, 0)) + 1, (), generator=generator))
-    first = int(torch.randint(0, size - width + 1, (), generator=generator))
-    return first, first + width
+def _random_span(size: int, max_width: int, generator: torch.Generator) -> tuple[int, int]:
+    """A random span [start, end) of at most `max_width` and fewer than `size` cells."""
+    width = int(torch.randint(0, min(max_width, max(size - 1, 0)) + 1, (), generator=generator))
+    start = int(torch.randint(0, size - width + 1, (), generator=generator))
+    return start, start + width

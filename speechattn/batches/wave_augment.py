@@ -1,7 +1,7 @@
-"""Augmentation of training waveforms: less silence at the ends, other speeds, pauses, noise, another level.
+"""Augmentation of training waveforms and their labels: trimmed silence, speed, pauses, noise, level.
 
-The phones move along. All randomness derives from the utterance's seed, so any process may load it, and its new length
-is known before its audio is read.
+All randomness derives from the utterance's seed, so any process may load it. Its new length is known before its audio
+is read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ __all__ = [
     "add_noise",
     "at_speed",
     "augment_waveform",
-    "cropped",
     "cropped_intervals",
     "plan_augmentation",
     "speech_bounds",
@@ -32,23 +31,23 @@ __all__ = [
 
 @dataclass(frozen=True)
 class WaveAugmentConfig:
-    """What happens to a training utterance before the front end sees it; by default nothing.
+    """Augmentation of the training waveforms; none by default.
 
     Args:
-        speeds: Playback speeds, one of which is drawn; the pitch changes too (Ko et al., "Audio augmentation for speech
-            recognition", 2015).
+        speeds: Playback speeds, 0.5 to 2, one of which is drawn; the pitch changes too (Ko et al., "Audio augmentation
+            for speech recognition", 2015).
         edge_silence_s: Maximum silence (s) kept at each end; each end draws its limit uniformly from [0, this]. Null
             keeps everything. Silence costs as much as speech and teaches little.
-        pause_share: Share of the utterances that get a pause, labelled silence, at one end or inside a silence.
-        pause_s: Shortest and longest pause (s); lengths are drawn evenly on a logarithmic scale. The pause holds the
-            utterance's own background, another noise, or digital silence.
-        noise_share: Share of the utterances that are replaced by noise of the same length, labelled silence.
+        pause_share: Fraction of the utterances that get a pause, labelled silence, at one end or inside a silence.
+        pause_s: Shortest and longest pause (s), drawn log-uniformly. The pause holds the utterance's own background,
+            other noise, or digital silence.
+        noise_share: Fraction of the utterances that are replaced by noise of the same length, labelled silence.
         snr_db: Lowest and highest signal-to-noise ratio (dB) of the noise added to every utterance. Its spectrum falls
-            by 0 to 6 dB per octave, drawn as well. Empty for no noise.
-        gain_db: Maximum change of level up or down, dB.
+            by 0 to 6 dB per octave, drawn uniformly. Empty for no noise.
+        gain_db: Maximum change of level up or down (dB).
 
     Raises:
-        ValueError: When a field is out of its range.
+        ValueError: If a field is out of range.
     """
 
     speeds: tuple[float, ...] = (1.0,)
@@ -76,19 +75,19 @@ class WaveAugmentConfig:
 
     @property
     def adds_silence(self) -> bool:
-        """Whether it adds frames that need a symbol for silence."""
+        """Whether it adds frames that need a phone for silence."""
         return self.pause_share > 0 or self.noise_share > 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The random choices that decide an utterance's new length.
+    """The random choices that determine an utterance's new length.
 
     Attributes:
-        start: First sample that is kept.
-        end: The sample after the last one that is kept.
+        start: First sample to keep.
+        end: Sample after the last one to keep.
         speed: Playback speed.
-        pause: Samples of the pause, at the new speed; 0 for none.
+        pause: Length of the pause in samples, after the change of speed; 0 for none.
         num_samples: New length.
     """
 
@@ -108,14 +107,14 @@ def plan_augmentation(
     sample_rate: int,
     shortest: int = 1,
 ) -> Plan:
-    """Draw the choices that decide an utterance's new length.
+    """Draw the choices that determine an utterance's new length.
 
     Args:
         num_samples: Its length.
-        speech: Where its speech starts and ends, see `speech_bounds`; None keeps its ends.
-        config: What may be drawn.
-        seed: For the utterance in this epoch.
-        sample_rate: Hz.
+        speech: Start and end of its speech in samples, see `speech_bounds`; None keeps its ends.
+        config: The augmentation.
+        seed: Seed of the utterance in this epoch.
+        sample_rate: Sample rate (Hz).
         shortest: Minimum length in samples; cropping or a higher speed that would leave less is skipped.
     """
     random = np.random.default_rng(seed)
@@ -151,30 +150,38 @@ def augment_waveform(
 
     Args:
         waveform: (N,) float32.
-        intervals: Its phones in samples; none for an utterance that has one label as a whole.
-        config: What may be drawn.
-        plan: By `plan_augmentation`, with the same seed.
-        seed: For the utterance in this epoch.
-        silences: The symbols of silence, without closures. Pauses may split these, and backgrounds come from them.
-        pause_symbol: The symbol for pauses and noise alone; None if `config` adds neither.
-        sample_rate: Hz.
+        intervals: Its phones in samples; empty if the utterance has one label as a whole.
+        config: The augmentation.
+        plan: From `plan_augmentation`, with the same seed.
+        seed: Seed of the utterance in this epoch.
+        silences: Symbols for silence, without closures. They may be split by pauses, and give the background noise.
+        pause_symbol: Symbol for pauses and pure noise; None if `config` adds neither.
+        sample_rate: Sample rate (Hz).
 
     Returns:
         (waveform, intervals): (plan.num_samples,) float32 and the phones at their new places.
     """
-    random = np.random.default_rng([seed, 1])  # a stream of its own: the plan draws from `seed`
+    random = np.random.default_rng([seed, 1])  # independent of the plan, which draws from `seed`
     phones = list(intervals)
     if (plan.start, plan.end) != (0, len(waveform)):
-        waveform, phones = cropped(waveform, phones, plan.start, plan.end)
+        waveform, phones = waveform[plan.start : plan.end], cropped_intervals(phones, plan.start, plan.end)
     if plan.speed != 1:
         waveform, phones = at_speed(waveform, phones, plan.speed)
     power = float(np.square(waveform, dtype=np.float64).mean()) if len(waveform) else 0.0
+    quiet = [interval for interval in phones if interval.symbol in silences]
     if config.noise_share and random.random() < config.noise_share:
-        waveform = _silence(waveform, phones, silences, plan.num_samples, sample_rate, random)
+        waveform = _silence(waveform, quiet, plan.num_samples, sample_rate, random)
         phones = [Interval(0, len(waveform), str(pause_symbol))]
     elif plan.pause:
-        pause = _silence(waveform, phones, silences, plan.pause, sample_rate, random)
-        waveform, phones = _inserted(waveform, phones, pause, silences, str(pause_symbol), random)
+        pause = _silence(waveform, quiet, plan.pause, sample_rate, random)
+        middles = [(i.start + i.end) // 2 for i in quiet if 0 < i.start < i.end < len(waveform)]
+        place = 0 if random.random() < 0.5 else int(random.choice([len(waveform), *middles]))
+        phones = [
+            *cropped_intervals(phones, 0, place),
+            Interval(place, place + len(pause), str(pause_symbol)),
+            *cropped_intervals(phones, place, len(waveform), origin=-len(pause)),
+        ]
+        waveform = np.concatenate([waveform[:place], pause, waveform[place:]])
     if config.snr_db:
         lowest, highest = config.snr_db
         waveform = add_noise(waveform, random.uniform(lowest, highest), random.uniform(0, 2), random, power=power)
@@ -184,42 +191,16 @@ def augment_waveform(
 
 
 def _silence(
-    waveform: np.ndarray,
-    intervals: Sequence[Interval],
-    silences: Collection[str],
-    num_samples: int,
-    sample_rate: int,
-    random: np.random.Generator,
+    waveform: np.ndarray, quiet: Sequence[Interval], num_samples: int, sample_rate: int, random: np.random.Generator
 ) -> np.ndarray:
-    """(num_samples,) float32: the utterance's own background, another noise, or digital silence."""
+    """(num_samples,) float32: digital silence, other noise, or the utterance's own background from its silences."""
     kind = random.random()
     if kind < 0.1:
         return np.zeros(num_samples, dtype=np.float32)
     if kind < 0.4:
         return any_noise(num_samples, sample_rate, random)
-    quiet = [interval for interval in intervals if interval.symbol in silences]
     loop = looped(waveform, quiet, num_samples, random) if kind < 0.7 else None
     return background(waveform, quiet, num_samples, random) if loop is None else loop
-
-
-def _inserted(
-    waveform: np.ndarray,
-    intervals: Sequence[Interval],
-    pause: np.ndarray,
-    silences: Collection[str],
-    symbol: str,
-    random: np.random.Generator,
-) -> tuple[np.ndarray, list[Interval]]:
-    """Insert a pause: half of the time before the utterance, else at its end or in the middle of a silence."""
-    inside = [(i.start + i.end) // 2 for i in intervals if i.symbol in silences and 0 < i.start < i.end < len(waveform)]
-    place = 0 if random.random() < 0.5 else int(random.choice([len(waveform), *inside]))
-    size = len(pause)
-    moved = [
-        *cropped_intervals(intervals, 0, place),
-        Interval(place, place + size, symbol),
-        *cropped_intervals(intervals, place, len(waveform), origin=-size),
-    ]
-    return np.concatenate([waveform[:place], pause, waveform[place:]]), moved
 
 
 def speech_bounds(intervals: Sequence[Interval], silences: Collection[str]) -> tuple[int, int] | None:
@@ -230,17 +211,10 @@ def speech_bounds(intervals: Sequence[Interval], silences: Collection[str]) -> t
     return min(interval.start for interval in speech), max(interval.end for interval in speech)
 
 
-def cropped(
-    waveform: np.ndarray, intervals: Sequence[Interval], start: int, end: int
-) -> tuple[np.ndarray, list[Interval]]:
-    """Samples [start, end) of a waveform, (end - start,), and the phones, or their parts, that lie in them."""
-    return waveform[start:end], cropped_intervals(intervals, start, end)
-
-
 def cropped_intervals(
     intervals: Sequence[Interval], start: int, end: int, *, origin: int | None = None
 ) -> list[Interval]:
-    """The phones, or their parts, that lie in samples [start, end), by their distance from `origin`; None: `start`."""
+    """Crop phones to samples [start, end), with new times relative to `origin` (default: `start`)."""
     origin = start if origin is None else origin
     inside = (Interval(max(i.start, start) - origin, min(i.end, end) - origin, i.symbol) for i in intervals)
     return [interval for interval in inside if interval.start < interval.end]
@@ -249,15 +223,15 @@ def cropped_intervals(
 def at_speed(
     waveform: np.ndarray, intervals: Sequence[Interval], speed: float | Fraction
 ) -> tuple[np.ndarray, list[Interval]]:
-    """Play a waveform faster (speed > 1) or slower, pitch and all.
+    """Play a waveform faster (speed > 1) or slower; the pitch changes too.
 
     Args:
         waveform: (N,) float32.
         intervals: Its phones in samples.
-        speed: Rounded to hundredths.
+        speed: Playback speed, rounded to hundredths.
 
     Returns:
-        (waveform, intervals): about (N / speed,) float32, and the phones; one of less than a sample is gone.
+        (waveform, intervals): about (N / speed,) float32, and the phones, without any that became empty.
     """
     ratio = _ratio(speed)
     resample = import_torchaudio().functional.resample
@@ -271,30 +245,25 @@ def _ratio(speed: float | Fraction) -> Fraction:
 
 
 def _played_length(num_samples: int, speed: Fraction) -> int:
-    """Length after `at_speed`. Like torchaudio's resampling, compute it in float32 and round up."""
+    """Length after `at_speed`: rounded up from float32, as in torchaudio's resampling."""
     if speed == 1:
         return num_samples
     return int(torch.ceil(torch.as_tensor(speed.denominator * num_samples / speed.numerator)))
 
 
 def add_noise(
-    waveform: np.ndarray,
-    snr_db: float,
-    slope: float,
-    random: np.random.Generator,
-    *,
-    power: float,
+    waveform: np.ndarray, snr_db: float, slope: float, random: np.random.Generator, *, power: float
 ) -> np.ndarray:
     """Add Gaussian noise whose power falls with frequency as f ** -slope: 0 is white, 1 pink, 2 brown.
 
     Args:
         waveform: (N,) float32.
         snr_db: Ratio (dB) of `power` to the power of the noise.
-        slope: 0 or more.
-        random: Draws the noise.
+        slope: At least 0.
+        random: Random generator.
         power: Mean square of the speech.
 
     Returns:
-        (N,) float32; unchanged when `power` is 0.
+        (N,) float32; unchanged if `power` is 0.
     """
     return waveform + coloured_noise(len(waveform), slope, random) * np.float32(np.sqrt(power / 10 ** (snr_db / 10)))

@@ -26,7 +26,7 @@ from speechattn.model.config import ClassifierConfig
 from speechattn.model.files import CONFIG_FILE
 from speechattn.plots import save_figure
 from speechattn.training.log import LOG_FILE, read_log
-from speechattn.training.run import TRAIN_STAMP
+from speechattn.training.setup import TRAIN_STAMP
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

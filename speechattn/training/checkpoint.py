@@ -1,8 +1,8 @@
-"""The state of a training: saved so that it is whole or not there, found again, and left when it is not usable.
+"""Atomic, checksummed checkpoints; unusable ones are skipped.
 
-A state is one file that bears the checksum of its bytes in its name, `state-EPOCH-BATCHES-CHECKSUM.pt`: a flipped bit,
-or an end that is missing, shows. It holds tensors, numbers, strings, lists and dicts only, and is loaded as such
-(`torch.load(weights_only=True)`), on the CPU, wherever it was saved.
+A checkpoint is one file, `state-EPOCH-BATCHES-CHECKSUM.pt`. The checksum of its bytes in its name reveals damage. It
+holds only tensors, numbers, strings, None, lists and dicts, so `torch.load(weights_only=True)` can read it without
+running code, on any machine.
 """
 
 from __future__ import annotations
@@ -26,93 +26,92 @@ __all__ = ["Checkpoints"]
 
 log = logging.getLogger("speechattn")
 
-KEPT = 2
-DIGITS = 16  # of the checksum
+NUM_KEPT = 2
+CHECKSUM_DIGITS = 16
 
 
 class Checkpoints:
-    """The last states of a training, in a folder.
+    """The latest checkpoints of a run.
 
     Args:
-        folder: Theirs.
-        run: What the training is known by, see `stamps.stamp_record`: a state of another one is not taken.
-        every_s: Seconds from one state to the next.
-        enabled: Whether this process saves, and speaks. All may load.
+        folder: Folder for the files.
+        run: Options and inputs that identify the run, see `stamps.stamp_record`; checkpoints of other runs are ignored.
+        every_s: Seconds between checkpoints.
+        enabled: Whether this process saves and logs. All processes may load.
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any], *, every_s: float, enabled: bool) -> None:
         self.folder, self.every_s, self.enabled = folder, every_s, enabled
         self.run = {**run, "version": {"speechattn": VERSION}}
-        self._whole: list[Path] = []  # that were saved or loaded, oldest first
-        self._last = time.monotonic()
+        self._intact: list[Path] = []  # saved or loaded by this object, oldest first
+        self._last_save = time.monotonic()
 
     @property
     def due(self) -> bool:
         """Whether it is time to save."""
-        return self.enabled and time.monotonic() - self._last >= self.every_s
+        return self.enabled and time.monotonic() - self._last_save >= self.every_s
 
     def newest(self) -> dict[str, Any] | None:
-        """The newest state of this training that is whole; None where there is none, and it has to begin afresh."""
+        """Load the newest intact checkpoint of this run, on the CPU; None if there is none."""
         paths = sorted(self.folder.glob("state-*.pt"), reverse=True)
         for path in paths:
-            if checksum(path)[:DIGITS] != path.stem.rpartition("-")[2]:
-                self._say(logging.WARNING, f"{path} is damaged and passed over")
+            if checksum(path)[:CHECKSUM_DIGITS] != path.stem.rpartition("-")[2]:
+                self._warn(f"{path} is damaged: skipped")
                 continue
             try:
                 content = torch.load(path, map_location="cpu", weights_only=True)
             except (RuntimeError, pickle.UnpicklingError) as error:
-                self._say(logging.WARNING, f"{path} is passed over: {' '.join(str(error).split())[:200]}")
+                self._warn(f"{path} cannot be loaded: skipped: {' '.join(str(error).split())[:200]}")
                 continue
-            if others := _differences(content["run"], self.run):
-                shown = ", ".join(others[:4]) + (" ..." if len(others) > 4 else "")
-                self._say(logging.WARNING, f"{path} is of another training ({shown}): this one starts afresh")
+            if changed := _differences(content["run"], self.run):
+                shown = ", ".join(changed[:4]) + (" ..." if len(changed) > 4 else "")
+                self._warn(f"{path} belongs to a run with other settings ({shown}): starting over")
                 return None
-            self._whole = [path]
+            self._intact = [path]
             return content["state"]
         if paths:
-            self._say(logging.WARNING, f"{self.folder}: no state can be used, the training starts afresh")
+            self._warn(f"{self.folder}: no usable checkpoint: starting over")
         return None
 
     def save(self, epoch: int, batches: int, state: Mapping[str, Any]) -> None:
-        """Save a state, and delete all but the last two that are whole. Where that fails, those stay, and it is said.
+        """Save a checkpoint and delete all but the last two intact ones. On failure, log a warning and delete nothing.
 
         Args:
-            epoch: Where the training is, from 0.
-            batches: Of this epoch that are over.
+            epoch: Current epoch, from 0.
+            batches: Batches done in this epoch.
             state: Tensors, numbers, strings, None, and lists and dicts of these.
         """
         name = f"state-{epoch:05d}-{batches:08d}"
-        if not self.enabled or (self._whole and self._whole[-1].name.startswith(f"{name}-")):
+        if not self.enabled or (self._intact and self._intact[-1].name.startswith(f"{name}-")):
             return
-        self._last = time.monotonic()
-        for stale in self.folder.glob(".state-*"):  # of a process that was killed as it wrote
+        self._last_save = time.monotonic()
+        for stale in self.folder.glob(".state-*"):  # left by a process killed while writing
             shutil.rmtree(stale, ignore_errors=True)
         buffer = io.BytesIO()
         torch.save({"run": self.run, "state": dict(state)}, buffer)
         content = buffer.getbuffer()
-        path = self.folder / f"{name}-{hashlib.sha256(content).hexdigest()[:DIGITS]}.pt"
+        path = self.folder / f"{name}-{hashlib.sha256(content).hexdigest()[:CHECKSUM_DIGITS]}.pt"
         try:
             with atomic_path(path) as temporary:
                 temporary.write_bytes(content)
         except OSError as error:
-            log.warning("%s: the state of the training could not be saved, and it goes on: %s", self.folder, error)
+            log.warning("%s: the checkpoint could not be saved; training continues: %s", self.folder, error)
             return
-        self._whole = [*self._whole, path][-KEPT:]
+        self._intact = [*self._intact, path][-NUM_KEPT:]
         for old in self.folder.glob("state-*.pt"):
-            if old not in self._whole:
+            if old not in self._intact:
                 old.unlink()
 
-    def _say(self, level: int, message: str) -> None:
+    def _warn(self, message: str) -> None:
         if self.enabled:
-            log.log(level, message)
+            log.warning(message)
 
 
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Names, with dots, of what two nested dicts do not have in common."""
-    first, second = dict(_flat(one)), dict(_flat(other))
-    missing = object()
-    names = first | second
-    return [name for name in names if first.get(name, missing) != second.get(name, missing)]
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Dotted names of the values in which two nested dicts differ."""
+    flat_first, flat_second, missing = dict(_flat(first)), dict(_flat(second)), object()
+    names = flat_first | flat_second
+    return [name for name in names if flat_first.get(name, missing) != flat_second.get(name, missing)]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""The options of a training, as a YAML file or the command line gives them."""
+"""The options of `speechattn train`, from a YAML file or the command line."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["DataConfig", "OptimConfig", "TrainConfig"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What to train on.
+    """Training data.
 
     Args:
-        train: Cuts to learn from: a file, or shards, by their folder, list or address.
-        dev: Cuts to choose the best epoch by, likewise.
-        batch_seconds: Most seconds in a batch, padding included; an utterance that is longer is a batch of its own.
-        max_seconds: Longer utterances are cut for training, see `chunks`; pauses of `wave_augment` come on top. Null
-            leaves them whole, as those of models with pooling, whose label is the utterance's, and of ready features
-            always are.
-        num_workers: Data-loading processes.
+        train: Cuts to train on: a file; or shards, by their folder, list or address.
+        dev: Cuts to select the best epoch on, likewise.
+        batch_seconds: Maximum padded duration of a batch (s): longest utterance times batch size. A longer utterance is
+            a batch of its own.
+        max_seconds: Longest training utterance (s), at least 1; longer ones are cut into chunks. Pauses from
+            `wave_augment` are not counted. Null for no limit, as always with pooling or ready features.
+        num_workers: Data-loading processes; 0 to load in the training process.
 
     Raises:
-        ValueError: When a field is out of its range.
+        ValueError: If a field is out of range.
     """
 
     train: str = "data/train.jsonl.gz"
@@ -43,29 +43,28 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How to learn.
+    """Optimisation.
 
     Args:
         epochs: Passes over the training cuts.
-        optimizer: `adamw`; or `muon` (Jordan et al. 2024), which makes the steps of the body's weight matrices
-            orthogonal, with AdamW for all other parameters: its step takes longer and teaches more.
-        learning_rate: Peak of the schedule.
-        warmup: Share of the training in which the learning rate rises from 0; then it falls as a cosine.
-        weight_decay: Decoupled, on matrices only.
-        clip: Greatest norm of the gradient.
-        accumulate: Batches of each process whose gradients make one step: as one batch so many times as large, in no
-            more memory.
-        label_smoothing: Share of the target spread over all classes, [0, 1).
-        context_weight: Weight of the loss of a second task, to tell the phones before and after, see `context_task`; 0
-            for none. Not with pooling.
-        average: Decay per step of the exponential moving average of the weights, which is what is scored
-            and kept; 0 for none.
-        mixed_precision: `no`, `bf16`, `fp16`, or `auto`: bf16 where the hardware computes in it, no elsewhere. Front
-            end and loss stay in float32.
-        save_minutes: How often the state of the training is saved, for it to go on from; 0: after every step.
+        optimizer: `adamw`, or `muon` (Jordan et al. 2024) for the weight matrices of the model's body and AdamW for all
+            other parameters. A Muon step takes longer but improves the model more.
+        learning_rate: Peak learning rate.
+        warmup: Fraction of the run in which the learning rate rises linearly from 0, [0, 1); then cosine decay to 0.
+        weight_decay: Decoupled weight decay, for matrices only.
+        clip: Maximum gradient norm.
+        accumulate: Batches per process and optimiser step, for larger effective batches in the same memory.
+        label_smoothing: Label smoothing, [0, 1).
+        context_weight: Weight of an auxiliary loss for the previous and the next phone of each frame, see
+            `auxiliary_loss`; 0 for none. Not with pooling.
+        average: Decay per step of the moving average of the weights, [0, 1); 0 for none. The averaged model is the one
+            that is scored and kept.
+        mixed_precision: `no`, `bf16`, `fp16`, or `auto`: `bf16` if the hardware supports it, else `no`. Front end and
+            loss are always float32.
+        save_minutes: Minutes between checkpoints; 0 saves after every step.
 
     Raises:
-        ValueError: When a field is out of its range.
+        ValueError: If a field is out of range.
     """
 
     epochs: int = 20
@@ -101,19 +100,19 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole training.
+    """A training run.
 
     Args:
-        output: Folder for the model: config.json, model.safetensors and the log.
-        seed: Of the initial weights, the order of the data and the augmentation.
-        data: What to train on.
-        model: What to train.
-        wave_augment: What to make of each training utterance's waveform.
-        spec_augment: What to hide of each training utterance's log-mel energies.
-        optim: How to learn.
+        output: Folder for the model (config.json, model.safetensors) and the log.
+        seed: Seed for initial weights, data order, dropout and augmentation.
+        data: Training data.
+        model: The model.
+        wave_augment: Augmentation of the training waveforms.
+        spec_augment: Augmentation of the log-mel energies.
+        optim: Optimisation.
 
     Raises:
-        ValueError: When parts do not fit each other.
+        ValueError: If options do not fit each other.
     """
 
     output: str = "exp/model"
@@ -125,9 +124,10 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
 
     def __post_init__(self) -> None:
-        if self.optim.context_weight and self.model.pooling != "none":
-            raise ValueError("optim.context_weight needs a phone for every frame: with model.pooling there is none")
-        if self.wave_augment.adds_silence and self.model.pooling != "none":
-            raise ValueError(
-                "wave_augment.pause_share and noise_share need a phone for every frame: model.pooling has none"
-            )
+        if self.model.pooling != "none":
+            if self.optim.context_weight:
+                raise ValueError("optim.context_weight needs a phone for every frame: not with model.pooling")
+            if self.wave_augment.adds_silence:
+                raise ValueError(
+                    "wave_augment.pause_share and noise_share need a phone for every frame: not with model.pooling"
+                )

@@ -1,9 +1,9 @@
-"""The optimiser Muon: momentum made orthogonal.
+"""The optimiser Muon: momentum with orthogonalised steps.
 
-Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, with steps scaled to AdamW's as in Liu
-et al., "Muon is scalable for LLM training", 2025 (eq. 4). Equals `torch.optim.Muon` with
-`adjust_lr_fn="match_rms_adamw"` where the device computes in bfloat16. Elsewhere it iterates in float32: PyTorch's
-always uses bfloat16, which is slow on such devices.
+Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, with steps scaled to match AdamW's, from
+Liu et al., "Muon is scalable for LLM training", 2025 (eq. 4). Equals `torch.optim.Muon` with
+`adjust_lr_fn="match_rms_adamw"` on devices with bfloat16 units. On others it iterates in float32, where PyTorch's
+still uses slow bfloat16.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         params: Matrices only.
-        lr: Learning rate, as for AdamW.
-        weight_decay: Decoupled.
-        momentum: Nesterov's, [0, 1).
+        lr: Learning rate, on AdamW's scale.
+        weight_decay: Decoupled weight decay.
+        momentum: Nesterov momentum, [0, 1).
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step; `closure` is not called."""
+        """Make one step; `closure` is not called."""
         for group in self.param_groups:
             rate, momentum = group["lr"], group["momentum"]
             for parameter in group["params"]:

@@ -1,7 +1,7 @@
-"""Steps of learning: loss, gradient, AdamW or Muon with warm-up and cosine decay, averaged weights.
+"""Optimisation steps: loss, gradients, AdamW or Muon with linear warm-up and cosine decay, averaged weights.
 
-A step is made of one or more batches of each of one or more processes, and is the same however they are shared out: its
-loss is normalised by the number of its labels, wherever these are.
+A step covers one or more batches from each process. Its loss is divided by the number of labels in the whole step, so
+the result does not depend on how the batches are distributed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
@@ -22,27 +21,29 @@ from speechattn.batches.loader import Batch
 from speechattn.batches.spec_augment import SpecAugment
 from speechattn.model.classifier import FrameClassifier
 from speechattn.phones import IGNORED
+from speechattn.training.auxiliary_loss import WithAuxiliaryOutput, neighbour_labels
 from speechattn.training.config import OptimConfig, TrainConfig
 from speechattn.training.muon import Muon
-from speechattn.training.neighbours import WithNeighbours, neighbour_labels
 
-__all__ = ["Learner", "frame_loss", "grouped", "padded_with_idle", "optimizer_of", "schedule"]
+__all__ = ["Learner", "frame_loss", "make_optimizer", "padded_with_idle", "schedule"]
 
 
 class Learner:
-    """A model that learns, its averaged weights, and its optimiser.
+    """A model in training, with its averaged weights and its optimiser.
 
     Args:
-        model: On the accelerator's device.
-        config: How to learn.
-        accelerator: Accelerate's; says which processes learn together.
+        model: The model, on the accelerator's device.
+        config: The configuration.
+        accelerator: Accelerate's `Accelerator`.
     """
 
     def __init__(self, model: FrameClassifier, config: TrainConfig, accelerator: Any) -> None:
         self.model, self.config, self.accelerator = model, config, accelerator
-        self.average = AveragedModel(model, multi_avg_fn=partial(_average, config.optim.average))
-        self.task = WithNeighbours(model) if config.optim.context_weight else model
-        self.wrapped, self.optimizer = accelerator.prepare(self.task, optimizer_of(self.task, model.body, config.optim))
+        self.average = AveragedModel(model, multi_avg_fn=partial(_update_average, config.optim.average))
+        self.network = WithAuxiliaryOutput(model) if config.optim.context_weight else model
+        self.wrapped, self.optimizer = accelerator.prepare(
+            self.network, make_optimizer(self.network, model.body, config.optim)
+        )
 
     @property
     def averaged(self) -> FrameClassifier:
@@ -50,107 +51,97 @@ class Learner:
         return self.average.module.eval()  # type: ignore[return-value]
 
     def state_dict(self) -> dict[str, Any]:
-        """All that learning changes."""
+        """Everything that training changes."""
         scaler = self.accelerator.scaler
         return {
-            "task": self.task.state_dict(),
+            "task": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state, wherever its tensors lie."""
-        self.task.load_state_dict(state["task"])
+        """Restore a state, whose tensors may be on any device."""
+        self.network.load_state_dict(state["task"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
     def backward(self, batches: Sequence[Batch], num_labels: int, epoch: int) -> tuple[float, int]:
-        """Add the gradient of this process's part of a step.
+        """Accumulate the gradient of this process's batches in a step.
 
         Args:
-            batches: One at least.
-            num_labels: In the whole step, of all processes.
-            epoch: From 0; for messages.
+            batches: At least one.
+            num_labels: Number of labels in the step, over all processes.
+            epoch: From 0, for error messages.
 
         Returns:
-            (loss, frames): the loss summed over the labels of these batches, and their frames.
+            (loss, frames): the loss, without the auxiliary one, summed over the labels of these batches, and their
+            number of frames.
 
         Raises:
-            ValueError: When the loss is not finite, or memory runs out; names the utterances.
+            ValueError: If the loss is not finite or memory runs out; names the utterances.
         """
-        # Gradients of processes are averaged, and here is to be their sum.
-        scale = self.accelerator.num_processes / max(num_labels, 1)
+        scale = self.accelerator.num_processes / max(num_labels, 1)  # gradients are averaged over processes
         total, frames = 0.0, 0
         for number, batch in enumerate(batches, 1):
-            together = nullcontext() if number == len(batches) else self.accelerator.no_sync(self.wrapped)
-            with together, explain_out_of_memory(batch, self.config):
-                loss, further, frame_lengths = self._loss(batch.to(self.accelerator.device))
-                whole = loss + further
-                if not torch.isfinite(whole):
-                    raise ValueError(f"the loss is {whole.item()} in epoch {epoch + 1} on cuts {' '.join(batch.ids)}")
-                self.accelerator.backward(whole * scale)
+            sync = nullcontext() if number == len(batches) else self.accelerator.no_sync(self.wrapped)
+            with sync, explain_out_of_memory(batch, self.config):
+                loss, auxiliary, frame_lengths = self._losses(batch.to(self.accelerator.device))
+                objective = loss + auxiliary
+                if not torch.isfinite(objective):
+                    value, cuts = objective.item(), " ".join(batch.ids)
+                    raise ValueError(f"the loss is {value} in epoch {epoch + 1} on cuts {cuts}")
+                self.accelerator.backward(objective * scale)
             total += loss.item()
             frames += int(frame_lengths[: len(batch.ids)].sum())
         return total, frames
 
-    def update(self, share: float) -> None:
-        """Make the step that the gradients ask for, after a share of the training."""
+    def update(self, fraction_done: float) -> None:
+        """Make one optimiser step, when this fraction of the run is done, [0, 1]."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.optim.learning_rate * schedule(share, self.config.optim.warmup)
+            group["lr"] = self.config.optim.learning_rate * schedule(fraction_done, self.config.optim.warmup)
         self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.optim.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.average.update_parameters(self.model)
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor | float, Tensor]:
-        """The loss, what a second task adds to it, both summed over the labels, and frame lengths."""
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor | float, Tensor]:
+        """The loss and the weighted auxiliary loss, both summed over the labels, and frame lengths."""
         frontend, optim = self.model.config.frontend, self.config.optim
-        torch.manual_seed(batch.seeds[0])  # dropout, too, is a function of seed, epoch and cuts
+        torch.manual_seed(batch.seeds[0])  # makes dropout, too, a function of seed, epoch and cuts
         augment = None if frontend is None else SpecAugment(self.config.spec_augment, batch.seeds, frontend)
         logits, *neighbours, frame_lengths = self.wrapped(batch.waveforms, batch.lengths, log_mel_transform=augment)
         loss = frame_loss(logits, batch.labels, optim.label_smoothing)
-        further: Tensor | float = 0.0
+        auxiliary: Tensor | float = 0.0
         if neighbours:
-            further = frame_loss(neighbours[0], neighbour_labels(batch.labels), optim.label_smoothing)
-        return loss, optim.context_weight * further, frame_lengths
+            auxiliary = frame_loss(neighbours[0], neighbour_labels(batch.labels), optim.label_smoothing)
+        return loss, optim.context_weight * auxiliary, frame_lengths
 
 
 @contextmanager
 def explain_out_of_memory(batch: Batch, config: TrainConfig) -> Iterator[None]:
-    """Turn what PyTorch says when memory runs out into what can be done."""
+    """Re-raise out-of-memory errors as a ValueError with advice."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        # CUDA raises a class of its own. Other allocators (CPU, Apple GPU) raise a RuntimeError with these words.
+        words = ("DefaultCPUAllocator", "not enough memory", "out of memory")
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(w in str(error) for w in words):
             raise
-        seconds = config.data.batch_seconds
         raise ValueError(
-            f"out of memory on cuts {' '.join(batch.ids)}: lower data.batch_seconds, now {seconds:g} "
-            "(optim.accumulate makes up for it: as many batches to a step), data.max_seconds for long utterances, or "
-            "wave_augment.pause_s"
+            f"out of memory on cuts {' '.join(batch.ids)}: lower data.batch_seconds, now "
+            f"{config.data.batch_seconds:g} (optim.accumulate makes up for it: more batches per step), "
+            "data.max_seconds for long utterances, or wave_augment.pause_s"
         ) from error
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """CUDA has an exception of its own; the allocators of CPUs (Linux, Windows) and of Apple's GPUs only words."""
-    words = ("DefaultCPUAllocator", "not enough memory", "out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
-
-
-def grouped(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
-    """So many batches at a time; the last time what is left."""
-    while group := list(islice(batches, size)):
-        yield group
-
-
 def padded_with_idle(batches: Iterator[Batch], idle: Batch, accelerator: Any) -> Iterator[Batch]:
-    """The batches of this process; and while another still has some, one without labels instead.
+    """This process's batches, followed by the idle batch until all processes have run out.
 
-    A step needs all processes, and they may have different numbers of batches. What has no labels adds nothing to loss
-    and gradient.
+    Every step needs all processes, but some may have fewer batches. The idle batch has no labels, so it adds nothing
+    to loss and gradient.
     """
     if accelerator.num_processes == 1:
         yield from batches
@@ -163,36 +154,36 @@ def padded_with_idle(batches: Iterator[Batch], idle: Batch, accelerator: Any) ->
 
 
 @torch.no_grad()
-def _average(decay: float, averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
-    """One step of the moving average; early steps forget faster, so that the first weights leave no trace."""
+def _update_average(decay: float, averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
+    """Update the exponential moving average; the decay starts low, so that the initial weights are soon forgotten."""
     step = int(num_averaged)
     torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + step) / (10 + step)))
 
 
 def frame_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy summed over the labels, (..., P) and (...) with -100 for none -> scalar."""
+    """Cross-entropy summed over the labels: (..., P) logits and (...) labels, -100 where unlabelled, -> scalar."""
     return F.cross_entropy(
         logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum",
         label_smoothing=label_smoothing,
     )  # fmt: skip
 
 
-def schedule(share: float, warmup: float) -> float:
-    """Learning rate relative to its peak, after a share of the training in [0, 1]: linear rise, cosine fall."""
-    if share < warmup:
-        return share / warmup
-    return 0.5 * (1 + math.cos(math.pi * min((share - warmup) / (1 - warmup), 1.0)))
+def schedule(fraction_done: float, warmup: float) -> float:
+    """Learning rate relative to its peak: linear rise over the fraction `warmup` of the run, then cosine decay to 0."""
+    if fraction_done < warmup:
+        return fraction_done / warmup
+    return 0.5 * (1 + math.cos(math.pi * min((fraction_done - warmup) / (1 - warmup), 1.0)))
 
 
-def optimizer_of(task: nn.Module, body: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """What `config.optimizer` says, at the peak of the learning rate, for all parameters of `task`.
+def make_optimizer(network: nn.Module, body: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimiser for all parameters of `network`, at the peak learning rate.
 
-    Muon is for the body's matrices. Weight decay is for matrices and filters only, as is usual: not for biases and
-    normalisations.
+    With `muon`, Muon updates the weight matrices of `body`, and AdamW everything else. As usual, biases and
+    normalisation parameters have no weight decay.
     """
     matrices = list(_matrices(body)) if config.optimizer == "muon" else []
-    taken = {id(parameter) for parameter in matrices}
-    rest = [parameter for parameter in task.parameters() if id(parameter) not in taken]
+    with_muon = {id(parameter) for parameter in matrices}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in with_muon]
     groups = [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
@@ -204,30 +195,30 @@ def optimizer_of(task: nn.Module, body: nn.Module, config: OptimConfig) -> torch
 
 
 def _matrices(body: nn.Module) -> Iterator[nn.Parameter]:
-    """The weights of linear maps and LSTMs; an output layer's are rather a vector a class."""
+    """Weight matrices of linear layers and LSTMs."""
     for module in body.modules():
         if isinstance(module, nn.Linear | nn.LSTM):
             yield from (parameter for parameter in module.parameters() if parameter.ndim == 2)
 
 
 class _Both(torch.optim.Optimizer):
-    """Two optimisers of different parameters as one: Accelerate's gradient scaler takes one for each step."""
+    """Two optimisers with different parameters as one, because Accelerate's gradient scaler takes only one."""
 
     def __init__(self, first: torch.optim.Optimizer, second: torch.optim.Optimizer) -> None:
         self.parts = (first, second)
         super().__init__([*first.param_groups, *second.param_groups], {})
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """A step of each; `closure` is not called."""
+        """Step both; `closure` is not called."""
         for part in self.parts:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """That of each, in order."""
+        """The states of both, in order."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from such a state."""
+        """Restore both."""
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
-        self.param_groups = [group for part in self.parts for group in part.param_groups]  # loading makes new ones
+        self.param_groups = [group for part in self.parts for group in part.param_groups]  # loading replaced them

@@ -19,8 +19,8 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def resolve_mixed_precision(wanted: str, device: torch.device) -> str:
+def resolve_mixed_precision(setting: str, device: torch.device) -> str:
     """Resolve `auto` to `bf16` or `no` for this device; return other values unchanged."""
-    if wanted != "auto":
-        return wanted
+    if setting != "auto":
+        return setting
     return "bf16" if computes_in_bfloat16(device) else "no"

@@ -1,4 +1,4 @@
-"""Long utterances in pieces: by brute force, every labelled frame is scored once, in its place, with its context."""
+"""Long utterances in chunks: by brute force, every labelled frame is scored once, in its place, with its context."""
 
 from __future__ import annotations
 
@@ -63,17 +63,17 @@ def utterance_with(cut, intervals):
 
 
 @given(st.integers(1, 400_000), st.floats(1.0, 8.0), FRAMES, FRAMES)
-def test_pieces_cover_the_utterance_and_overlap_by_the_context(num_samples, max_seconds, left, right):
+def test_chunks_cover_the_utterance_and_overlap_by_the_context(num_samples, max_seconds, left, right):
     chunking = Chunking.of(GEOMETRY, max_seconds, left, right)
-    pieces = chunking.pieces(num_samples)
-    assert len(pieces) == 1 or num_samples > chunking.size
-    assert pieces[0][0] == pieces[0][2] == 0 and pieces[-1][1] == pieces[-1][3] == num_samples
-    for start, end, first, last in pieces:
-        assert start % 160 == 0 and 400 <= end - start <= max_seconds * 16000 or len(pieces) == 1
+    spans = chunking.spans(num_samples)
+    assert len(spans) == 1 or num_samples > chunking.size
+    assert spans[0][0] == spans[0][2] == 0 and spans[-1][1] == spans[-1][3] == num_samples
+    for start, end, first, last in spans:
+        assert start % 160 == 0 and 400 <= end - start <= max_seconds * 16000 or len(spans) == 1
         assert start <= first < last <= end
         assert start == 0 or first - start == chunking.left
         assert end == num_samples or end - last == chunking.right
-    for (*_, last), (_, _, first, _) in zip(pieces, pieces[1:], strict=False):
+    for (*_, last), (_, _, first, _) in zip(spans, spans[1:], strict=False):
         assert last == first
     for frames, context in ((left, chunking.left), (right, chunking.right)):
         wanted = np.inf if frames is None else frames * 160 + 400
@@ -86,10 +86,10 @@ def test_every_labelled_frame_is_scored_once(recording, geometry, num_samples, m
     cut = long_cut(recording, num_samples, seed=num_samples)
     expected = cut_labels(cut, PHONES, geometry)
     found, count = np.full(len(expected), IGNORED), Counter()
-    for piece in chunk_cut(cut, Chunking.of(geometry, max_seconds, left, right)):
-        start = round(piece.start * 16000)
-        labels = cut_labels(piece, PHONES, geometry)
-        assert len(labels) == geometry.num_frames(piece.num_samples)
+    for chunk in chunk_cut(cut, Chunking.of(geometry, max_seconds, left, right)):
+        start = round(chunk.start * 16000)
+        labels = cut_labels(chunk, PHONES, geometry)
+        assert len(labels) == geometry.num_frames(chunk.num_samples)
         for frame, label in enumerate(labels):
             if label != IGNORED:
                 found[start // 160 + frame] = label
@@ -98,15 +98,15 @@ def test_every_labelled_frame_is_scored_once(recording, geometry, num_samples, m
     assert set(count.values()) <= {1}
 
 
-def test_pieces_are_samples_of_the_recording(recording):
+def test_chunks_are_samples_of_the_recording(recording):
     whole, _ = soundfile.read(recording, dtype="float32")
     cut = long_cut(recording, 12 * 16000)
-    pieces = chunk_cut(cut, Chunking.of(GEOMETRY, 3.0, 20, 5))
-    assert len(pieces) > 4 and len({piece.id for piece in pieces}) == len(pieces)
-    for piece in pieces:
-        start = round(piece.start * 16000)
-        assert np.array_equal(cut_waveform(piece), whole[start : start + piece.num_samples])
-        assert num_chunks(piece) == len(pieces) and piece.supervisions[0].speaker == "anna"
+    chunks = chunk_cut(cut, Chunking.of(GEOMETRY, 3.0, 20, 5))
+    assert len(chunks) > 4 and len({chunk.id for chunk in chunks}) == len(chunks)
+    for chunk in chunks:
+        start = round(chunk.start * 16000)
+        assert np.array_equal(cut_waveform(chunk), whole[start : start + chunk.num_samples])
+        assert num_chunks(chunk) == len(chunks) and chunk.supervisions[0].speaker == "anna"
     assert chunk_cut(cut, Chunking.of(GEOMETRY, 30.0, 20, 5)) == [cut] and num_chunks(cut) == 1
 
 
@@ -114,12 +114,12 @@ def test_a_piece_of_a_part_begins_there(recording):
     whole, _ = soundfile.read(recording, dtype="float32")
     cut = long_cut(recording, 6 * 16000)
     cut.start = 2.5
-    for piece in chunk_cut(cut, Chunking.of(GEOMETRY, 2.0, 5, 5)):
-        start = round(piece.start * 16000)
-        assert start >= 40000 and np.array_equal(cut_waveform(piece), whole[start : start + piece.num_samples])
+    for chunk in chunk_cut(cut, Chunking.of(GEOMETRY, 2.0, 5, 5)):
+        start = round(chunk.start * 16000)
+        assert start >= 40000 and np.array_equal(cut_waveform(chunk), whole[start : start + chunk.num_samples])
 
 
-def test_windows_longer_than_a_quarter_of_a_piece_are_refused():
+def test_windows_longer_than_a_quarter_of_a_chunk_are_refused():
     with pytest.raises(ValueError, match=r"data\.max_seconds must be at least four frames of 5000 samples, got 1"):
         Chunking.of(Geometry(16000, 5000, 160), 1, 0, 0)
 
@@ -159,17 +159,17 @@ def test_batches_hold_every_label_once_and_no_long_utterance(corpus, sharded, tm
     assert {label: found[label] for label in range(4)} == {label: expected[label] for label in range(4)}
 
 
-def test_silence_is_cropped_but_not_the_context_of_a_piece(corpus):
+def test_silence_is_cropped_but_not_the_context_of_a_chunk(corpus):
     made = batches(corpus, wave_augment=WaveAugmentConfig(edge_silence_s=0.0))
     lengths = {id_: int(n) for batch in made.epoch() for id_, n in zip(batch.ids, batch.lengths, strict=True)}
     cropped = 0
     for cut in load_cuts(corpus, GEOMETRY):
-        for piece in chunk_cut(cut, Chunking.of(GEOMETRY, 4.0, 10, 10)):
-            start, end = 0, piece.num_samples
-            if num_chunks(piece) == 1:
-                intervals = phone_intervals(piece)
+        for chunk in chunk_cut(cut, Chunking.of(GEOMETRY, 4.0, 10, 10)):
+            start, end = 0, chunk.num_samples
+            if num_chunks(chunk) == 1:
+                intervals = phone_intervals(chunk)
                 speech = [interval for interval in intervals if interval.symbol != "SIL"]
                 start, end = speech[0].start, min(end, speech[-1].end)
                 cropped += "SIL" in (intervals[0].symbol, intervals[-1].symbol)
-            assert lengths[piece.id] == end - start
+            assert lengths[chunk.id] == end - start
     assert cropped

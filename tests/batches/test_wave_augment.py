@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lhotse import CutSet
 
-from speechattn.batches.loader import Batches, _Utterances
+from speechattn.batches.loader import Batches
+from speechattn.batches.utterances import Utterances
 from speechattn.batches.wave_augment import (
     WaveAugmentConfig,
     add_noise,
     at_speed,
     augment_waveform,
-    cropped,
+    cropped_intervals,
     plan_augmentation,
     speech_bounds,
 )
@@ -70,7 +71,7 @@ def test_cropping_keeps_every_sample_under_its_phone(lengths, data):
     start = data.draw(st.integers(0, total))
     end = data.draw(st.integers(start, total))
     waveform = np.arange(total, dtype=np.float32)
-    part, moved = cropped(waveform, intervals, start, end)
+    part, moved = waveform[start:end], cropped_intervals(intervals, start, end)
     expected = {int(sample): next((i.symbol for i in intervals if i.start <= sample < i.end), None) for sample in part}
     assert list(part) == list(range(start, end))
     for number, sample in enumerate(part):
@@ -221,7 +222,7 @@ def test_wrong_labels_are_refused_and_not_augmented_away(tone_corpus, tmp_path, 
 def test_a_pause_does_not_split_a_closure():
     """Nor does one go into a stop whose closure the 39 classes count as silence."""
     timit = PhoneSet.load("timit39")
-    utterances = _Utterances(timit, GEOMETRY, 0, PAUSES, False, False)
+    utterances = Utterances(timit, GEOMETRY, 0, PAUSES, False, False)
     intervals = [Interval(0, 100, "h#"), Interval(100, 200, "tcl"), Interval(200, 300, "t"), Interval(300, 400, "pau")]
     assert utterances._silences(intervals) == {"h#", "pau"}
 

@@ -162,14 +162,12 @@ def test_many_cuts_are_stratified_by_length(tone_corpus, sharded, monkeypatch):
     expected = contents(make_batches(tone_corpus / "train.jsonl.gz", shuffle=False))
     sampler, asked = shard_batches._sampler, []
     monkeypatch.setattr(
-        shard_batches,
-        "_sampler",
-        lambda cuts, buckets, **order: asked.append(buckets) or sampler(cuts, buckets, **order),
+        shard_batches, "_sampler", lambda cuts, bins, **options: asked.append(bins) or sampler(cuts, bins, **options)
     )
     for many in (8, 0):  # 24 cuts are few, then many
         monkeypatch.setattr(shard_batches, "MAX_BUCKETS", many)
         assert contents(make_batches(sharded / "train", shuffle=True)) == expected
-    assert not asked[0] and len(asked[1]["duration_bins"]) == 7
+    assert asked[0] is None and len(asked[1]) == 7
 
 
 @pytest.fixture
@@ -227,7 +225,7 @@ def test_the_audio_in_waiting_does_not_grow_with_the_number_of_shards(tone_corpu
     for size in (1, 12):
         write_shards(tone_corpus / "train.jsonl.gz", tmp_path / str(size), size=size)
         shards = read_shards(tmp_path / str(size))
-        sampler = shard_batches._sampler((Counted(cut) for cut in shards), {}, max_duration=4.0, shuffle=True, seed=0)
+        sampler = shard_batches._sampler((Counted(cut) for cut in shards), None, max_duration=4.0, shuffle=True, seed=0)
         most[size] = 0
         for batch in sampler:
             most[size] = max(most[size], len(alive))

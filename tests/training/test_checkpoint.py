@@ -1,4 +1,4 @@
-"""States: found again bit by bit, passed over when damaged, never lost to a failed write, and never code."""
+"""Checkpoints: restored bit by bit, skipped when damaged, never lost to a failed write, and never code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def number_of(found: dict | None) -> int | None:
     return None if found is None else found["rows"][0]["epoch"]
 
 
-def test_the_newest_state_comes_back_and_two_are_kept(tmp_path: Path) -> None:
+def test_the_newest_checkpoint_is_restored_and_two_are_kept(tmp_path: Path) -> None:
     assert checkpoints(tmp_path / "nothing").newest() is None
     saved = checkpoints(tmp_path)
     for number, place in enumerate([(0, 5), (0, 90), (0, 100), (1, 2)]):
@@ -46,7 +46,7 @@ def test_the_newest_state_comes_back_and_two_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied"])
-def test_a_damaged_state_is_passed_over(tmp_path: Path, damage: str, caplog) -> None:
+def test_a_damaged_checkpoint_is_skipped(tmp_path: Path, damage: str, caplog) -> None:
     saved = checkpoints(tmp_path)
     saved.save(0, 1, state(1))
     saved.save(0, 2, state(2))
@@ -67,17 +67,17 @@ def test_a_damaged_state_is_passed_over(tmp_path: Path, damage: str, caplog) -> 
     for path in tmp_path.iterdir():
         spoil(path)
     assert checkpoints(tmp_path).newest() is None
-    assert "no state can be used, the training starts afresh" in caplog.text
+    assert "no usable checkpoint: starting over" in caplog.text
 
 
-def test_a_state_of_another_training_is_not_taken(tmp_path: Path, caplog) -> None:
+def test_a_checkpoint_of_another_run_is_not_loaded(tmp_path: Path, caplog) -> None:
     checkpoints(tmp_path).save(0, 1, state(1))
     other = {"options": {"seed": 1, "optim": {"epochs": 4, "clip": 1}}, "inputs": {"train": "abd"}}
     assert checkpoints(tmp_path, other).newest() is None
-    assert "is of another training (optim.epochs, inputs.train, optim.clip)" in caplog.text
+    assert "belongs to a run with other settings (optim.epochs, inputs.train, optim.clip)" in caplog.text
 
 
-def test_a_write_that_fails_leaves_the_states_before(tmp_path: Path, monkeypatch, caplog) -> None:
+def test_a_failed_write_keeps_the_earlier_checkpoints(tmp_path: Path, monkeypatch, caplog) -> None:
     saved = checkpoints(tmp_path)
     saved.save(0, 1, state(1))
     saved.save(0, 2, state(2))
@@ -122,7 +122,7 @@ def test_no_code_is_run(tmp_path: Path, monkeypatch, caplog) -> None:
     digest = hashlib.sha256(Path("made.pt").read_bytes()).hexdigest()
     Path("made.pt").rename(f"state-00000-00000001-{digest[:16]}.pt")
     assert checkpoints(tmp_path).newest() is None
-    assert not Path("called").exists() and "is passed over" in caplog.text
+    assert not Path("called").exists() and "skipped" in caplog.text
     pickle.loads(pickle.dumps(Code()))
     assert Path("called").exists()  # the trap works
 

@@ -1,4 +1,4 @@
-"""What a training says of itself: rows that survive a stop, times that are taken where they pass."""
+"""The log of a run: rows survive an interruption, waiting for data is timed, and malformed logs are refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from speechattn.training.log import EpochLog, Progress, Tally, Timed, read_log
+from speechattn.training.log import EpochLog, read_log
+from speechattn.training.progress import RunState, Tally, timed
 
 
 def test_waiting_is_timed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,11 +20,11 @@ def test_waiting_is_timed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> N
             yield number
         now[0] += 0.5
 
-    timed, seen = Timed(slow()), []
-    for number in timed:
+    waits, seen = [], []
+    for number in timed(slow(), waits):
         now[0] += 10
         seen.append(number)
-    assert seen == [0, 1, 2] and timed.seconds == 6.5
+    assert seen == [0, 1, 2] and sum(waits) == 6.5
 
 
 def test_a_tally_adds_up() -> None:
@@ -35,12 +36,12 @@ def test_a_tally_adds_up() -> None:
     assert tally.throughput() == {"frames_per_s": 100, "data_wait": 0.125}
 
 
-def test_progress_is_a_share_of_all_epochs() -> None:
-    progress = Progress(4, 10, enabled=False)
-    assert [progress.share(epoch, Tally(utterances=5)) for epoch in (0, 3)] == [0.125, 0.875]
+def test_progress_is_a_fraction_of_all_epochs() -> None:
+    states = [RunState(epoch, Tally(utterances=5)) for epoch in (0, 3)]
+    assert [state.fraction_done(4, 10) for state in states] == [0.125, 0.875]
 
 
-def test_a_log_begins_with_the_rows_there_are(tmp_path: Path) -> None:
+def test_a_log_begins_with_the_earlier_rows(tmp_path: Path) -> None:
     rows = [{"epoch": 1, "train_loss": 0.5, "dev_accuracy": 0.25}]
     with EpochLog(tmp_path / "log.csv", rows, enabled=True) as table:
         table.write(epoch=2, train_loss=0.25, dev_accuracy=0.5)
@@ -54,7 +55,7 @@ def test_a_log_begins_with_the_rows_there_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["epoch,train_loss\n1,many\n", "epoch,train_loss\n1,2,3\n", "epoch,train_loss\n1,2\n"])
-def test_what_is_no_log_is_named(tmp_path: Path, text: str) -> None:
+def test_a_malformed_log_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "log.csv").write_text(text)
-    with pytest.raises(ValueError, match=r"log\.csv is not the log of a training"):
+    with pytest.raises(ValueError, match=r"log\.csv is not a training log"):
         read_log(tmp_path / "log.csv")

@@ -1,4 +1,4 @@
-"""Steps of learning: the loss by hand, steps shared out among batches and processes, memory that runs out."""
+"""Optimisation steps: the loss by hand, steps over several batches and processes, and out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from speechattn.model.config import BlstmConfig, ClassifierConfig, EncoderConfig
 from speechattn.phones import IGNORED
 from speechattn.training import muon
 from speechattn.training.config import DataConfig, OptimConfig, TrainConfig
-from speechattn.training.optimisers import Learner, frame_loss, grouped, optimizer_of, padded_with_idle, schedule
+from speechattn.training.optimisers import Learner, frame_loss, make_optimizer, padded_with_idle, schedule
 
 
 def test_loss_is_the_sum_over_labelled_frames_by_hand():
@@ -83,15 +83,9 @@ def test_processes_with_fewer_batches_keep_step_without_adding_to_the_loss(count
         assert all(batch is idle for batch in rest)
 
 
-def test_batches_are_grouped_and_none_is_lost():
-    assert list(grouped(iter(range(7)), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
-    assert list(grouped(iter(range(4)), 2)) == [[0, 1], [2, 3]]
-    assert list(grouped(iter([]), 2)) == []
-
-
 @pytest.fixture
 def learner():
-    """Of a small model without dropout, which would be drawn for each batch."""
+    """A learner for a small model without dropout, which would differ between batches."""
     from accelerate import Accelerator
 
     encoder = EncoderConfig(dim=16, layers=1, heads=2, left=4, right=4, feed_forward=16, conv_kernel=3, dropout=0.0)
@@ -207,7 +201,7 @@ def test_a_first_step_of_muon_by_hand_and_of_adamw_for_the_rest():
     gradients = {name: torch.randn_like(parameter) for name, parameter in before.items()}
     for name, parameter in model.named_parameters():
         parameter.grad = gradients[name].clone()
-    optimizer_of(model, model.body, OptimConfig(optimizer="muon", learning_rate=0.01, weight_decay=0.1)).step()
+    make_optimizer(model, model.body, OptimConfig(optimizer="muon", learning_rate=0.01, weight_decay=0.1)).step()
     by_muon = set()
     for name, parameter in model.named_parameters():
         decay = 1 - 0.01 * 0.1 * (parameter.ndim > 1)
@@ -255,15 +249,15 @@ def test_muon_s_steps_are_nearly_orthogonal_in_either_precision(in_bfloat16, mon
 
 def test_muon_takes_the_matrices_of_an_lstm_and_none_where_there_is_none():
     blstm = FrameClassifier(ClassifierConfig(kind="blstm", blstm=BlstmConfig(width=4, layers=1)))
-    groups = optimizer_of(blstm, blstm.body, OptimConfig(optimizer="muon")).param_groups
+    groups = make_optimizer(blstm, blstm.body, OptimConfig(optimizer="muon")).param_groups
     assert [len(group["params"]) for group in groups] == [4, 1, 5]  # two directions' two; the output layer's; biases
     linear = FrameClassifier(ClassifierConfig(kind="linear"))
-    assert type(optimizer_of(linear, linear.body, OptimConfig(optimizer="muon"))) is torch.optim.AdamW
+    assert type(make_optimizer(linear, linear.body, OptimConfig(optimizer="muon"))) is torch.optim.AdamW
 
 
 def test_every_parameter_has_one_optimiser():
     model = FrameClassifier(ClassifierConfig(encoder=EncoderConfig(dim=16, layers=1, position="relative")))
     for optimizer in ("adamw", "muon"):
-        groups = optimizer_of(model, model.body, OptimConfig(optimizer=optimizer)).param_groups
+        groups = make_optimizer(model, model.body, OptimConfig(optimizer=optimizer)).param_groups
         taken = [id(parameter) for group in groups for parameter in group["params"]]
         assert sorted(taken) == sorted(id(parameter) for parameter in model.parameters())

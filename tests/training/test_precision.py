@@ -24,9 +24,9 @@ def test_auto_is_bfloat16_only_where_there_are_units(capabilities, expected, mon
     assert computes_in_bfloat16(torch.device("cpu")) == (expected == "bf16")
 
 
-@pytest.mark.parametrize("wanted", ["no", "bf16", "fp16"])
-def test_what_is_asked_for_stays(wanted):
-    assert resolve_mixed_precision(wanted, torch.device("cpu")) == wanted
+@pytest.mark.parametrize("setting", ["no", "bf16", "fp16"])
+def test_other_settings_are_unchanged(setting):
+    assert resolve_mixed_precision(setting, torch.device("cpu")) == setting
 
 
 def test_a_release_of_torch_that_cannot_tell_computes_in_float32(monkeypatch):

@@ -1,4 +1,4 @@
-"""A training that is stopped, or dies, goes on as though nothing had happened: bit for bit, wherever it was."""
+"""An interrupted or killed run resumes as though nothing had happened, bit for bit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TIMES = ("seconds", "frames_per_s", "data_wait")
 
 @pytest.fixture
 def short(config: TrainConfig) -> TrainConfig:
-    """Two epochs, everything random, a state after every step."""
+    """Two epochs, all augmentation, a checkpoint after every step."""
     return replace(
         config,
         wave_augment=WaveAugmentConfig(speeds=(0.9, 1.0, 1.1), gain_db=6.0),
@@ -38,7 +38,7 @@ def short(config: TrainConfig) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[TrainConfig], Path]:
-    """What comes of a training that nothing stops, by its configuration; each is done once."""
+    """The result of an uninterrupted run, by its configuration; each is trained once."""
     done: dict[TrainConfig, Path] = {}
 
     def train_whole(config: TrainConfig) -> Path:
@@ -65,7 +65,7 @@ def assert_same(folder: Path, other: Path) -> None:
 
 
 def call_at(monkeypatch: pytest.MonkeyPatch, target: object, name: str, number: int, do: object) -> None:
-    """Have something done just before a method is called for the so manyth time."""
+    """Call `do` just before the call with this number of a method."""
     calls, method = iter(range(1, 10**6)), getattr(target, name)
 
     def patched(*args, **options):
@@ -77,7 +77,7 @@ def call_at(monkeypatch: pytest.MonkeyPatch, target: object, name: str, number: 
 
 
 class Crash(Exception):
-    """What no code expects."""
+    """An exception that no code expects."""
 
 
 def crash() -> None:
@@ -92,15 +92,15 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, config: TrainConfig, step: int) ->
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_crashed_training_goes_on_bit_by_bit(
+def test_a_crashed_run_resumes_bit_by_bit(
     optimizer: str, short: TrainConfig, whole: Callable[[TrainConfig], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of the first epoch, about where the second one begins, before the very last step."""
+    """In the middle of the first epoch, about the start of the second, and before the very last step."""
     short = replace(short, optim=replace(short.optim, optimizer=optimizer, context_weight=0.3))
     steps: list[float] = []
     with monkeypatch.context() as patch:
         update = Learner.update
-        patch.setattr(Learner, "update", lambda self, share: (steps.append(share), update(self, share)))
+        patch.setattr(Learner, "update", lambda self, done: (steps.append(done), update(self, done)))
         train(short)
     folder = Path(short.output)
     assert_same(folder, whole(short))
@@ -115,12 +115,12 @@ def test_a_crashed_training_goes_on_bit_by_bit(
 @pytest.mark.parametrize(
     ("target", "method", "number", "stop"),
     [
-        (Learner, "update", signal.SIGTERM, SystemExit),  # within a step: it is finished
-        (Learner, "backward", signal.SIGINT, KeyboardInterrupt),  # before its gradient: it is given up
-        (FrameClassifier, "eval", signal.SIGTERM, SystemExit),  # as dev is scored
+        (Learner, "update", signal.SIGTERM, SystemExit),  # within a step: the step is finished
+        (Learner, "backward", signal.SIGINT, KeyboardInterrupt),  # before the gradient: the step is abandoned
+        (FrameClassifier, "eval", signal.SIGTERM, SystemExit),  # while dev is scored
     ],
 )
-def test_a_signal_stops_a_training_that_then_goes_on(
+def test_a_run_stopped_by_a_signal_resumes(
     short: TrainConfig,
     whole: Callable[[TrainConfig], Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -138,24 +138,27 @@ def test_a_signal_stops_a_training_that_then_goes_on(
             train(rarely)
     if stop is SystemExit:
         assert stopped.value.code == 143
-    assert "stopped after 0 epochs and" in caplog.text and "the same command goes on from the last state" in caplog.text
+    assert (
+        "stopped after 0 epochs and" in caplog.text
+        and "rerun the command to resume from the last checkpoint" in caplog.text
+    )
     assert signal.getsignal(number) is before
     [state] = Path(short.output).glob("unfinished/state-*.pt")
     if method != "eval":
         assert state.name.startswith(f"state-00000-0000000{3 if method == 'update' else 2}-")
-    train(short)  # how often it saves is nobody's business
+    train(short)  # the saving interval may change
     assert_same(Path(short.output), whole(short))
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_what_waits_for_others_stops_behind_dev(
+def test_deferred_signals_stop_a_run_after_dev_is_scored(
     short: TrainConfig,
     whole: Callable[[TrainConfig], Path],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     epochs: int,
 ) -> None:
-    """Several processes agree on signals; here is one that behaves as they do. The last epoch is no exception."""
+    """One process that defers signals as several do; in the last epoch, too."""
     config = replace(short, optim=replace(short.optim, epochs=epochs))
     with monkeypatch.context() as patch, caplog.at_level("INFO"):
         patch.setattr("speechattn.training.run.Interruption", lambda **_: Interruption(deferred=True))
@@ -166,14 +169,14 @@ def test_what_waits_for_others_stops_behind_dev(
     with monkeypatch.context() as patch:
         patch.setattr("speechattn.training.run.Interruption", lambda **_: Interruption(deferred=True))
         patch.setattr("speechattn.training.run.plot_curves", lambda *_: signal.raise_signal(signal.SIGTERM))
-        with pytest.raises(SystemExit):  # at the end, too, when there are no others to wait for
+        with pytest.raises(SystemExit):  # at the end, too, where signals are not deferred
             train(config)
     train(config)
     assert_same(Path(config.output), whole(config))
 
 
 @pytest.mark.parametrize(("num_workers", "same", "other"), [(0, 1, 2), pytest.param(2, 2, 0, marks=pytest.mark.slow)])
-def test_accumulation_and_shards_go_on_too(
+def test_accumulation_and_shards_resume_too(
     short: TrainConfig,
     whole: Callable[[TrainConfig], Path],
     tmp_path: Path,
@@ -182,7 +185,7 @@ def test_accumulation_and_shards_go_on_too(
     same: int,
     other: int,
 ) -> None:
-    """One data-loading process reads them in the order in which none does; of two, each reads some."""
+    """One data-loading process reads shards in the same order as none; two share them."""
     write_shards(Path(short.data.train), tmp_path / "shards/train", size=8)
     sharded = replace(
         short,
@@ -195,7 +198,7 @@ def test_accumulation_and_shards_go_on_too(
 
     crash_at(monkeypatch, sharded, 3)
     readers, others = max(1, num_workers), max(1, other)
-    message = rf"data\.num_workers {readers}, which cannot go on with .* data\.num_workers {others}"
+    message = rf"data\.num_workers {readers}, which cannot be resumed with .* data\.num_workers {others}"
     with pytest.raises(ValueError, match=message):
         train(read_by(other))
     train(read_by(same))
@@ -204,14 +207,16 @@ def test_accumulation_and_shards_go_on_too(
 
 def test_another_number_of_processes_is_refused(short: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     crash_at(monkeypatch, short, 3)
-    monkeypatch.setattr("speechattn.training.run._sharing", lambda *_: {"processes": 2, "mixed precision": "bf16"})
+    monkeypatch.setattr(
+        "speechattn.training.setup._resume_conditions", lambda *_: {"processes": 2, "mixed precision": "bf16"}
+    )
     had, have = "processes 1, mixed precision no", "processes 2, mixed precision bf16"
-    with pytest.raises(ValueError, match=f"a training with {had}, which cannot go on with {have}"):
+    with pytest.raises(ValueError, match=f"a run with {had}, which cannot be resumed with {have}"):
         train(short)
     assert list(Path(short.output).glob("unfinished/state-*.pt"))
 
 
-def test_other_options_begin_afresh_and_say_so(
+def test_other_options_start_over_with_a_warning(
     short: TrainConfig,
     whole: Callable[[TrainConfig], Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -220,11 +225,11 @@ def test_other_options_begin_afresh_and_say_so(
     crash_at(monkeypatch, short, 3)
     changed = replace(short, seed=1, optim=replace(short.optim, epochs=1, clip=2.0))
     train(changed)
-    assert "is of another training (seed, optim.epochs, optim.clip): this one starts afresh" in caplog.text
+    assert "belongs to a run with other settings (seed, optim.epochs, optim.clip): starting over" in caplog.text
     assert_same(Path(short.output), whole(changed))
 
 
-def test_states_and_a_best_model_that_cannot_be_saved_do_not_stop_a_training(
+def test_failing_to_save_checkpoints_or_the_best_model_does_not_stop_a_run(
     short: TrainConfig,
     whole: Callable[[TrainConfig], Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -243,13 +248,13 @@ def test_states_and_a_best_model_that_cannot_be_saved_do_not_stop_a_training(
         train(config)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert all("could not be saved" in text and "No space left on device" in text for text in warnings)
-    for what in ("the state of the training", "the best model so far"):
+    for what in ("the checkpoint", "the best model so far"):
         assert any(what in text for text in warnings)
     assert_same(Path(config.output), whole(config))
 
 
-def wait_for_states(folder: Path, process: subprocess.Popen[str], number: int) -> bool:
-    """Whether so many states, or more, were written before the process ended."""
+def wait_for_checkpoints(folder: Path, process: subprocess.Popen[str], number: int) -> bool:
+    """Whether at least `number` checkpoints were written before the process ended."""
     seen: set[str] = set()
     while len(seen) < number and process.poll() is None:
         seen.update(path.name for path in folder.glob("unfinished/state-*.pt"))
@@ -257,26 +262,26 @@ def wait_for_states(folder: Path, process: subprocess.Popen[str], number: int) -
     return len(seen) >= number
 
 
-def test_a_killed_training_with_workers_goes_on_bit_by_bit(
+def test_a_killed_run_with_workers_resumes_bit_by_bit(
     short: TrainConfig, whole: Callable[[TrainConfig], Path], tmp_path: Path
 ) -> None:
     short = replace(short, data=replace(short.data, num_workers=2))
     with start_training(short, tmp_path) as process:
-        assert wait_for_states(Path(short.output), process, 5)
+        assert wait_for_checkpoints(Path(short.output), process, 5)
         os.killpg(process.pid, signal.SIGKILL)
     train(short)
     assert_same(Path(short.output), whole(short))
 
 
 @pytest.mark.slow
-def test_a_training_killed_ten_times_goes_on_bit_by_bit(
+def test_a_run_killed_ten_times_resumes_bit_by_bit(
     short: TrainConfig, whole: Callable[[TrainConfig], Path], tmp_path: Path
 ) -> None:
     short = replace(short, data=replace(short.data, num_workers=2))
     generator = random.Random(0)
     for _ in range(10):
         with start_training(short, tmp_path) as process:
-            if wait_for_states(Path(short.output), process, generator.randint(1, 4)):
+            if wait_for_checkpoints(Path(short.output), process, generator.randint(1, 4)):
                 time.sleep(generator.uniform(0, 0.1))
             if process.poll() is None:
                 os.killpg(process.pid, generator.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
@@ -285,14 +290,14 @@ def test_a_training_killed_ten_times_goes_on_bit_by_bit(
 
 
 @pytest.mark.slow
-def test_two_processes_stopped_together_go_on_bit_by_bit(short: TrainConfig, tmp_path: Path) -> None:
+def test_two_processes_stopped_together_resume_bit_by_bit(short: TrainConfig, tmp_path: Path) -> None:
     short = replace(short, data=replace(short.data, num_workers=1))  # torchrun's signals reach data workers, too
     run_training(replace(short, output=str(tmp_path / "whole")), tmp_path, processes=2)
     for number in (signal.SIGTERM, signal.SIGINT):  # torchrun passes them on
         with start_training(short, tmp_path, processes=2) as process:
-            assert wait_for_states(Path(short.output), process, 3)
+            assert wait_for_checkpoints(Path(short.output), process, 3)
             process.send_signal(number)
             _, logged = process.communicate()
-        assert "the same command goes on from the last state" in logged
-    assert "goes on after" in run_training(short, tmp_path, processes=2)
+        assert "rerun the command to resume from the last checkpoint" in logged
+    assert "resumed after" in run_training(short, tmp_path, processes=2)
     assert_same(Path(short.output), tmp_path / "whole")

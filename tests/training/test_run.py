@@ -195,7 +195,7 @@ def test_init_with_other_phones_keeps_all_but_their_output(config, tmp_path, cap
     )
     with caplog.at_level("INFO"):
         tuned = FrameClassifier.from_pretrained(train(other, init=config.output))
-    assert "has other phones: all is kept but the output for 0 of the 4" in caplog.text
+    assert "has another phone set: 0 of 4 output rows start at random" in caplog.text
     assert tuned.phones.symbols == few and tuned.output.out_features == 4
     kept = {name for name in start if not name.startswith("output.")}
     assert all(torch.allclose(tuned.state_dict()[name], start[name], atol=1e-6) for name in kept)

@@ -1,4 +1,4 @@
-"""The phones before and after: their labels by a loop, their part of the loss and of the gradient."""
+"""The auxiliary loss: neighbour labels against a loop, and its share of loss and gradient."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from speechattn.batches.spec_augment import SpecAugmentConfig
 from speechattn.model.classifier import FrameClassifier
 from speechattn.model.config import ClassifierConfig, EncoderConfig
 from speechattn.phones import IGNORED
+from speechattn.training.auxiliary_loss import WithAuxiliaryOutput, neighbour_labels
 from speechattn.training.config import OptimConfig, TrainConfig
-from speechattn.training.neighbours import WithNeighbours, neighbour_labels
 from speechattn.training.optimisers import Learner
 
 
@@ -53,10 +53,10 @@ SMALL = ClassifierConfig(
 )
 
 
-def test_scores_of_the_phones_stay_those_of_the_model():
+def test_the_main_output_is_unchanged():
     torch.manual_seed(0)
     model = FrameClassifier(SMALL).eval()
-    task = WithNeighbours(model).eval()
+    task = WithAuxiliaryOutput(model).eval()
     waveforms, lengths = torch.randn(2, 4000), torch.tensor([4000, 3000])
     logits, neighbours, frame_lengths = task(waveforms, lengths)
     expected, expected_lengths = model(waveforms, lengths)
@@ -83,7 +83,7 @@ def cross_entropy_by_loop(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def learner_and_batch() -> tuple[Learner, Batch]:
-    """Without anything that is drawn; the second utterance is shorter, and has frames without a label."""
+    """A learner without randomness, and a batch whose second utterance is shorter and has unlabelled frames."""
     config = TrainConfig(
         model=SMALL,
         spec_augment=SpecAugmentConfig(freq_masks=0, time_masks_per_s=0),
@@ -98,30 +98,30 @@ def learner_and_batch() -> tuple[Learner, Batch]:
     return learner, Batch(["a", "b"], waveforms, torch.tensor([waveforms.shape[1], 2000]), labels, [0, 0], 2.0)
 
 
-def test_a_second_loss_that_is_not_finite_is_refused_as_the_first():
+def test_an_auxiliary_loss_that_is_not_finite_is_refused():
     learner, batch = learner_and_batch()
     with torch.no_grad():
-        learner.task.output.bias[0] = torch.nan
+        learner.network.output.bias[0] = torch.nan
     with pytest.raises(ValueError, match="the loss is nan in epoch 3 on cuts a b"):
         learner.backward([batch], 30, 2)
 
 
-def test_the_two_losses_are_weighed_and_only_the_first_is_told():
+def test_the_losses_are_weighted_and_only_the_main_one_is_returned():
     learner, batch = learner_and_batch()
-    told, _ = learner.backward([batch], 30, 0)
-    gradients = {name: parameter.grad.clone() for name, parameter in learner.task.named_parameters()}
+    loss, _ = learner.backward([batch], 30, 0)
+    gradients = {name: parameter.grad.clone() for name, parameter in learner.network.named_parameters()}
 
-    logits, neighbours, _ = learner.task(batch.waveforms, batch.lengths)
+    logits, neighbours, _ = learner.network(batch.waveforms, batch.lengths)
     around = torch.tensor([neighbours_by_loop(row) for row in batch.labels.tolist()])
     first = cross_entropy_by_loop(logits.detach().numpy(), batch.labels.numpy())
-    assert told == pytest.approx(first, rel=1e-5)
+    assert loss == pytest.approx(first, rel=1e-5)
     expected = sum(
         weight * F.cross_entropy(scores.flatten(0, -2), target.flatten(), reduction="sum", ignore_index=IGNORED)
         for weight, scores, target in ((1, logits, batch.labels), (0.3, neighbours, around))
     )
     assert expected.item() > first + 1
-    learner.task.zero_grad()
+    learner.network.zero_grad()
     (expected / 30).backward()
-    for name, parameter in learner.task.named_parameters():
+    for name, parameter in learner.network.named_parameters():
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
     assert gradients["output.weight"].abs().max() > 1e-3

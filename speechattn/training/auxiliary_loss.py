@@ -1,7 +1,7 @@
-"""A second task in training: tell also the phone before and the phone after the one that is on.
+"""Auxiliary loss: classify also the previous and the next phone of every frame.
 
-A model that must know its phone's neighbours learns how context colours a phone (Seltzer & Droppo, "Multi-task learning
-in deep neural networks for improved phoneme recognition", 2013). The task's output layer does not stay in the model.
+It teaches the model how context changes a phone (Seltzer & Droppo, "Multi-task learning in deep neural networks for
+improved phoneme recognition", 2013). The auxiliary output layer is dropped after training.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from speechattn.frontend import LogMelTransform
 from speechattn.model.classifier import FrameClassifier, single_precision
 from speechattn.phones import IGNORED
 
-__all__ = ["WithNeighbours", "neighbour_labels"]
+__all__ = ["WithAuxiliaryOutput", "neighbour_labels"]
 
 
-class WithNeighbours(nn.Module):
-    """A model, and an output layer more for the phones before and after.
+class WithAuxiliaryOutput(nn.Module):
+    """A model with a second output layer, for the previous and the next phone.
 
     Args:
-        model: Without pooling; it learns along, and stays as it is otherwise.
+        model: A model without pooling; shared, not copied.
     """
 
     def __init__(self, model: FrameClassifier) -> None:
@@ -32,7 +32,7 @@ class WithNeighbours(nn.Module):
     def forward(
         self, waveforms: Tensor, lengths: Tensor, *, log_mel_transform: LogMelTransform | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Score every phone for every frame, and for its neighbours.
+        """Score every phone as the current, the previous and the next one of each frame.
 
         Args:
             waveforms: As for `FrameClassifier.forward`.
@@ -40,8 +40,8 @@ class WithNeighbours(nn.Module):
             log_mel_transform: Likewise.
 
         Returns:
-            (logits, neighbours, frame_lengths): (B, T, P) and (B,) as the model gives them, and (B, T, 2, P) float32,
-            for the phone before and the one after.
+            (logits, neighbours, frame_lengths): (B, T, P) and (B,) as from the model, and (B, T, 2, P) float32 for the
+            previous and the next phone.
         """
         hidden, frame_lengths = self.model.hidden(waveforms, lengths, log_mel_transform=log_mel_transform)
         logits, neighbours = (single_precision(layer(hidden)) for layer in (self.model.output, self.output))
@@ -49,14 +49,14 @@ class WithNeighbours(nn.Module):
 
 
 def neighbour_labels(labels: Tensor) -> Tensor:
-    """The phones before and after each frame's own: the labels of the runs of equal labels to either side.
+    """Label every frame with its previous and its next phone: the labels of the adjacent runs of equal labels.
 
     Args:
-        labels: (B, T) int64, -100 (IGNORED) for none. Frames without a label are a run, too: what is next to it has
-            no neighbour there.
+        labels: (B, T) int64, -100 (IGNORED) for unlabelled frames. These form runs too, so a frame next to an
+            unlabelled run has no neighbour on that side.
 
     Returns:
-        (B, T, 2) int64; -100 where there is no neighbour, or no label.
+        (B, T, 2) int64; -100 where the frame is unlabelled or has no neighbour.
 
     Example:
         >>> neighbour_labels(torch.tensor([[7, 7, 3, -100]])).squeeze(0).T
@@ -66,8 +66,8 @@ def neighbour_labels(labels: Tensor) -> Tensor:
     num_frames = labels.shape[1]
     changes = labels[:, 1:] != labels[:, :-1]
     times = torch.arange(num_frames, device=labels.device)
-    first = torch.where(F.pad(changes, (1, 0)), times, 0).cummax(dim=1).values  # of the frame's own run
+    first = torch.where(F.pad(changes, (1, 0)), times, 0).cummax(dim=1).values  # first frame of each frame's run
     last = torch.where(F.pad(changes, (0, 1)), times, num_frames - 1).flip(1).cummin(dim=1).values.flip(1)
-    bordered = F.pad(labels, (1, 1), value=IGNORED)  # frame t stands at t + 1
-    neighbours = torch.stack([bordered.gather(1, first), bordered.gather(1, last + 2)], dim=2)
+    padded = F.pad(labels, (1, 1), value=IGNORED)  # frame t is at t + 1
+    neighbours = torch.stack([padded.gather(1, first), padded.gather(1, last + 2)], dim=2)
     return neighbours.masked_fill((labels == IGNORED)[..., None], IGNORED)
