@@ -109,7 +109,7 @@ def test_the_recipe_leads_to_a_submission(course, tmp_path):
     exp = tmp_path / "exp"
     places = ("--corpus-dir", course, "--exp-dir", exp, "--conf", conf)
     result = run_recipe("libriphone", *places, folder=tmp_path)
-    assert result.returncode == 0 and "spec_augment does nothing" in result.stderr
+    assert result.returncode == 0 and "spec_augment has no effect" in result.stderr
     figures = json.loads((exp / "report/dev.json").read_text())
     assert figures["num_utterances"] == 5
     assert figures["frame_accuracy"] > 2 * figures["majority"]["frame_accuracy"]
