@@ -24,7 +24,7 @@ from scipy.signal import welch
 from speechattn.commands.inference import BOXED
 from speechattn.cuts.files import phone_intervals
 from speechattn.cuts.model_inputs import cut_labels, cut_waveform, load_cuts
-from speechattn.evaluation.folding import Folding
+from speechattn.evaluation.class_folding import ClassFolding
 from speechattn.geometry import Geometry
 from speechattn.labels.folding import merge_closures
 from speechattn.model.classifier import FrameClassifier
@@ -201,7 +201,7 @@ def noise_alone(model: FrameClassifier, noises: list[Signal], seconds: float) ->
 @torch.inference_mode()
 def after_pause(model: FrameClassifier, phones: PhoneSet, cuts: Sequence[Any], seconds: float) -> Row:
     """Frame accuracy without silence, of utterances alone and after a pause in their own background."""
-    geometry, folding = model.frontend.geometry, Folding(model.phones, phones)
+    geometry, folding = model.frontend.geometry, ClassFolding(model.phones, phones)
     num_samples = round(seconds * geometry.sample_rate / geometry.hop) * geometry.hop
     right, num_frames, left_out = dict.fromkeys(("alone", *EXTENSIONS), 0), 0, []
     for seed, cut in enumerate(cuts):

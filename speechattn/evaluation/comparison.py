@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from speechattn.evaluation.bootstrap import SpeakerCounts, paired_difference
+from speechattn.evaluation.class_folding import ClassFolding
 from speechattn.evaluation.evaluate import evaluation_batches, utterances
-from speechattn.evaluation.folding import Folding
 from speechattn.evaluation.metrics import percent
 from speechattn.jobs.atomic import save_json
 from speechattn.model.classifier import FrameClassifier
@@ -46,7 +46,7 @@ def compare(
     _refuse_unlike(model_a, model_b)
     phones = _common_phones(model_a, model_b) if phones is None else phones.accepting_arpabet()
     models = [model_a, model_b]
-    foldings = [Folding(model.phones, phones, closures_as_stops=closures_as_stops) for model in models]
+    foldings = [ClassFolding(model.phones, phones, closures_as_stops=closures_as_stops) for model in models]
     speech = np.array([symbol not in phones.silences for symbol in phones.symbols])
     speakers = SpeakerCounts(6)  # right by A, right by B, all; the same without silence
     num_utterances, alone = 0, np.zeros(2, dtype=np.int64)

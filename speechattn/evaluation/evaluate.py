@@ -17,7 +17,7 @@ from speechattn.cuts.shards import Shards
 from speechattn.evaluation.bootstrap import SpeakerCounts, accuracy_interval
 from speechattn.evaluation.boundaries import TOLERANCE_MS, boundary_figures, count_boundaries, snap_gaps
 from speechattn.evaluation.calibration import NUM_BINS, calibration_error, fit_temperature, reliability_counts
-from speechattn.evaluation.folding import Folding
+from speechattn.evaluation.class_folding import ClassFolding
 from speechattn.evaluation.metrics import among_likeliest, confusion_matrix, frame_figures, utterance_figures
 from speechattn.evaluation.phone_errors import count_phone_errors
 from speechattn.evaluation.worst_utterances import WorstUtterance, WorstUtterances
@@ -267,7 +267,7 @@ class _Tally:
         self.model, self.phones = model, phones
         self.geometry = model.frontend.geometry
         self.temperature = model.config.temperature
-        self.folding = Folding(model.phones, phones, closures_as_stops=closures_as_stops)
+        self.folding = ClassFolding(model.phones, phones, closures_as_stops=closures_as_stops)
         self.speech = np.array([symbol not in phones.silences for symbol in phones.symbols])
         self.by_frame = _Decisions(phones, self.geometry)
         self.smoothed = _Decisions(phones, self.geometry) if smooth else None

@@ -115,14 +115,14 @@ def utterance_figures(confusion: np.ndarray, symbols: Sequence[str]) -> dict[str
     }
 
 
-def percent(share: float | None) -> str:
-    """A fraction of 1 for people to read.
+def percent(share: float | None, digits: int = 2) -> str:
+    """Format a fraction as a percentage; `-` for None.
 
     Example:
         >>> percent(0.12345), percent(None)
         ('12.35 %', '-')
     """
-    return "-" if share is None else f"{100 * share:.2f} %"
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def _share(part: np.integer, whole: np.integer) -> float | None:

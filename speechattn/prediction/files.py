@@ -20,7 +20,7 @@ from speechattn.labels.intervals import Segment
 from speechattn.labels.ipa import in_ipa, ipa_symbols, speech_and_silence
 from speechattn.model.classifier import FrameClassifier
 from speechattn.plots import plot_prediction, save_figure
-from speechattn.prediction.long_audio import Heard, recording_posteriors, recording_segments, recording_stretches
+from speechattn.prediction.long_audio import Progress, recording_posteriors, recording_segments, recording_stretches
 
 __all__ = ["FORMATS", "POSTERIORS", "OutputOptions", "predict_files"]
 
@@ -113,7 +113,7 @@ def predict_files(
         raise ValueError(f"{output} is a file: the results need a folder")
     stopped = Event()
 
-    def heard(seconds: float) -> None:
+    def on_progress(seconds: float) -> None:
         if stopped.is_set():
             raise CancelledError
         bar.update(seconds)
@@ -123,10 +123,10 @@ def predict_files(
         try:
             if output is None:
                 segments = recording_segments(
-                    model, recordings[name], channel=wanted.channel, smooth=wanted.smooth, heard=heard
+                    model, recordings[name], channel=wanted.channel, smooth=wanted.smooth, on_progress=on_progress
                 )
                 return _renamed(model, segments, wanted)
-            _write(model, recordings[name], wanted, Path(output) / name, heard)
+            _write(model, recordings[name], wanted, Path(output) / name, on_progress)
             return []
         except ValueError as error:
             return str(error)
@@ -168,19 +168,19 @@ def _renamed(model: FrameClassifier, segments: list[Segment], wanted: OutputOpti
     return in_ipa(segments) if wanted.symbols == "ipa" else segments
 
 
-def _write(model: FrameClassifier, path: Path, wanted: OutputOptions, target: Path, heard: Heard) -> None:
+def _write(model: FrameClassifier, path: Path, wanted: OutputOptions, target: Path, on_progress: Progress) -> None:
     """All files of one recording; `target` lacks their suffixes."""
     channel, smooth = wanted.channel, wanted.smooth
     if not (wanted.plot or POSTERIORS in wanted.formats):
-        segments = recording_segments(model, path, channel=channel, smooth=smooth, heard=heard)
+        segments = recording_segments(model, path, channel=channel, smooth=smooth, on_progress=on_progress)
     else:
-        posteriors = recording_posteriors(model, path, channel=channel, heard=heard)
+        posteriors = recording_posteriors(model, path, channel=channel, on_progress=on_progress)
         segments = model.segments(posteriors, model.duration(path), smooth=smooth)
         start, symbols, geometry = 0, model.phones.symbols, model.frontend.geometry
         several = segments[-1].end > LONGEST_PICTURE_S
         stretches = recording_stretches(model, path, LONGEST_PICTURE_S, channel=channel) if wanted.plot else ()
         for number, samples in enumerate(stretches, 1):
-            heard(0.0)  # a picture takes longer than its phones
+            on_progress(0.0)  # a picture takes longer than its phones
             picture = plot_prediction(samples, posteriors, segments, symbols, geometry, start=start)
             save_figure(picture, _with_suffix(target, f".{number:03}.png" if several else ".png"))
             start += len(samples)

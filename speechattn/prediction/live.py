@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from io import BufferedIOBase
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +18,7 @@ from speechattn.jobs.interruption import Interruption
 from speechattn.labels.frames import runs_of_frames
 from speechattn.labels.intervals import Segment
 from speechattn.labels.ipa import ipa_symbols
-
-if TYPE_CHECKING:
-    from speechattn.model.classifier import FrameClassifier
+from speechattn.model.classifier import FrameClassifier
 
 __all__ = ["LiveSegments", "microphone", "pcm", "print_live"]
 

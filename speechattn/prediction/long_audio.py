@@ -18,10 +18,10 @@ __all__ = ["recording_posteriors", "recording_segments", "recording_stretches"]
 BLOCK_S = 60.0
 
 
-Heard = Callable[[float], object]  # is told of each block how many seconds it was, once it is done
+Progress = Callable[[float], object]  # called after each block with its length in seconds
 
 
-def _unheard(seconds: float) -> None:
+def _ignore(seconds: float) -> None:
     pass
 
 
@@ -31,7 +31,7 @@ def recording_segments(
     *,
     channel: int | None = None,
     smooth: bool = False,
-    heard: Heard = _unheard,
+    on_progress: Progress = _ignore,
 ) -> list[Segment]:
     """What `FrameClassifier.classify` gives for a file, up to rounding; of a file of hours, too.
 
@@ -43,16 +43,18 @@ def recording_segments(
     """
     duration = model.duration(path)
     if not _in_blocks(model, duration):
-        return model.segments(recording_posteriors(model, path, channel=channel, heard=heard), duration, smooth=smooth)
+        return model.segments(
+            recording_posteriors(model, path, channel=channel, on_progress=on_progress), duration, smooth=smooth
+        )
     live, segments = LiveSegments(model, smooth=smooth), []
     for block, seconds in _blocks(model, path, channel):
         segments += live.push(block)
-        heard(seconds)
+        on_progress(seconds)
     return segments + live.flush(duration)
 
 
 def recording_posteriors(
-    model: FrameClassifier, path: str | Path, *, channel: int | None = None, heard: Heard = _unheard
+    model: FrameClassifier, path: str | Path, *, channel: int | None = None, on_progress: Progress = _ignore
 ) -> np.ndarray:
     """Posteriors of a file, (T, P) float32, computed in blocks where the model can; with pooling (P,).
 
@@ -62,12 +64,12 @@ def recording_posteriors(
     duration = model.duration(path)
     if not _in_blocks(model, duration):
         posteriors = model.posteriors(model.samples(path, channel=channel))
-        heard(duration)
+        on_progress(duration)
         return posteriors
     stream, pieces = model.stream(), []
     for block, seconds in _blocks(model, path, channel):
         pieces.append(stream.push(block))
-        heard(seconds)
+        on_progress(seconds)
     return np.exp(np.concatenate([*pieces, stream.flush()]))
 
 

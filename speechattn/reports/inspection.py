@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from speechattn.cuts.files import phone_intervals, read_cuts, speaker_in_train
+from speechattn.evaluation.metrics import percent
 from speechattn.geometry import Geometry
 from speechattn.jobs.atomic import save_json, save_text
 from speechattn.labels.frames import frame_labels
@@ -220,11 +221,8 @@ def format_inspection(figures: Mapping[str, Any]) -> str:
 def _table(figures: Mapping[str, Any]) -> list[list[str]]:
     splits = figures["splits"]
 
-    def percent(share: float | None) -> str:
-        return "-" if share is None else f"{100 * share:.1f} %"
-
     def commonest(split: Mapping[str, Any]) -> str:
-        return next((f"{symbol} {percent(share)}" for symbol, share in split["shares"].items()), "-")
+        return next((f"{symbol} {percent(share, 1)}" for symbol, share in split["shares"].items()), "-")
 
     def length(utterance: Sequence[Any] | None) -> str:
         return "-" if utterance is None else f"{utterance[1]:.2f} s"
@@ -239,7 +237,7 @@ def _table(figures: Mapping[str, Any]) -> list[list[str]]:
         ["utterances without labels", *(f"{len(split['unlabelled']):,}" for split in splits.values())],
         ["classes that occur", *(f"{len(split['shares'])}" for split in splits.values())],
         ["commonest class", *(commonest(split) for split in splits.values())],
-        ["silence", *(percent(split["silence_share"]) for split in splits.values())],
+        ["silence", *(percent(split["silence_share"], 1) for split in splits.values())],
         ["longest", *(length(split["longest"]) for split in splits.values())],
         ["shortest", *(length(split["shortest"]) for split in splits.values())],
     ]

@@ -23,8 +23,8 @@ from speechattn.decoding.smoothing import phonotactics_of
 from speechattn.evaluation.agreement import agreement_figures
 from speechattn.evaluation.bootstrap import accuracy_interval
 from speechattn.evaluation.boundaries import boundary_figures, count_boundaries
+from speechattn.evaluation.class_folding import ClassFolding
 from speechattn.evaluation.evaluate import evaluate, learn_temperature
-from speechattn.evaluation.folding import Folding
 from speechattn.evaluation.phone_errors import count_phone_errors
 from speechattn.labels.frames import frame_labels
 from speechattn.labels.intervals import Interval
@@ -230,7 +230,7 @@ def test_closures_that_a_model_decides_for_become_the_stops_that_they_belong_to(
         (True, "sil t t t ch ch k s b p p dh iy g"),
         (False, "sil sil sil t sil ch sil s sil sil p dh iy sil"),
     ):
-        folding = Folding(own, scored, closures_as_stops=option)
+        folding = ClassFolding(own, scored, closures_as_stops=option)
         assert [scored.symbols[index] for index in folding.decide(logits)] == expected.split()
         stop = scored.symbols[folding.posteriors(logits[1:2], 1.0)[0].argmax()]
         assert stop == ("t" if option else "sil")

@@ -209,10 +209,10 @@ def test_a_name_that_is_too_long_does_not_stop_the_others(model_folder, noises, 
 
 
 def test_ctrl_c_does_not_wait_for_the_end_of_a_recording(model_folder, noises, monkeypatch):
-    def hours(model, path, *, heard, **options):
+    def hours(model, path, *, on_progress, **options):
         for number in range(1000):
             time.sleep(0.01)
-            heard(60.0)
+            on_progress(60.0)
             if number == 20:  # the main thread waits for us by now
                 os.kill(os.getpid(), signal.SIGINT)
         return []

@@ -14,10 +14,10 @@ from speechattn.labels.intervals import Interval
 from speechattn.model.classifier import FrameClassifier
 from speechattn.phones import IGNORED, PhoneSet
 
-__all__ = ["Folding"]
+__all__ = ["ClassFolding"]
 
 
-class Folding:
+class ClassFolding:
     """Map a model's classes to the scored ones.
 
     Args:
