@@ -1,8 +1,7 @@
-"""Audio files and arrays to what the package computes with: mono float32 in [-1, 1] at the wanted rate.
+"""Load audio files and arrays as mono float32 in [-1, 1] at a given rate.
 
-Files are read with soundfile (libsndfile: WAV, FLAC, Ogg, MP3, AIFF, NIST SPHERE ...), other rates are
-resampled with torchaudio. Audio that would silently give wrong frames (cut short, not finite, of another scale)
-is refused.
+soundfile (libsndfile) reads the files: WAV, FLAC, Ogg, MP3, AIFF, NIST SPHERE and more. torchaudio resamples. Audio
+that would silently give wrong frames (truncated, not finite, wrong scale) is refused.
 """
 
 from __future__ import annotations
@@ -36,31 +35,31 @@ __all__ = [
 
 SAMPLE_RATE = 16000
 INT16_SCALE = 32768.0
-LARGEST_TABLE = 1 << 22  # weights that torchaudio's resampler may tabulate
+LARGEST_TABLE = 1 << 22  # weights in the table of torchaudio's resampler
 ZERO_CROSSINGS, ROLLOFF = 6, 0.99  # of the resampler's windowed sinc: torchaudio's defaults
-SAMPLE_RATES = (1000, 768_000)  # Hz; a header that states another one is damaged, and costly to resample
-LOUDEST = 100.0  # floats may exceed 1, but 40 dB more are of another scale; from 1e14 on a spectrum overflows
-READ_AT_ONCE = 1 << 22  # samples of all channels: a header may claim far more than there are
-MOST_TAPS = 1 << 21  # of those that are not tabulated, as many at a time: bounds memory at rates far apart
-UNKNOWN_LENGTH = 0x7FFF0000  # from here on a 32-bit length stands for "unknown": written to a pipe
-# What libsndfile's log says of a file that ends too soon, and in what it counts.
+SAMPLE_RATES = (1000, 768_000)  # Hz; other rates mean a damaged header, and are costly to resample
+LOUDEST = 100.0  # floats may exceed 1, but 40 dB more means another scale; from 1e14 on a spectrum overflows
+READ_AT_ONCE = 1 << 22  # samples of all channels; a header may state far more than the file holds
+MOST_TAPS = 1 << 21  # computed at a time without a table: bounds the memory
+UNKNOWN_LENGTH = 0x7FFF0000  # 32-bit lengths from here on mean "unknown" (written to a pipe)
+# Messages in libsndfile's log about truncated files, and their units.
 CUT_SHORT = {
     r"(?:data|SSND|Data Size)\s*: (?P<stated>\d+) \(should be (?P<there>\d+)\)": "bytes of audio",
     r"frame count (?P<there>\d+) does not match value from 'ds64' chunk of (?P<stated>\d+)": "samples",  # RF64
     r"Length : (?P<there>\d+)\nriff : (?:.*\n)*?data : (?P<stated>\d+)": "bytes",  # W64
 }
-OGG_CUT_SHORT = r"Last page lacks an end-of-stream bit\.\nOgg ?: Junk after the last page"  # a part of the next page
-UNHELPFUL = (1, 7, 24, 29)  # libsndfile's errors that say nothing about the file, or something wrong
+OGG_CUT_SHORT = r"Last page lacks an end-of-stream bit\.\nOgg ?: Junk after the last page"  # part of the next page
+UNHELPFUL = (1, 7, 24, 29)  # libsndfile's errors that say nothing, or something wrong, about the file
 
 logger = logging.getLogger("speechattn")
 
 
 class AudioError(ValueError):
-    """Audio that cannot be used; the message names the file and what is wrong with it."""
+    """Audio that cannot be used; the message names the file and the fault."""
 
 
 class AudioInfo(NamedTuple):
-    """What an audio file's header says."""
+    """The header of an audio file."""
 
     num_samples: int  # per channel
     sample_rate: int
@@ -68,34 +67,33 @@ class AudioInfo(NamedTuple):
 
 
 class _Sequential(soundfile.SoundFile):
-    """A file that is read from its beginning to its end.
+    """A file that is only read from start to end.
 
-    After each read soundfile seeks to where it is anyway. In MP3, where a frame needs the bits of those before it,
-    that damages what follows; DWVW has no seeking, though libsndfile says so.
+    soundfile seeks to the current position after each read. In MP3, whose frames depend on earlier ones, this damages
+    what follows; DWVW cannot seek, though libsndfile reports that it can.
     """
 
     def seekable(self) -> bool:
-        """No."""
+        """Return False, so that soundfile does not seek."""
         return False
 
 
 def load_audio(
     source: str | Path | np.ndarray, *, sample_rate: int = SAMPLE_RATE, channel: int | None = None
 ) -> np.ndarray:
-    """Mono audio at the wanted rate, from a file or an array.
+    """Load mono audio from a file or an array.
 
     Args:
-        source: Path of a file; or samples, taken to be at `sample_rate` already: (N,) or (N, channels), int16
-            or float in [-1, 1].
-        sample_rate: The rate wanted, in Hz. A file of another rate is resampled, and that is logged once.
-        channel: The channel to take, counted from 0; None averages all channels.
+        source: Path of a file; or samples at `sample_rate`: (N,) or (N, channels), int16 or float in [-1, 1].
+        sample_rate: Rate of the result in Hz. Files at another rate are resampled, which is logged once.
+        channel: Channel, counted from 0; None averages all channels.
 
     Returns:
         (N,) float32 in [-1, 1].
 
     Raises:
-        AudioError: When the audio is missing, unreadable, cut short, empty, not finite or far beyond [-1, 1], or has
-            no such channel.
+        AudioError: If the audio is missing, unreadable, truncated, empty, not finite or far beyond [-1, 1], or has no
+            such channel.
     """
     if isinstance(source, str | Path):
         samples, rate = read_audio(source, channel=channel)
@@ -111,14 +109,14 @@ def load_audio(
 
 
 def read_audio(path: str | Path, *, channel: int | None = None) -> tuple[np.ndarray, int]:
-    """Mono audio of a file at the file's own rate.
+    """Read mono audio at the file's own rate.
 
     Args:
         path: The file.
-        channel: The channel to take, counted from 0; None averages all channels.
+        channel: Channel, counted from 0; None averages all channels.
 
     Returns:
-        (N,) float32 in [-1, 1], and the rate in Hz. The file lasts exactly N / rate seconds.
+        (N,) float32 in [-1, 1], and the rate in Hz. The file's duration is exactly N / rate seconds.
 
     Raises:
         AudioError: As for `load_audio`.
@@ -131,32 +129,32 @@ def read_audio(path: str | Path, *, channel: int | None = None) -> tuple[np.ndar
 def audio_blocks(
     path: str | Path, *, sample_rate: int = SAMPLE_RATE, channel: int | None = None, seconds: float = 30.0
 ) -> Iterator[np.ndarray]:
-    """The samples of `load_audio` piece by piece, so that memory does not grow with the file.
+    """The samples of `load_audio` block by block, in bounded memory.
 
     Args:
         path: The file.
-        sample_rate: The rate wanted, in Hz.
+        sample_rate: Rate of the result in Hz.
         channel: As for `load_audio`.
-        seconds: About how long a block is.
+        seconds: Approximate duration of a block.
 
     Yields:
         (n,) float32 in [-1, 1], n >= 1.
 
     Raises:
-        AudioError: As for `load_audio`; of what is wrong within the file, when it is reached.
+        AudioError: As for `load_audio`; for damage inside the file, when it is reached.
     """
     with _open(path) as file:
         rate = file.samplerate
         ratio = Fraction(rate, sample_rate)
-        # The resampler's pattern of weights repeats after so many samples: pieces that begin there are resampled as
-        # the whole is, but for what their ends miss.
+        # The resampler's weights repeat with this period: pieces that begin at a multiple of it are resampled like the
+        # whole, except near their ends.
         period = ratio.numerator
         margin = period * math.ceil((ZERO_CROSSINGS * max(ratio, Fraction(1)) / Fraction(ROLLOFF) + 2) / period)
         size = period * math.ceil(max(seconds * rate, 2 * margin) / period)
         if ratio == 1:
             yield from _mono_blocks(path, file, channel, size)
             return
-        piece, before = np.empty(0, dtype=np.float32), 0  # `before`: samples of the piece that have been given out
+        piece, before = np.empty(0, dtype=np.float32), 0  # `before`: samples of the piece that were yielded
         for block in _mono_blocks(path, file, channel, size):
             piece = np.concatenate([piece, block])
             whole = (len(piece) - margin) // period * period
@@ -171,43 +169,43 @@ def audio_blocks(
 
 
 def _mono_blocks(path: str | Path, file: soundfile.SoundFile, channel: int | None, size: int) -> Iterator[np.ndarray]:
-    """At most so many samples at a time, (n,) float32, to the end that the header tells."""
+    """Read up to the length in the header, at most `size` samples at a time: (n,) float32."""
     size = min(size, READ_AT_ONCE // file.channels)
     read = 0
     while read < file.frames:
-        wanted = min(size, file.frames - read)
+        count = min(size, file.frames - read)
         try:
-            # Told how many, it also reads codecs that cannot seek (GSM, G.721).
-            samples = file.read(wanted, dtype="float32", always_2d=True)
+            # With a count, soundfile also reads codecs that cannot seek (GSM, G.721).
+            samples = file.read(count, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
             raise AudioError(f"{path}: damaged audio: {error}") from error
         read += len(samples)
-        if len(samples) < wanted:
+        if len(samples) < count:
             guess = "; an MP3's length may be a guess: convert it to WAV" if file.format == "MP3" else ""
             raise AudioError(f"{path}: cut short: {read} of {file.frames} samples can be decoded{guess}")
         yield _mono(samples, channel, str(path))
 
 
 def audio_info(path: str | Path) -> AudioInfo:
-    """Length, rate and channels of a file, from its header alone.
+    """Length, rate and channels of a file, from its header.
 
     Raises:
-        AudioError: When the file is missing, not audio, or visibly cut short or empty.
+        AudioError: If the file is missing, not audio, empty, or visibly truncated.
     """
     with _open(path) as file:
         return AudioInfo(file.frames, file.samplerate, file.channels)
 
 
 def resample(samples: np.ndarray, rate: int, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Samples at another rate, by windowed-sinc interpolation as torchaudio does it.
+    """Resample by windowed-sinc interpolation, as `torchaudio.functional.resample` does.
 
     Args:
         samples: (N,) float32.
-        rate: Their rate in Hz.
-        sample_rate: The rate wanted.
+        rate: Rate of the samples in Hz.
+        sample_rate: Rate of the result in Hz.
 
     Returns:
-        About (N * sample_rate / rate,) float32, or `samples` itself when the rates are equal.
+        (ceil(N * sample_rate / rate),) float32; `samples` itself if the rates are equal.
     """
     if rate == sample_rate:
         return samples
@@ -215,7 +213,7 @@ def resample(samples: np.ndarray, rate: int, sample_rate: int = SAMPLE_RATE) -> 
 
     from speechattn.audio import import_torchaudio
 
-    _say_resampled(rate, sample_rate)
+    _log_resampling(rate, sample_rate)
     ratio = Fraction(rate, sample_rate)
     if ratio.numerator * ratio.denominator > LARGEST_TABLE:
         return _interpolate(samples, rate, sample_rate)
@@ -224,11 +222,11 @@ def resample(samples: np.ndarray, rate: int, sample_rate: int = SAMPLE_RATE) -> 
 
 
 def _interpolate(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
-    """What `torchaudio.functional.resample` computes, without its table of rate x sample_rate weights.
+    """The result of `torchaudio.functional.resample` without its table of rate x sample_rate weights.
 
-    For rates that share few divisors, such as 44101 and 16000 Hz, the table would take gigabytes.
+    For rates with few common divisors, such as 44101 and 16000 Hz, the table would take gigabytes.
     """
-    cutoff = min(rate, sample_rate) * ROLLOFF / rate  # as a share of the input's own band
+    cutoff = min(rate, sample_rate) * ROLLOFF / rate  # as a fraction of the input's bandwidth
     reach = math.ceil(ZERO_CROSSINGS / cutoff)
     num_output = math.ceil(len(samples) * sample_rate / rate)
     padded = np.pad(samples.astype(np.float64), reach + 1)
@@ -244,12 +242,12 @@ def _interpolate(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray
 
 
 @cache  # once per pair of rates
-def _say_resampled(rate: int, sample_rate: int) -> None:
+def _log_resampling(rate: int, sample_rate: int) -> None:
     logger.warning("audio at %d Hz is resampled to %d Hz", rate, sample_rate)
 
 
 def _open(path: str | Path) -> soundfile.SoundFile:
-    """The open file, its header checked."""
+    """Open a file and check its header."""
     path = Path(path)
     try:
         if not path.exists():
@@ -262,10 +260,10 @@ def _open(path: str | Path) -> soundfile.SoundFile:
     except OSError as error:
         raise AudioError(f"{path}: cannot be read: {error.strerror}") from error
     if compression := sphere.get("sample_coding", "").partition(",")[2]:  # pcm,embedded-shorten-v2.00
-        raise AudioError(f"{path}: SPHERE audio compressed by {compression}; make a WAV of it with sph2pipe -f wav")
+        raise AudioError(f"{path}: SPHERE audio compressed by {compression}; convert it with sph2pipe -f wav")
     try:
-        file = _Sequential(os.fsencode(path) if os.name == "posix" else path)  # bytes: it may not be UTF-8
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless, by its name
+        file = _Sequential(os.fsencode(path) if os.name == "posix" else path)  # bytes: the name may not be UTF-8
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: the suffix of a headerless format
         message = f"{path}: not an audio file that can be read (WAV, FLAC, ...)"
         if isinstance(error, soundfile.LibsndfileError) and error.code not in UNHELPFUL:
             message += f": {error.error_string}"
@@ -279,7 +277,7 @@ def _open(path: str | Path) -> soundfile.SoundFile:
 
 
 def _sphere_fields(path: Path) -> dict[str, str]:
-    """What the header of a NIST SPHERE file says, by name; of any other file nothing."""
+    """Header fields of a NIST SPHERE file; empty for other files."""
     with open(path, "rb") as file:
         header = file.read(1024)
     if not header.startswith(b"NIST_1A"):
@@ -289,17 +287,17 @@ def _sphere_fields(path: Path) -> dict[str, str]:
 
 
 def _check_header(path: Path, file: soundfile.SoundFile, sphere: dict[str, str]) -> None:
-    """Refuse a rate that no recording has, and a file without samples, of unknown length, or cut short."""
+    """Refuse impossible rates, and files that are empty, truncated or of unknown length."""
     low, high = SAMPLE_RATES
     if not low <= file.samplerate <= high:
-        raise AudioError(f"{path}: its header states {file.samplerate} Hz; rates of {low} to {high} Hz are taken")
+        raise AudioError(f"{path}: its header states {file.samplerate} Hz; rates from {low} to {high} Hz are accepted")
     if re.search(OGG_CUT_SHORT, file.extra_info):
         raise AudioError(f"{path}: cut short: its last page is not whole")
     if file.frames == 0:
         raise AudioError(f"{path}: the audio is empty (0 samples)")
     if file.frames >= 1 << 48:
         raise AudioError(f"{path}: its header states no length (written to a pipe?); convert it to WAV")
-    # libsndfile shortens such files silently; only its log tells, and of SPHERE not even that.
+    # libsndfile reads truncated files without an error. Its log reports them, except for SPHERE.
     count = sphere.get("sample_count", "")
     if count.isdigit() and file.frames < int(count):
         raise AudioError(f"{path}: cut short: {file.frames} of {count} samples are there")
@@ -310,25 +308,25 @@ def _check_header(path: Path, file: soundfile.SoundFile, sphere: dict[str, str])
 
 
 def _mono(samples: np.ndarray, channel: int | None, what: str) -> np.ndarray:
-    """(N, channels) to (N,) float32, checked."""
+    """Check samples, (N, channels), and select or average channels: (N,) float32."""
     num_samples, num_channels = samples.shape
     if num_samples == 0:
         raise AudioError(f"{what}: the audio is empty (0 samples)")
     if channel is not None and not 0 <= channel < num_channels:
         raise AudioError(f"{what}: there is no channel {channel}; channels are 0 to {num_channels - 1}")
-    heard = samples if channel is None else samples[:, channel : channel + 1]
-    if not np.isfinite(heard).all():
+    selected = samples if channel is None else samples[:, channel : channel + 1]
+    if not np.isfinite(selected).all():
         raise AudioError(f"{what}: some samples are NaN or infinite")
-    if (loudest := np.abs(heard).max()) > LOUDEST:
+    if (loudest := np.abs(selected).max()) > LOUDEST:
         raise AudioError(f"{what}: some samples are far beyond [-1, 1]: {loudest:.3g}")
-    return np.ascontiguousarray(heard.mean(axis=1), dtype=np.float32)
+    return np.ascontiguousarray(selected.mean(axis=1), dtype=np.float32)
 
 
 def import_torchaudio() -> ModuleType:
     """Import torchaudio, whose compiled part needs a torch of the same build (both CUDA, or both CPU).
 
     Raises:
-        ImportError: When it is not installed or does not fit the installed torch; the message names both.
+        ImportError: If it is not installed or does not fit the installed torch; the message names both versions.
     """
     import torch
 
@@ -344,7 +342,7 @@ def import_torchaudio() -> ModuleType:
 
 
 def _installed_build() -> str:
-    """The version of torchaudio with its build, such as 2.11.0+cpu, read without importing it."""
+    """Version and build of torchaudio, such as 2.11.0+cpu, read without importing it."""
     spec = find_spec("torchaudio")
     for folder in (spec and spec.submodule_search_locations) or []:
         version = Path(folder) / "version.py"

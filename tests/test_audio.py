@@ -101,8 +101,8 @@ def test_the_wanted_rate_may_be_another() -> None:
     assert resample(samples, 8000, 8000) is samples
 
 
-def test_resampling_is_said_once_a_rate(caplog: pytest.LogCaptureFixture) -> None:
-    audio._say_resampled.cache_clear()
+def test_resampling_is_logged_once_per_rate(caplog: pytest.LogCaptureFixture) -> None:
+    audio._log_resampling.cache_clear()
     with caplog.at_level(logging.WARNING, logger="speechattn"):
         for rate in (8000, 8000, 48_000, 8000):
             resample(noise(1000), rate)
@@ -162,7 +162,7 @@ def make_bad(path: Path, kind: str) -> Path:
         ("a.flac", "cut short", "damaged audio"),
         ("a.ogg", "cut short", "cut short: its last page is not whole"),
         ("a.wav", "mistaken for int16", r"some samples are far beyond \[-1, 1\]: 1.64e\+04"),
-        ("a.wav", "other rate", "its header states 768001 Hz; rates of 1000 to 768000 Hz are taken"),
+        ("a.wav", "other rate", "its header states 768001 Hz; rates from 1000 to 768000 Hz are accepted"),
         ("a.flac", "no length", "states no length"),
     ],
 )

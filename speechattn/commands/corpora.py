@@ -1,4 +1,4 @@
-"""Commands for corpora and their labels: download, prepare, inspect, align, score."""
+"""Commands for corpora and labels: download, prepare, inspect, align, score."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ def add_download(parser: ArgumentParser) -> None:
     """Options of `download`."""
     from speechattn.corpora import CORPORA
 
-    parser.add_argument("corpus", choices=CORPORA, help="which corpus")
+    parser.add_argument("corpus", choices=CORPORA, help="name of the corpus")
     parser.add_argument(
-        "--corpus-dir", type=str, help="where the archive or its unpacked root lies, or goes; default data/CORPUS"
+        "--corpus-dir", type=str, help="folder of the corpus, unpacked or as an archive; default: data/CORPUS"
     )
     parser.add_argument(
-        "--mirror",
-        type=str,
-        help=f"folder or http(s) address instead of the public servers; default ${MIRROR_VARIABLE}",
+        "--mirror", type=str, help=f"folder or URL to use instead of the public servers; default: ${MIRROR_VARIABLE}"
     )
 
 
 def add_corpus_options(parser: ArgumentParser, argv: Sequence[str]) -> None:
-    """The options that only the corpus at hand has."""
+    """Options of the corpus named in `argv`."""
     from speechattn.corpora import CORPORA, corpus_options
 
     corpus = next((word for word in argv if word in CORPORA), None)
@@ -46,7 +44,7 @@ def _corpus_options(arguments: Any) -> Any:
 
 
 def download(arguments: Any) -> None:
-    """Fetch a corpus."""
+    """Download a corpus."""
     from speechattn.corpora import download_corpus
 
     mirror = arguments.mirror or os.environ.get(MIRROR_VARIABLE)
@@ -61,17 +59,17 @@ def add_prepare(parser: ArgumentParser) -> None:
     """Options of `prepare`."""
     add_download(parser)
     parser.add_argument("--output", type=str, required=True, help="folder for {train,dev,test}.jsonl.gz")
-    parser.add_argument("--download", action="store_true", help="fetch what is missing first")
+    parser.add_argument("--download", action="store_true", help="download missing files first")
     parser.add_argument(
         "--shards",
         type=int,
-        help="write OUTPUT/shards/{train,dev,test} as well, Lhotse Shar, with this many cuts a shard",
+        help="also write Lhotse Shar with this many cuts per shard to OUTPUT/shards/{train,dev,test}",
     )
-    parser.add_argument("--num-jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--num-jobs", type=int, default=os.cpu_count() or 1, help="number of processes")
 
 
 def prepare(arguments: Any) -> None:
-    """Turn a corpus into cuts with phones, split by speaker."""
+    """Prepare cuts with phones, split by speaker, from a corpus."""
     from speechattn.corpora import prepare_corpus
 
     if arguments.download:
@@ -93,17 +91,23 @@ def prepare(arguments: Any) -> None:
 
 def add_inspect(parser: ArgumentParser) -> None:
     """Options of `inspect`."""
-    parser.add_argument("cuts", type=str, nargs="+", help="files of cuts, one a split")
-    parser.add_argument("--phones", type=str, help="inventory to fold to; default: the largest that knows all symbols")
-    parser.add_argument("--output", type=str, help="folder for inspection.json and a page with examples")
-    parser.add_argument("--seed", type=int, default=0, help="draws the examples")
-    parser.add_argument("--strict", action="store_true", help="fail on what no training should begin with")
-    parser.add_argument("--max-share", type=float, default=0.6, help="--strict: largest share of a class")
-    parser.add_argument("--allow-unlabelled", action="store_true", help="--strict: a split may have no labels")
+    parser.add_argument("cuts", type=str, nargs="+", help="files of cuts, one per split")
+    parser.add_argument(
+        "--phones", type=str, help="phone set to fold to; default: the largest one that knows all symbols"
+    )
+    parser.add_argument(
+        "--output", type=str, help="write inspection.json and an HTML page with examples to this folder"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed for the examples")
+    parser.add_argument("--strict", action="store_true", help="fail if the cuts are not fit for training")
+    parser.add_argument(
+        "--max-share", type=float, default=0.6, help="with --strict: largest share of frames that one class may have"
+    )
+    parser.add_argument("--allow-unlabelled", action="store_true", help="with --strict: accept splits without labels")
 
 
 def inspect(arguments: Any) -> None:
-    """Say what is in sets of cuts, and what is wrong with them."""
+    """Summarise cuts and list their problems."""
     from speechattn.reports.inspection import inspect_files
 
     inspect_files(
@@ -118,22 +122,28 @@ def inspect(arguments: Any) -> None:
 
 def add_align(parser: ArgumentParser) -> None:
     """Options of `align`."""
-    parser.add_argument("--cuts", type=str, required=True, help="cuts with a transcript")
-    parser.add_argument("--output", type=str, required=True, help="file for the cuts with phones; a killed run goes on")
-    parser.add_argument("--lexicon", type=str, help="asked before CMUdict and eSpeak NG; in CMUdict's format")
-    parser.add_argument("--num-jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--model", type=str, help="align with this model, for training only; default: PocketSphinx")
+    parser.add_argument("--cuts", type=str, required=True, help="cuts with transcripts")
     parser.add_argument(
-        "--training-cuts", type=str, help="cuts with phones that MODEL was trained on; default: those of --cuts"
+        "--output", type=str, required=True, help="file for the cuts with phones; rerun the command to resume"
+    )
+    parser.add_argument(
+        "--lexicon", type=str, help="pronunciations in CMUdict's format, used before CMUdict and eSpeak NG"
+    )
+    parser.add_argument("--num-jobs", type=int, default=os.cpu_count() or 1, help="number of processes")
+    parser.add_argument(
+        "--model", type=str, help="align with this model (labels for training only); default: PocketSphinx"
+    )
+    parser.add_argument(
+        "--training-cuts", type=str, help="cuts with phones on which MODEL was trained; default: those of --cuts"
     )
 
 
 def align(arguments: Any) -> None:
-    """Find the phones of cuts that have only a transcript."""
+    """Align the phones of cuts with transcripts."""
     from speechattn.alignment.cuts import align_file
 
     if arguments.model is None and arguments.training_cuts is not None:
-        raise ValueError("align --training-cuts goes with --model")
+        raise ValueError("align --training-cuts needs --model")
     align_file(
         arguments.cuts,
         arguments.output,
@@ -146,13 +156,17 @@ def align(arguments: Any) -> None:
 
 def add_score(parser: ArgumentParser) -> None:
     """Options of `score`."""
-    what = "cuts (.jsonl.gz), a TextGrid, CTM, .phn, .lab, JSON, CSV or Audacity file, or a folder of such"
-    parser.add_argument("reference", type=str, help=what)
-    parser.add_argument("hypothesis", type=str, help="likewise")
-    parser.add_argument("--phones", type=str, help="inventory to fold both to, such as timit39; default: as they are")
-    parser.add_argument("--closures-as-stops", action="store_true", help="count TIMIT's closures as their stops")
-    parser.add_argument("--tier", type=str, default="phones", help="tier of TextGrids")
-    parser.add_argument("--json", type=str, help="file for the figures")
+    kinds = "cuts (.jsonl.gz), a TextGrid, CTM, .phn, .lab, JSON, CSV or Audacity file, or a folder of these"
+    parser.add_argument("reference", type=str, help=f"correct alignment: {kinds}")
+    parser.add_argument("hypothesis", type=str, help=f"alignment to score: {kinds}")
+    parser.add_argument(
+        "--phones", type=str, help="phone set to fold both to, such as timit39; default: compare symbols as they are"
+    )
+    parser.add_argument(
+        "--closures-as-stops", action="store_true", help="count TIMIT's closures as parts of their stops"
+    )
+    parser.add_argument("--tier", type=str, default="phones", help="name of the tier in TextGrids")
+    parser.add_argument("--json", type=str, help="write the figures to this file")
 
 
 def score(arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""Commands that put a model to use: predict, stream, serve, export."""
+"""Commands that use a model: predict, stream, serve, export."""
 
 from __future__ import annotations
 
@@ -15,65 +15,56 @@ from typing import TYPE_CHECKING, Any, cast
 from jsonargparse import ArgumentParser
 
 from speechattn.commands import fail, say_error
-from speechattn.commands.models import RIGHT_HELP
+from speechattn.commands.models import MODEL_HELP, RIGHT_HELP
 
 if TYPE_CHECKING:
     from speechattn.model.classifier import FrameClassifier
 
 BOXED = "english-small"
-MODEL_HELP = "a model's folder, or its id on the Hugging Face Hub; default: the one that comes with speechattn"
+MODEL_OPTION_HELP = f"{MODEL_HELP}; default: the model that comes with speechattn"
+SMOOTH_HELP = "smooth decisions with phone durations and transitions learned in training"
+SYMBOLS_HELP = "model: the model's symbols; ipa: the International Phonetic Alphabet"
 
 
 def add_predict(parser: ArgumentParser) -> None:
     """Options of `predict`."""
     parser.add_argument(
-        "audio", type=str, nargs="*", help="audio files of any rate, folders, patterns; - is standard input"
+        "audio", type=str, nargs="*", help="audio files of any rate, folders, patterns, or - for standard input"
     )
-    parser.add_argument("--cuts", type=str, help="take the recordings of these cuts; the cuts' ids name the results")
-    parser.add_argument("--model", type=str, default=BOXED, help=MODEL_HELP)
+    parser.add_argument("--cuts", type=str, help="predict the recordings of these cuts; the cuts' ids name the results")
+    parser.add_argument("--model", type=str, default=BOXED, help=MODEL_OPTION_HELP)
     parser.add_argument("--format", type=str, default="textgrid", help="some of textgrid,ctm,json,csv,audacity,npy")
-    parser.add_argument("--output", type=str, help="folder for the files; default: print `start end phone confidence`")
-    parser.add_argument("--channel", type=int, help="channel to take, counted from 0; default: their mean")
-    parser.add_argument("--smooth", action="store_true", help="decide for phones that follow and last as in training")
+    parser.add_argument("--output", type=str, help="write files to this folder; default: print the phones")
+    parser.add_argument("--channel", type=int, help="channel, counted from 0; default: the mean of all channels")
+    parser.add_argument("--smooth", action="store_true", help=SMOOTH_HELP)
     parser.add_argument("--right", type=int, help=RIGHT_HELP)
-    parser.add_argument("--symbols", type=str, default="model", help="ipa: the International Phonetic Alphabet's")
-    parser.add_argument("--speech", action="store_true", help="tell speech from silence instead of phones")
-    parser.add_argument("--plot", action="store_true", help="draw spectrogram, segments and posteriors as well")
-    parser.add_argument("--num-jobs", type=int, help="files at a time; default: as many as there are cores")
-    parser.add_argument(
-        "--frames",
-        type=str,
-        help="with --cuts: write only this CSV file, `Id,Class`, a row for every frame of them all",
-    )
+    parser.add_argument("--symbols", type=str, default="model", help=SYMBOLS_HELP)
+    parser.add_argument("--speech", action="store_true", help="find speech and silence instead of phones")
+    parser.add_argument("--plot", action="store_true", help="also draw spectrogram, segments and posteriors")
+    parser.add_argument("--num-jobs", type=int, help="files processed at the same time; default: number of cores")
+    parser.add_argument("--frames", type=str, help="with --cuts: write only this CSV file, a row `Id,Class` per frame")
 
 
-# What is for audio files alone, and what it is when it is not given.
-FILE_ONLY_OPTIONS = {
-    "channel": None,
-    "smooth": False,
-    "right": None,
-    "symbols": "model",
-    "speech": False,
-    "plot": False,
-}
+# Options that --cuts does not take, and their defaults.
+FILE_ONLY_OPTIONS = dict(channel=None, smooth=False, right=None, symbols="model", speech=False, plot=False)
 
 
 def predict(arguments: Any) -> None:
-    """Find the phones of audio files."""
+    """Predict the phones of audio files."""
     from speechattn.prediction.cuts import predict_cuts, predict_frames
 
     formats = arguments.format.split(",")
-    given = [f"--{name}" for name, default in FILE_ONLY_OPTIONS.items() if arguments[name] != default]
+    has_file_options = any(arguments[name] != default for name, default in FILE_ONLY_OPTIONS.items())
     if bool(arguments.audio) == bool(arguments.cuts):
-        raise ValueError("predict takes audio files or --cuts FILE, one of the two")
-    if arguments.frames and (not arguments.cuts or arguments.output is not None or given):
+        raise ValueError("predict takes either audio files or --cuts FILE")
+    if arguments.frames and (not arguments.cuts or arguments.output is not None or has_file_options):
         raise ValueError("predict --frames needs --cuts, and takes no other option but --model")
     if arguments.num_jobs is not None and arguments.num_jobs < 1:
         raise ValueError(f"--num-jobs must be 1 or more, got {arguments.num_jobs}")
     num_jobs = arguments.num_jobs or os.cpu_count() or 1
     if arguments.frames:
         predict_frames(arguments.model, arguments.cuts, arguments.frames)
-    elif arguments.cuts and (arguments.output is None or given):
+    elif arguments.cuts and (arguments.output is None or has_file_options):
         raise ValueError(
             f"predict --cuts needs --output, and takes none of {' '.join(f'--{name}' for name in FILE_ONLY_OPTIONS)}"
         )
@@ -87,7 +78,7 @@ def _predict_files(arguments: Any, formats: list[str], num_jobs: int) -> None:
     from speechattn.prediction.files import OutputOptions, predict_files
     from speechattn.prediction.recordings import find_recordings
 
-    wanted = OutputOptions(
+    options = OutputOptions(
         formats,
         plot=arguments.plot,
         channel=arguments.channel,
@@ -98,8 +89,8 @@ def _predict_files(arguments: Any, formats: list[str], num_jobs: int) -> None:
     recordings = find_recordings(path for path in arguments.audio if path != "-")
     with _standard_input("-" in arguments.audio) as piped:
         if piped is not None and recordings.setdefault("stdin", piped) != piped:
-            raise ValueError("a file called stdin and standard input would both write stdin.*: predict them apart")
-        failures = predict_files(_model(arguments), recordings, wanted, output=arguments.output, num_jobs=num_jobs)
+            raise ValueError("a file called stdin and standard input would both write stdin.*: predict them separately")
+        failures = predict_files(_model(arguments), recordings, options, output=arguments.output, num_jobs=num_jobs)
         if piped is not None:
             failures = [failure.replace(str(piped), "standard input") for failure in failures]
     for failure in failures[:-1]:
@@ -119,9 +110,9 @@ def _model(arguments: Any) -> FrameClassifier:
 
 
 @contextmanager
-def _standard_input(wanted: bool) -> Iterator[Path | None]:
-    """What comes through standard input as a file, since a reader of audio must be able to go back in it."""
-    if not wanted:
+def _standard_input(used: bool) -> Iterator[Path | None]:
+    """Standard input as a temporary file, since audio readers seek."""
+    if not used:
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -138,15 +129,15 @@ def add_stream(parser: ArgumentParser) -> None:
         type=str,
         nargs="?",
         default="microphone",
-        help="microphone, or -: samples on standard input, raw 16-bit little-endian, one channel, at the model's rate",
+        help="microphone, or - for raw samples on standard input: 16-bit little-endian, one channel, the model's rate",
     )
-    parser.add_argument("--model", type=str, default=BOXED, help=MODEL_HELP)
+    parser.add_argument("--model", type=str, default=BOXED, help=MODEL_OPTION_HELP)
     parser.add_argument(
-        "--device", type=str, help="of the microphone: number or part of the name, see `python -m sounddevice`"
+        "--device", type=str, help="number or part of the name of the microphone, see `python -m sounddevice`"
     )
-    parser.add_argument("--smooth", action="store_true", help="decide for phones that follow and last as in training")
+    parser.add_argument("--smooth", action="store_true", help=SMOOTH_HELP)
     parser.add_argument("--right", type=int, help=RIGHT_HELP)
-    parser.add_argument("--symbols", type=str, default="model", help="ipa: the International Phonetic Alphabet's")
+    parser.add_argument("--symbols", type=str, default="model", help=SYMBOLS_HELP)
 
 
 def stream(arguments: Any) -> None:
@@ -154,7 +145,7 @@ def stream(arguments: Any) -> None:
     from speechattn.prediction.live import microphone, pcm, print_live
 
     if arguments.source not in ("microphone", "-"):
-        raise ValueError(f"stream takes the microphone or -, standard input, not {arguments.source!r}; files: predict")
+        raise ValueError(f"stream takes microphone or -, not {arguments.source!r}; for files use predict")
     model = _model(arguments)
     rate = model.frontend.geometry.sample_rate
     if arguments.source == "-":
@@ -170,21 +161,21 @@ def add_serve(parser: ArgumentParser) -> None:
     from speechattn.server.limits import Limits
 
     limits = Limits()
-    parser.add_argument("--model", type=str, default=BOXED, help=MODEL_HELP)
+    parser.add_argument("--model", type=str, default=BOXED, help=MODEL_OPTION_HELP)
     parser.add_argument(
-        "--host", type=str, default="127.0.0.1", help="address to listen on; default: this machine only"
+        "--host", type=str, default="127.0.0.1", help="address to listen on; the default accepts only this machine"
     )
-    parser.add_argument("--port", type=int, default=8000, help="0: any free one")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0: any free port")
     parser.add_argument("--max-upload", type=float, default=limits.upload_mb, help="largest file, in MB")
     parser.add_argument("--max-duration", type=float, default=limits.duration_s, help="longest recording, in seconds")
-    parser.add_argument("--num-jobs", type=int, default=limits.jobs, help="recordings worked on at a time")
+    parser.add_argument("--num-jobs", type=int, default=limits.jobs, help="recordings processed at the same time")
     parser.add_argument(
         "--allow-host",
         type=str,
         action="append",
         default=[],
         metavar="NAME",
-        help="another name that browsers reach the server by, such as a proxy's; may be given several times",
+        help="another host name of the server, such as that of a proxy; may be repeated",
     )
 
 
@@ -204,15 +195,19 @@ def serve(arguments: Any) -> None:
 
 def add_export(parser: ArgumentParser) -> None:
     """Options of `export`."""
-    parser.add_argument("model", type=str, help=f"a model's folder, its id on the Hugging Face Hub, or {BOXED}")
+    parser.add_argument("model", type=str, help=f"{MODEL_HELP}, or {BOXED}")
     parser.add_argument("--output", type=str, required=True, help="file to write: .onnx, or .pt2 for torch.export")
-    parser.add_argument("--int8", action="store_true", help="weights in 8 bits; .onnx only")
-    parser.add_argument("--streaming", action="store_true", help="a step of a stream, state in and out; .onnx only")
-    parser.add_argument("--check", action="store_true", help="compare the file with PyTorch on signals like speech")
+    parser.add_argument("--int8", action="store_true", help="store weights in 8 bits; .onnx only")
+    parser.add_argument(
+        "--streaming",
+        action="store_true",
+        help="export one step of a stream, state in and out; .onnx only",
+    )
+    parser.add_argument("--check", action="store_true", help="compare the file with PyTorch on speech-like signals")
 
 
 def export(arguments: Any) -> None:
-    """Write a model as one file that runs without this package."""
+    """Export a model to one file that runs without this package."""
     from speechattn.export.file import export_file
 
     export_file(

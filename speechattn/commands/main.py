@@ -1,6 +1,6 @@
-"""The command `speechattn`: parses, calls one function, prints.
+"""The command `speechattn`.
 
-Bad input is one line on stderr and exit code 2. What a command needs is imported when it runs, so that
+Bad input prints one line on stderr and exits with code 2. A command imports its modules when it runs, so that
 `speechattn --help` is quick.
 """
 
@@ -18,10 +18,10 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command; exits with 2 on bad input, 130 when interrupted.
+    """Run the command; exits with 2 on bad input, 130 if interrupted.
 
     Args:
-        argv: Arguments; those of the process when None.
+        argv: Arguments; None: those of the process.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="speechattn: %(message)s", force=True)
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _COMMANDS[arguments.command][1](arguments[arguments.command])
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone, as in `speechattn ... | head`
+    except BrokenPipeError:  # as in `speechattn ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, ImportError, OSError) as error:
         if "--debug" in argv:
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser(command: str | None, argv: Sequence[str]) -> Parser:
-    """The parser; only the chosen command has its options, since those of `train` need torch."""
+    """The parser; adds options only to the chosen command, since those of `train` import torch."""
     parser = Parser(prog="speechattn", description="A phoneme for every 10 ms of speech.")
     parser.add_argument("--version", action="version", version=f"speechattn {VERSION}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -59,20 +59,16 @@ def _parser(command: str | None, argv: Sequence[str]) -> Parser:
 
 
 _COMMANDS = {
-    "download": (corpora.add_download, corpora.download, "fetch a corpus"),
-    "prepare": (corpora.add_prepare, corpora.prepare, "turn a corpus into cuts with phones, split by speaker"),
-    "inspect": (corpora.add_inspect, corpora.inspect, "say what is in sets of cuts, and what is wrong with them"),
-    "align": (corpora.add_align, corpora.align, "find the phones of cuts that have only a transcript"),
+    "download": (corpora.add_download, corpora.download, "download a corpus"),
+    "prepare": (corpora.add_prepare, corpora.prepare, "prepare cuts with phones, split by speaker, from a corpus"),
+    "inspect": (corpora.add_inspect, corpora.inspect, "summarise cuts and list their problems"),
+    "align": (corpora.add_align, corpora.align, "align the phones of cuts with transcripts"),
     "score": (corpora.add_score, corpora.score, "compare two alignments of the same speech"),
     "train": (models.add_train, models.train, "train a model"),
-    "evaluate": (models.add_evaluate, models.evaluate, "score a model on cuts"),
-    "compare": (
-        models.add_compare,
-        models.compare,
-        "say whether one of two models is better on cuts, or could be by chance",
-    ),
-    "predict": (inference.add_predict, inference.predict, "find the phones of audio files"),
+    "evaluate": (models.add_evaluate, models.evaluate, "evaluate a model on cuts"),
+    "compare": (models.add_compare, models.compare, "test whether one of two models is better on cuts"),
+    "predict": (inference.add_predict, inference.predict, "predict the phones of audio files"),
     "stream": (inference.add_stream, inference.stream, "print the phones of live speech as they become final"),
     "serve": (inference.add_serve, inference.serve, "show the phones of recordings and of live speech on a web page"),
-    "export": (inference.add_export, inference.export, "write a model as one file that runs without this package"),
+    "export": (inference.add_export, inference.export, "export a model to one file that runs without this package"),
 }

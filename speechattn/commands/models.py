@@ -1,4 +1,4 @@
-"""Commands that make models and say how good they are: train, evaluate, compare."""
+"""Commands to train, evaluate and compare models."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from jsonargparse import ArgumentParser
 
 from speechattn.commands import Parser
 
-CLOSURES_HELP = "count TIMIT's closures as their stops"
-RIGHT_HELP = "frames (or steps, see encoder.stack) to the right that each attention layer sees, at most"
+CLOSURES_HELP = "count TIMIT's closures as parts of their stops"
+RIGHT_HELP = "limit the right context of each attention layer to this many frames (or steps, see encoder.stack)"
+MODEL_HELP = "folder of a model, or its id on the Hugging Face Hub"
 
 
 def add_train(parser: ArgumentParser) -> None:
     """Options of `train`."""
     from speechattn.training.run import TrainConfig
 
-    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below; may be repeated")
     parser.add_argument("--init", type=str, help="model to start from")
     parser.add_class_arguments(TrainConfig, as_group=False)
 
@@ -35,18 +36,18 @@ def train(arguments: Any) -> None:
 
 def add_evaluate(parser: ArgumentParser) -> None:
     """Options of `evaluate`."""
-    parser.add_argument("model", type=str, help="a model's folder, or its id on the Hugging Face Hub")
+    parser.add_argument("model", type=str, help=MODEL_HELP)
     parser.add_argument("--cuts", type=str, required=True, help="cuts with phones")
-    parser.add_argument("--phones", type=str, help="phone set to score on; default: the model's own")
+    parser.add_argument("--phones", type=str, help="phone set to score on, such as timit39; default: the model's own")
     parser.add_argument("--closures-as-stops", action="store_true", help=CLOSURES_HELP)
-    parser.add_argument("--report", type=str, help="folder for figures, pictures and a page of it all")
-    parser.add_argument("--smooth", action="store_true", help="also score decisions smoothed over time")
+    parser.add_argument("--report", type=str, help="write figures, pictures and an HTML page to this folder")
+    parser.add_argument("--smooth", action="store_true", help="also score smoothed decisions")
     parser.add_argument("--right", type=int, help=RIGHT_HELP)
-    parser.add_argument("--json", type=str, help="file for the figures")
+    parser.add_argument("--json", type=str, help="write the figures to this file")
 
 
 def evaluate(arguments: Any) -> None:
-    """Score a model on cuts."""
+    """Evaluate a model on cuts."""
     from speechattn.reports.report import evaluate_and_report
 
     evaluate_and_report(
@@ -63,16 +64,16 @@ def evaluate(arguments: Any) -> None:
 
 def add_compare(parser: ArgumentParser) -> None:
     """Options of `compare`."""
-    parser.add_argument("model_a", metavar="A", type=str, help="a model's folder, or its id on the Hugging Face Hub")
-    parser.add_argument("model_b", metavar="B", type=str, help="likewise")
+    parser.add_argument("model_a", metavar="A", type=str, help=MODEL_HELP)
+    parser.add_argument("model_b", metavar="B", type=str, help=MODEL_HELP)
     parser.add_argument("--cuts", type=str, required=True, help="cuts with phones")
-    parser.add_argument("--phones", type=str, help="phone set to score on; default: the models' own")
+    parser.add_argument("--phones", type=str, help="phone set to score on, such as timit39; default: the models' own")
     parser.add_argument("--closures-as-stops", action="store_true", help=CLOSURES_HELP)
-    parser.add_argument("--json", type=str, help="file for the figures")
+    parser.add_argument("--json", type=str, help="write the figures to this file")
 
 
 def compare(arguments: Any) -> None:
-    """Say whether one of two models is better on cuts, or could be by chance."""
+    """Test whether one of two models is better on cuts."""
     from speechattn.evaluation.comparison import compare_and_print
 
     compare_and_print(

@@ -1,1 +1,1 @@
-"""How good a model or an alignment is."""
+"""Score models and alignments."""

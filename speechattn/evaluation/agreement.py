@@ -1,9 +1,6 @@
-"""How far two alignments of the same speech agree: in their frames, and in where they put boundaries.
+"""Agreement of two alignments of the same speech: labels of frames, and positions of boundaries.
 
-Everything here is a pure function of intervals in samples, at 16 kHz where frames or milliseconds are counted.
-Boundaries are matched one to one, so that none is found twice; the two edges of an utterance, which nobody has to
-find, are no boundaries. The R-value is that of Räsänen et al., "An improved speech segmentation quality measure: the
-R-value", Interspeech 2009: unlike recall and F1 it does not reward putting in many boundaries at random.
+All functions are pure; intervals are in samples at 16 kHz.
 """
 
 from __future__ import annotations
@@ -21,10 +18,7 @@ from speechattn.labels.frames import frame_labels
 from speechattn.labels.intervals import Interval
 from speechattn.phones import PhoneSet
 
-__all__ = [
-    "agreement_figures",
-    "frame_confusion",
-]
+__all__ = ["agreement_figures", "frame_confusion"]
 
 TOLERANCES_MS = (10, 20, 50)
 
@@ -32,21 +26,21 @@ TOLERANCES_MS = (10, 20, 50)
 def frame_confusion(
     reference: Sequence[Interval], hypothesis: Sequence[Interval], symbols: Sequence[str]
 ) -> np.ndarray:
-    """Count the frames, every 10 ms, by the two labels at their centres.
+    """Confusion matrix of two alignments; a frame (every 10 ms) takes the label at its centre.
 
     Args:
-        reference: The frames are those of a signal that ends with its last interval.
-        hypothesis: Of the same signal.
-        symbols: All symbols that occur.
+        reference: Its last interval ends the signal.
+        hypothesis: Intervals of the same signal.
+        symbols: The P symbols that occur.
 
     Returns:
-        (P + 1, P + 1) counts, row = reference. Class P, after those of the symbols, stands for frames that only the
-        hypothesis leaves without a label; those without one in the reference do not count.
+        (P + 1, P + 1) counts, row = reference. Class P holds the frames without a label in the hypothesis; frames
+        without a label in the reference are not counted.
 
     Raises:
-        ValueError: When intervals of one alignment overlap, or are empty.
+        ValueError: If intervals of one alignment overlap or are empty.
     """
-    ids = {symbol: number for number, symbol in enumerate(symbols)}
+    ids = {symbol: index for index, symbol in enumerate(symbols)}
     num_samples = max((interval.end for interval in reference), default=0)
     expected, found = (frame_labels(intervals, num_samples, ids) for intervals in (reference, hypothesis))
     return confusion_matrix(expected, np.where(found < 0, len(symbols), found), len(symbols) + 1)
@@ -62,25 +56,28 @@ def agreement_figures(
     Args:
         reference: Utterance -> intervals.
         hypothesis: Utterance -> intervals, of the same utterances.
-        phones: Both are folded to this inventory; None compares symbols as they are.
+        phones: Fold both to this inventory; None compares symbols as they are.
 
     Returns:
-        `frame_agreement`, `frame_agreement_no_silence` (frames whose reference is not silence), `num_frames`,
-        `num_utterances`; `phones`: per phone of the reference `agreement` and `num_frames`; `num_boundaries` of both;
-        `boundaries`: per tolerance in ms what `boundary_figures` gives; `displacement_ms` over the pairs within the
-        widest tolerance: `mean` (positive: the hypothesis is late), `mean_absolute`, `median_absolute`.
+        - `frame_agreement`, `frame_agreement_no_silence` (frames whose reference is not silence), `num_frames`,
+          `num_utterances`;
+        - `phones`: `agreement` and `num_frames` of each phone in the reference;
+        - `num_boundaries` of `reference` and `hypothesis`;
+        - `boundaries`: for each tolerance (10, 20, 50 ms) the result of `boundary_figures`;
+        - `displacement_ms` of boundaries matched within 50 ms: `mean` (positive: the hypothesis is late),
+          `mean_absolute`, `median_absolute`; None without a match.
 
     Raises:
-        ValueError: When the utterances differ, there are no phones at all, a symbol is not of the inventory, or
-            intervals overlap or are empty (names the utterance).
+        ValueError: If the utterances differ, there are no phones, a symbol is not in the inventory, or intervals
+            overlap or are empty (the message names the utterance).
     """
     if reference.keys() != hypothesis.keys():
-        raise ValueError(f"two alignments of {len(reference)} and {len(hypothesis)} utterances that differ")
+        raise ValueError(f"the alignments ({len(reference)} and {len(hypothesis)}) cover different utterances")
     if phones is None:
         tracks = [*reference.values(), *hypothesis.values()]
         occurring = sorted({interval.symbol for track in tracks for interval in track} - {""})
         if not occurring:
-            raise ValueError("there is nothing to compare: neither alignment has a phone")
+            raise ValueError("neither alignment has a phone")
         phones = PhoneSet.of(occurring)
     symbols = phones.symbols
     confusion = np.zeros((len(symbols) + 1,) * 2, dtype=np.int64)

@@ -1,8 +1,8 @@
-"""How far a figure depends on who happens to be in the test set: the bootstrap over speakers.
+"""Confidence intervals and significance by the bootstrap over speakers.
 
-Frames of one speaker resemble each other, so that whole speakers are drawn, with replacement, as many as there are
-(Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004, who draw
-speakers or utterances). Two systems are compared on the same draws. Intervals are percentiles.
+Frames of one speaker are correlated, so whole speakers are drawn, with replacement (Bisani and Ney, "Bootstrap
+estimates for confidence intervals in ASR performance evaluation", ICASSP 2004). Two systems are compared on the same
+draws. Intervals are percentile intervals.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ __all__ = ["SpeakerCounts", "accuracy_interval", "paired_difference"]
 
 CONFIDENCE = 0.95
 NUM_DRAWS = 1000
-NUM_PAIRED_DRAWS = 10_000  # a p-value is no smaller than 2 / (draws + 1)
+NUM_PAIRED_DRAWS = 10_000  # the smallest possible p-value is 2 / (draws + 1)
 SEED = 0
 
 
 class SpeakerCounts:
-    """Counts of utterances, summed up for each speaker.
+    """Sum the counts of utterances per speaker.
 
     Args:
-        num_counts: K, counts of an utterance.
+        num_counts: K, the number of counts per utterance.
 
     Attributes:
-        sums: Speaker -> (K,) int64; those of nobody in particular under an empty name.
+        sums: Speaker -> (K,) int64; utterances without a speaker are under "".
         all_known: Whether every utterance names its speaker.
     """
 
@@ -37,19 +37,19 @@ class SpeakerCounts:
         self.all_known = True
 
     def add(self, speaker: str | int | None, counts: Sequence[int]) -> None:
-        """Count an utterance: its K counts. A speaker may be a number, as in some manifests."""
+        """Add the K counts of one utterance. A speaker may be a number, as in some manifests."""
         name = "" if speaker is None else str(speaker)
         self.all_known &= bool(name)
         self.sums[name] = self.sums.get(name, self._zeros) + counts
 
     def table(self) -> np.ndarray:
-        """(S, K) int64, a row for each speaker; a single one, of all, where somebody is not known."""
+        """(S, K) int64, one row per speaker; a single row of totals if a speaker is unknown."""
         rows = np.array([*self.sums.values()]).reshape(-1, len(self._zeros))
         return rows if self.all_known else rows.sum(axis=0, keepdims=True)
 
 
 def _drawn_shares(parts: np.ndarray, wholes: np.ndarray, num_draws: int) -> np.ndarray:
-    """Sum of parts over sum of wholes, (S,) each, in every draw of S speakers; draws with nothing to divide by go."""
+    """sum(parts) / sum(wholes), (S,) each, for every draw of S speakers; draws with a zero divisor are left out."""
     generator = np.random.default_rng(SEED)
     num_speakers = len(wholes)
     sums = np.empty((num_draws, 2))
@@ -69,11 +69,11 @@ def accuracy_interval(right: np.ndarray, scored: np.ndarray) -> list[float] | No
     """95 % confidence interval of an accuracy, from 1000 draws with a fixed seed.
 
     Args:
-        right: (S,) int, each speaker's frames decided rightly.
-        scored: (S,) int, each speaker's frames.
+        right: (S,) int, correct frames per speaker.
+        scored: (S,) int, frames per speaker.
 
     Returns:
-        [low, high], fractions of 1; None with fewer than two speakers who have a frame.
+        [low, high], fractions of 1; None if fewer than two speakers have frames.
     """
     if np.count_nonzero(scored) < 2:
         return None
@@ -81,18 +81,21 @@ def accuracy_interval(right: np.ndarray, scored: np.ndarray) -> list[float] | No
 
 
 def paired_difference(right_a: np.ndarray, right_b: np.ndarray, scored: np.ndarray) -> dict[str, Any]:
-    """Accuracy of system B minus that of A on the same frames, and whether it could be chance.
+    """Accuracy of system B minus accuracy of A on the same frames, with interval and p-value.
 
     Args:
-        right_a: (S,) int, each speaker's frames that A decided rightly.
-        right_b: (S,) int, likewise.
-        scored: (S,) int, each speaker's frames.
+        right_a: (S,) int, frames per speaker that A gets right.
+        right_b: (S,) int, the same for B.
+        scored: (S,) int, frames per speaker.
 
     Returns:
-        `difference`, a fraction of 1, positive where B is better, None without a frame; `interval`, its 95 %
-        confidence interval, and the two-sided `p_value`: twice the share of draws, of 10,000, that leave the
-        difference at 0 or on the other side of it, the observed one counted in (Davison and Hinkley, "Bootstrap
-        methods and their application", 1997, eq. 4.11). Both are None with fewer than two speakers who have a frame.
+        - `difference`: a fraction of 1, positive if B is better; None without a frame;
+        - `interval`: its 95 % confidence interval;
+        - `p_value`, two-sided: twice the share of 10,000 draws in which the difference is 0 or has the other sign,
+          with the observed difference counted in (Davison and Hinkley, "Bootstrap methods and their application",
+          1997, eq. 4.11).
+
+        Interval and p-value are None if fewer than two speakers have frames.
     """
     if not scored.any():
         return {"difference": None, "interval": None, "p_value": None}

@@ -1,7 +1,8 @@
-"""Boundaries between phones: where they are, matched one to one, and the figures of a match.
+"""Boundaries between phones: positions, one-to-one matching, precision, recall, F1 and R-value.
 
 The start and the end of an utterance are not boundaries. The R-value follows Räsänen et al., "An improved speech
-segmentation quality measure: the R-value" (Interspeech 2009).
+segmentation quality measure: the R-value" (Interspeech 2009); unlike recall and F1, it does not reward inserting
+boundaries at random.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from speechattn.geometry import Geometry
 from speechattn.labels.intervals import Interval
 from speechattn.phones import IGNORED
 
-__all__ = ["TOLERANCE_MS", "boundaries", "boundary_figures", "snap_gaps", "count_boundaries", "match_boundaries"]
+__all__ = ["TOLERANCE_MS", "boundaries", "boundary_figures", "count_boundaries", "match_boundaries", "snap_gaps"]
+
+TOLERANCE_MS = 20
 
 
 def boundaries(intervals: Sequence[Interval]) -> list[int]:
-    """Where the label changes inside an utterance, in samples, ascending.
+    """Positions in samples, ascending, where the label changes inside an utterance.
 
-    Where a stretch without a label begins or ends, the label changes, too; between two intervals of one symbol that
-    touch it does not. The start of the first interval and the end of the last one are left out.
+    The label also changes where a stretch without a label begins or ends, but not between adjacent intervals of the
+    same symbol. The start of the first interval and the end of the last one are left out.
 
     Example:
         >>> boundaries([Interval(0, 4, "a"), Interval(4, 6, "a"), Interval(6, 9, "b"), Interval(10, 12, "c")])
@@ -38,27 +41,27 @@ def boundaries(intervals: Sequence[Interval]) -> list[int]:
 
 
 def match_boundaries(reference: Sequence[int], hypothesis: Sequence[int], tolerance: int) -> list[int]:
-    """Pair boundaries one to one: as many pairs as possible and, among such, the smallest sum of distances.
+    """Pair boundaries one to one: the most pairs and, among equals, the smallest sum of distances.
 
-    Some best pairing has no two pairs that cross, so one walk over both lists finds it: after i boundaries of the
-    reference, cell j holds the best pairing of these with the first j of the hypothesis. One more changes only cells
-    within its tolerance, which makes the walk linear.
+    An optimal pairing without crossing pairs exists, so dynamic programming over both lists finds one: after i
+    reference boundaries, cell j holds the best pairing of these with the first j hypothesis boundaries. The next
+    reference boundary changes only cells within its tolerance, which makes the search linear.
 
     Args:
-        reference: Ascending, in samples.
-        hypothesis: Ascending, in samples.
-        tolerance: The largest distance of a pair, in samples.
+        reference: Positions in samples, ascending.
+        hypothesis: Positions in samples, ascending.
+        tolerance: Largest distance within a pair, in samples.
 
     Returns:
-        Of each pair, hypothesis minus reference, in order.
+        Hypothesis minus reference of each pair, in order.
 
     Example:
         >>> match_boundaries([100, 200], [90, 110, 290], 20)
         [-10]
     """
-    # A cell: (pairs, minus their distances, the pairs as a linked list); of its first two, more is better.
+    # A cell: (number of pairs, minus the sum of distances, displacements as a linked list). Larger is better.
     best: list[tuple[int, int, Any]] = [(0, 0, None)]
-    first = 0  # of the hypothesis, not before reach
+    first = 0  # the first hypothesis boundary within reach
     for place in reference:
         while first < len(hypothesis) and hypothesis[first] < place - tolerance:
             first += 1
@@ -66,7 +69,7 @@ def match_boundaries(reference: Sequence[int], hypothesis: Sequence[int], tolera
         while beyond < len(hypothesis) and hypothesis[beyond] <= place + tolerance:
             beyond += 1
         best += [best[-1]] * (beyond + 1 - len(best))
-        above = best[first]  # of the row before, one column to the left
+        above = best[first]  # previous row, previous column
         for column in range(first, beyond):
             displacement = hypothesis[column] - place
             pairs, closeness, chain = above
@@ -82,12 +85,12 @@ def match_boundaries(reference: Sequence[int], hypothesis: Sequence[int], tolera
 
 
 def boundary_figures(num_matched: int, num_reference: int, num_hypothesis: int) -> dict[str, float | None]:
-    """Precision, recall, F1 and R-value of boundaries, as fractions of 1; None where there is nothing to divide by.
+    """Precision, recall, F1 and R-value of boundaries, as fractions of 1; None where the divisor is 0.
 
     Args:
         num_matched: Pairs within the tolerance.
-        num_reference: Boundaries of the reference.
-        num_hypothesis: Boundaries of the hypothesis.
+        num_reference: Boundaries in the reference.
+        num_hypothesis: Boundaries in the hypothesis.
     """
     precision = num_matched / num_hypothesis if num_hypothesis else None
     recall = num_matched / num_reference if num_reference else None
@@ -100,13 +103,10 @@ def boundary_figures(num_matched: int, num_reference: int, num_hypothesis: int) 
     return {"precision": precision, "recall": recall, "f1": f1, "r_value": r_value}
 
 
-TOLERANCE_MS = 20
-
-
 def snap_gaps(intervals: Sequence[Interval], geometry: Geometry) -> list[Interval]:
-    """The intervals in order, each moved up to the next one where no frame is centred in the gap between them.
+    """Sort intervals and close gaps that contain no frame centre.
 
-    Such a gap, of rounded times say, leaves no frame unscored: it is one boundary, not two.
+    Such gaps, of rounded times for example, leave no frame unscored: they are one boundary, not two.
     """
     closed: list[Interval] = []
     for interval in sorted(intervals):
@@ -117,21 +117,22 @@ def snap_gaps(intervals: Sequence[Interval], geometry: Geometry) -> list[Interva
 
 
 def _first_centred(place: int, geometry: Geometry) -> int:
-    """The first frame whose centre is not before a sample."""
+    """Index of the first frame whose centre is at or after a sample."""
     return max(-((geometry.first_centre - place) // geometry.hop), 0)
 
 
 def count_boundaries(
     intervals: Sequence[Interval], labels: np.ndarray, decided: np.ndarray, geometry: Geometry
 ) -> np.ndarray:
-    """Match the boundaries of a model's segments with those of the reference, one to one, within 20 ms.
+    """Match the boundaries of a model's segments, runs of one class, with the reference, within 20 ms.
+
+    Boundaries of either side within 20 ms of the centre of an unscored frame are left out.
 
     Args:
-        intervals: The reference, folded to the scored phones and without those that have no place among them; from
-            `snap_gaps`, in samples at the geometry's rate.
+        intervals: The reference, folded to the scored phones; from `snap_gaps`, in samples at the geometry's rate.
         labels: (T,) int, -100 where a frame is not scored.
-        decided: (T,) int, the class decided for.
-        geometry: Where the frames lie.
+        decided: (T,) int, the decided class.
+        geometry: Of the frames.
 
     Returns:
         (3,) int64: pairs, boundaries of the reference, boundaries of the model, as `boundary_figures` takes them.
@@ -145,6 +146,6 @@ def count_boundaries(
 
 
 def _counted(places: np.ndarray, unscored: np.ndarray, tolerance: int) -> list[int]:
-    """The places, ascending, that are farther than the tolerance from every unscored centre, ascending."""
+    """The places that are farther than the tolerance from every unscored centre; both ascending."""
     near = np.searchsorted(unscored, places + tolerance, side="right") - np.searchsorted(unscored, places - tolerance)
     return places[near == 0].tolist()

@@ -1,4 +1,4 @@
-"""Two models on the same cuts: is one better, or could that be chance?"""
+"""Compare two models on the same cuts, with a significance test."""
 
 from __future__ import annotations
 
@@ -26,38 +26,39 @@ def compare(
     phones: PhoneSet | None = None,
     closures_as_stops: bool = False,
 ) -> dict[str, Any]:
-    """Frame accuracies of two models on the same frames, and their difference, by paired bootstrap over speakers.
+    """Frame accuracies of two models on the same frames, and their difference by paired bootstrap over speakers.
 
     Args:
         model_a: In eval mode, on any device, without pooling.
-        model_b: Likewise; its frames must lie where those of A lie.
+        model_b: In eval mode, with the same frame geometry as A.
         cuts: As for `evaluate`.
-        phones: The phones to score on, see `evaluate`; None: the models' own, which must then be the same.
+        phones: The phones to score on, see `evaluate`; None: the models' own, which must be the same.
         closures_as_stops: See `evaluate`.
 
     Returns:
-        `num_utterances`, `num_speakers` (None where a cut does not name its speaker), `num_frames`; `only_a_right` and
-        `only_b_right`, the frames that one model alone gets right; `frame_accuracy` and `frame_accuracy_no_silence`,
-        each with the accuracies `a` and `b` and what `bootstrap.paired_difference` gives for B minus A.
+        - `num_utterances`, `num_speakers` (None if a cut does not name its speaker), `num_frames`;
+        - `only_a_right` and `only_b_right`: frames that only one model gets right;
+        - `frame_accuracy` and `frame_accuracy_no_silence`: the accuracies `a` and `b`, and the result of
+          `bootstrap.paired_difference` for B minus A.
 
     Raises:
-        ValueError: When the models cannot be compared, or as for `evaluate`.
+        ValueError: If the models cannot be compared, or as for `evaluate`.
     """
-    _refuse_unlike(model_a, model_b)
+    _check_comparable(model_a, model_b)
     phones = _common_phones(model_a, model_b) if phones is None else phones.accepting_arpabet()
     models = [model_a, model_b]
     foldings = [ClassFolding(model.phones, phones, closures_as_stops=closures_as_stops) for model in models]
     speech = np.array([symbol not in phones.silences for symbol in phones.symbols])
     speakers = SpeakerCounts(6)  # right by A, right by B, all; the same without silence
-    num_utterances, alone = 0, np.zeros(2, dtype=np.int64)
+    num_utterances, only_right = 0, np.zeros(2, dtype=np.int64)
     batches = evaluation_batches(model_a, cuts, phones, closures_as_stops=closures_as_stops)
     for cut, labels, logits, _ in utterances(models, batches, cuts):
         scored = labels != IGNORED
         a, b = ((folding.decide(score) == labels)[scored] for folding, score in zip(foldings, logits, strict=True))
-        voiced = speech[labels[scored]]
-        counts = [a.sum(), b.sum(), len(a), a[voiced].sum(), b[voiced].sum(), voiced.sum()]
+        spoken = speech[labels[scored]]
+        counts = [a.sum(), b.sum(), len(a), a[spoken].sum(), b[spoken].sum(), spoken.sum()]
         speakers.add(cut.supervisions[0].speaker, counts)
-        alone += [(a & ~b).sum(), (b & ~a).sum()]
+        only_right += [(a & ~b).sum(), (b & ~a).sum()]
         num_utterances += 1
     table = speakers.table()
     num_frames = int(table[:, 2].sum())
@@ -67,10 +68,10 @@ def compare(
         "num_utterances": num_utterances,
         "num_speakers": len(table) if speakers.all_known else None,
         "num_frames": num_frames,
-        "only_a_right": int(alone[0]),
-        "only_b_right": int(alone[1]),
-        "frame_accuracy": _compared(*table[:, :3].T),
-        "frame_accuracy_no_silence": _compared(*table[:, 3:].T),
+        "only_a_right": int(only_right[0]),
+        "only_b_right": int(only_right[1]),
+        "frame_accuracy": _compare_accuracies(*table[:, :3].T),
+        "frame_accuracy_no_silence": _compare_accuracies(*table[:, 3:].T),
     }
 
 
@@ -79,28 +80,24 @@ def _common_phones(model_a: FrameClassifier, model_b: FrameClassifier) -> PhoneS
     if set(a.symbols) != set(b.symbols):
         raise ValueError(
             f"the models have different phones, {len(a)} ({a.name}) and {len(b)} ({b.name}): "
-            "--phones SET, such as timit39, says which to score both on"
+            "choose those to score on with --phones, such as --phones timit39"
         )
     return a
 
 
-def _refuse_unlike(model_a: FrameClassifier, model_b: FrameClassifier) -> None:
-    if model_a.pooling is not None or model_b.pooling is not None:
-        raise ValueError("models with pooling, which have a label for an utterance, cannot be compared by frame")
+def _check_comparable(model_a: FrameClassifier, model_b: FrameClassifier) -> None:
+    models = (model_a, model_b)
+    if any(model.pooling is not None for model in models):
+        raise ValueError("models with pooling label utterances, not frames: they cannot be compared by frame")
     if model_a.feature_dim != model_b.feature_dim:
-        a, b = (
-            "waveforms" if model.feature_dim is None else f"{model.feature_dim} features a frame"
-            for model in (model_a, model_b)
-        )
-        raise ValueError(f"the models cannot hear the same cuts: one takes {a}, the other {b}")
+        a, b = ("waveforms" if m.feature_dim is None else f"{m.feature_dim} features per frame" for m in models)
+        raise ValueError(f"the models take different inputs: {a} and {b}")
     if model_a.frontend.geometry != model_b.frontend.geometry:
-        raise ValueError(
-            f"the models' frames do not lie at the same places: {model_a.frontend.geometry} and "
-            f"{model_b.frontend.geometry}"
-        )
+        a, b = (str(m.frontend.geometry) for m in models)
+        raise ValueError(f"the models' frames lie at different times: {a} and {b}")
 
 
-def _compared(right_a: np.ndarray, right_b: np.ndarray, scored: np.ndarray) -> dict[str, Any]:
+def _compare_accuracies(right_a: np.ndarray, right_b: np.ndarray, scored: np.ndarray) -> dict[str, Any]:
     total = scored.sum()
     accuracies = {
         name: float(right.sum() / total) if total else None for name, right in (("a", right_a), ("b", right_b))
@@ -117,15 +114,15 @@ def compare_and_print(
     closures_as_stops: bool = False,
     json_file: str | Path | None = None,
 ) -> None:
-    """Compare two models on a file of cuts and print what comes of it.
+    """Compare two models on cuts and print the result.
 
     Args:
-        name_a: What `FrameClassifier.from_pretrained` takes.
-        name_b: Likewise.
-        cuts: The cuts.
-        phones: Name of the set to score on; None: the models' own.
+        name_a: Model A, as for `FrameClassifier.from_pretrained`.
+        name_b: Model B.
+        cuts: As for `evaluate`.
+        phones: Name of the inventory to score on; None: the models' own.
         closures_as_stops: See `evaluate`.
-        json_file: Where the figures go as well, with the two models' names as `model_a` and `model_b`.
+        json_file: If given, save the figures there, with the models' names as `model_a` and `model_b`.
 
     Raises:
         ValueError: As for `from_pretrained`, `PhoneSet.load` and `compare`.
@@ -140,7 +137,7 @@ def compare_and_print(
 
 
 def format_comparison(figures: dict[str, Any]) -> str:
-    """The figures of `compare`, with the models' names, for a terminal."""
+    """Format the figures of `compare`, with the models' names, as text."""
     both = [figures["frame_accuracy"], figures["frame_accuracy_no_silence"]]
     rows = [
         ("", ["all frames", "without silence"]),
@@ -160,7 +157,7 @@ def format_comparison(figures: dict[str, Any]) -> str:
         f"only A is right in {figures['only_a_right']:,} frames, only B in {figures['only_b_right']:,}",
     ]
     if both[0]["interval"] is None:
-        lines.append("neither interval nor p-value: they need at least two speakers, all of them named")
+        lines.append("no interval and no p-value: they need at least two speakers, and every cut must name its speaker")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Score a model on cuts."""
+"""Evaluate a model on cuts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from speechattn.evaluation.bootstrap import SpeakerCounts, accuracy_interval
 from speechattn.evaluation.boundaries import TOLERANCE_MS, boundary_figures, count_boundaries, snap_gaps
 from speechattn.evaluation.calibration import NUM_BINS, calibration_error, fit_temperature, reliability_counts
 from speechattn.evaluation.class_folding import ClassFolding
-from speechattn.evaluation.metrics import among_likeliest, confusion_matrix, frame_figures, utterance_figures
+from speechattn.evaluation.metrics import confusion_matrix, frame_figures, top_k_hits, utterance_figures
 from speechattn.evaluation.phone_errors import count_phone_errors
 from speechattn.evaluation.worst_utterances import WorstUtterance, WorstUtterances
 from speechattn.geometry import Geometry
@@ -28,37 +28,30 @@ from speechattn.model.classifier import FrameClassifier
 from speechattn.phones import IGNORED, PhoneSet
 
 __all__ = [
-    "Evaluation",
-    "ScoredUtterance",
-    "count_confusions",
-    "evaluate",
-    "evaluate_in_detail",
-    "evaluation_batches",
-    "learn_temperature",
-    "utterances",
-]
+    "Evaluation", "ScoredUtterance", "count_confusions", "evaluate", "evaluate_in_detail", "evaluation_batches",
+    "learn_temperature", "utterances",
+]  # fmt: skip
 
 BATCH_SECONDS = 60.0
-TOP = 3
 SMOOTHED_FIGURES = (
     "frame_accuracy", "frame_accuracy_no_silence", "boundaries", "num_boundaries", "phone_error_rate", "phone_errors"
 )  # fmt: skip
-TEMPERATURE_LABELS = 100_000  # of dev, at most, that a temperature is learned on: bounds the memory
+MAX_TEMPERATURE_LABELS = 100_000  # bounds the memory
 
 
 class Evaluation(NamedTuple):
-    """What a model has made of a set of cuts.
+    """The result of `evaluate_in_detail`.
 
     Attributes:
-        figures: What `evaluate` gives.
-        confusion: Likewise.
-        phones: The P classes that were scored.
-        seconds: Length of all utterances together.
-        speakers: Speaker -> (4,) int64, right and scored frames, and the same of the frames whose reference is not
-            silence; with pooling (2,), right and scored utterances. Utterances of nobody known are under "".
-        reliability: Temperature -> (15, 3), see `calibration.reliability_counts`: the model's temperature first, then
+        figures: As `evaluate` returns them.
+        confusion: (P, P), as `evaluate` returns it.
+        phones: The P scored classes.
+        seconds: Total duration.
+        speakers: Speaker -> (4,) int64: correct and scored frames, and the same without silence; with pooling (2,):
+            correct and scored utterances. Utterances without a speaker are under "".
+        reliability: Temperature -> (15, 3), see `calibration.reliability_counts`; the model's temperature first, then
             1. Empty with pooling.
-        worst: See `worst_utterances`. Empty with pooling.
+        worst: See `WorstUtterances`. Empty with pooling.
     """
 
     figures: dict[str, Any]
@@ -78,48 +71,44 @@ def evaluate(
     closures_as_stops: bool = False,
     smooth: bool = False,
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Figures of a model on a file of cuts, over frames or, with pooling, over utterances.
+    """Figures of a model on cuts, over frames or, with pooling, over utterances.
 
-    Frames without a label (-100) count in none of the figures; `segmentation` says what that means for boundaries next
-    to them, and for phones decided in them.
+    Frames without a label (-100) count in no figure.
 
     Args:
         model: In eval mode, on any device.
-        cuts: A Lhotse cuts file, or shards, whose supervisions carry phone alignments. Their symbols are folded to the
-            model's inventory. With pooling, they carry labels instead, see `cuts.cut_label`.
-        phones: The P phones to score on, if not the model's own: symbols and decisions are folded to them, as usual
+        cuts: A Lhotse cuts file, or shards, with phone alignments. Symbols are folded to the scored phones. With
+            pooling, the cuts carry labels instead, see `cuts.cut_label`.
+        phones: The P phones to score on; None: the model's own. Symbols and decisions are folded to them, as usual
             for models of TIMIT's 61 or 48 phones (Lee & Hon 1989). A TIMIT set also takes ARPAbet, see
-            `PhoneSet.accepting_arpabet`. It is the decided class that is folded. A class without a place among them,
-            such as `q` or SPN, is never decided for; its frames are not scored either. Posteriors, which only top-3
-            accuracy and calibration look at, are added up over the classes folded together, as shares of those with a
-            place.
-        closures_as_stops: Count TIMIT's closures as the stops that they belong to, in the labels and in the decisions,
-            see `agreement.merge_closures`: for models that know only the whole stop. Cuts without closures stay as they
-            are. Not for shards.
-        smooth: Also score the decisions of `FrameClassifier.smoothed`, beside those by frame.
+            `PhoneSet.accepting_arpabet`. A class that folds to nothing, such as `q` or SPN, is never decided, and its
+            frames are not scored. Posteriors (for top-3 accuracy and calibration) are summed over the classes that
+            fold together and renormalised.
+        closures_as_stops: Count TIMIT's closures as parts of their stops, in labels and decisions, see
+            `folding.merge_closures`: for models without closures. Not for shards.
+        smooth: Also score the decisions of `FrameClassifier.smoothed`.
 
     Returns:
-        (figures, confusion): with pooling what `utterance_figures` gives; else what `frame_figures` gives, and
+        (figures, confusion): with pooling, the result of `utterance_figures`; else that of `frame_figures`, and
 
-        - `num_utterances`, `num_speakers` (None where a cut does not name its speaker) and, where the cuts are marked
-          so, how many utterances are `utterances_of_training_speakers`;
+        - `num_utterances`, `num_speakers` (None if a cut does not name its speaker) and, if any,
+          `utterances_of_training_speakers`, a count;
         - `frame_accuracy_interval`, `frame_accuracy_no_silence_interval`: [low, high], 95 % confidence by bootstrap
-          over speakers, see `bootstrap`; None with fewer than two speakers, or where one is unknown;
-        - `top3_accuracy`: share of the frames whose reference is among the three likeliest phones;
-        - `expected_calibration_error` of the posteriors of the decided phones, see `calibration`; the model's
-          `temperature`, and `expected_calibration_error_at_temperature_1`, without it;
-        - `boundaries`: {"20": what `boundary_figures` gives}, of the decided segments within 20 ms of the reference's;
-          `num_boundaries` of both;
-        - `phone_error_rate` of the decided sequence, runs as one phone and silence left out on both sides, and its
-          `phone_errors`: `substitutions`, `insertions`, `deletions` and `num_phones` of the reference;
-        - with `smooth`, `smoothed`: the frame accuracies, boundaries and phone errors of the smoothed decisions;
+          over speakers; None if a speaker is unknown or there are fewer than two;
+        - `top3_accuracy`;
+        - `expected_calibration_error` of the posteriors of the decided phones; the model's `temperature`, and
+          `expected_calibration_error_at_temperature_1`;
+        - `boundaries`: {"20": result of `boundary_figures`} for a tolerance of 20 ms; `num_boundaries` of `reference`
+          and `hypothesis`;
+        - `phone_error_rate` of the decided sequence, see `count_phone_errors`, and `phone_errors`: `substitutions`,
+          `insertions`, `deletions` and `num_phones` of the reference;
+        - with `smooth`, `smoothed`: accuracies, boundaries and phone errors of the smoothed decisions;
 
-        and the (P, P) counts.
+        and the (P, P) confusion matrix.
 
     Raises:
-        ValueError: When the file is not one of cuts, a symbol cannot be folded, a label is missing or is not the
-            model's, a model placed the phones (see `realignment`), or there is nothing to score; or when the model has
-            nothing to smooth by.
+        ValueError: If the file holds no cuts, a symbol cannot be folded, a label is missing or unknown to the model, a
+            model placed the phones (see `realignment`), no frame can be scored, or the model cannot smooth.
     """
     return evaluate_in_detail(model, cuts, phones=phones, closures_as_stops=closures_as_stops, smooth=smooth)[:2]
 
@@ -132,13 +121,11 @@ def evaluate_in_detail(
     closures_as_stops: bool = False,
     smooth: bool = False,
 ) -> Evaluation:
-    """The same, with what else there is to tell of it; arguments and errors as for `evaluate`."""
+    """Like `evaluate`, with counts by speaker, reliability and the worst utterances."""
     if smooth:
-        model.known_phonotactics()  # or refuse
+        model.known_phonotactics()  # raises if there are none
     if phones is not None and model.pooling is not None:
-        raise ValueError(
-            "there are no frames to score on other phones: the model, with pooling, has utterances' labels"
-        )
+        raise ValueError("the model has pooling: it labels utterances, and cannot be scored on other phones")
     phones = model.phones if phones is None else phones.accepting_arpabet()
     batches = evaluation_batches(model, cuts, phones, closures_as_stops=closures_as_stops)
     if model.pooling is not None:
@@ -152,7 +139,7 @@ def evaluate_in_detail(
 
 
 def _evaluate_labels(model: FrameClassifier, batches: Batches) -> Evaluation:
-    """Score a model with pooling, by utterances."""
+    """Score a model with pooling, per utterance."""
     num_classes, seconds, speakers = len(model.phones), 0.0, SpeakerCounts(2)
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     for batch in batches.epoch():
@@ -168,12 +155,12 @@ def _evaluate_labels(model: FrameClassifier, batches: Batches) -> Evaluation:
 def evaluation_batches(
     model: FrameClassifier, cuts: str | Path, phones: PhoneSet, *, closures_as_stops: bool = False
 ) -> Batches:
-    """The batches of a file of cuts, or of shards, that a model is scored on; ValueErrors as for `evaluate`."""
+    """Batches of cuts to score a model on; arguments and errors as for `evaluate`."""
     geometry = model.frontend.geometry
     scored = load_cuts(cuts, geometry, feature_dim=model.feature_dim)
     if closures_as_stops:
         if model.pooling is not None or isinstance(scored, Shards):
-            raise ValueError(f"{cuts}: closures can be counted as stops in a file of cuts with phones only")
+            raise ValueError(f"{cuts}: closures can be counted as stops only in a file of cuts with phones")
         scored = [closures_merged(cut) for cut in scored]
     return Batches(
         scored, phones, geometry,
@@ -183,13 +170,13 @@ def evaluation_batches(
 
 
 class ScoredUtterance(NamedTuple):
-    """An utterance as models of its frames score it.
+    """An utterance with its labels and the models' scores.
 
     Attributes:
-        cut: Lhotse's, without its recording.
+        cut: A Lhotse cut, without its recording.
         labels: (T,) int64, -100 where a frame is not scored.
-        logits: Of each model, (T, P) float, on the CPU.
-        waveform: (N,) float32 in [-1, 1], or (T, D) ready features: what the models were given; a view of its batch.
+        logits: (T, P) float of each model, on the CPU.
+        waveform: The models' input: (N,) float32 in [-1, 1], or (T, D) features; a view of the batch.
     """
 
     cut: Any
@@ -199,15 +186,15 @@ class ScoredUtterance(NamedTuple):
 
 
 def utterances(models: Sequence[FrameClassifier], batches: Batches, cuts: str | Path) -> Iterator[ScoredUtterance]:
-    """Every utterance once, scored by models whose frames lie at the same places.
+    """Run models over batches, utterance by utterance.
 
     Args:
-        models: Without pooling, in eval mode, on any device.
-        batches: For all of them.
-        cuts: Where the batches come from.
+        models: Without pooling, in eval mode, on any device, with the same frame geometry.
+        batches: From `evaluation_batches`.
+        cuts: Source of the batches, for error messages.
 
     Raises:
-        ValueError: When a model placed the phones of a cut.
+        ValueError: If a model placed the phones of a cut.
     """
     for batch in batches.epoch():
         refuse_realigned(batch.cuts, cuts)
@@ -228,7 +215,7 @@ def utterances(models: Sequence[FrameClassifier], batches: Batches, cuts: str | 
 
 
 class _Decisions:
-    """What can be counted of one way to decide, and the figures that come of it."""
+    """Counts and figures of one kind of decisions: by frame or smoothed."""
 
     def __init__(self, phones: PhoneSet, geometry: Geometry) -> None:
         self.phones = phones
@@ -251,17 +238,14 @@ class _Decisions:
             "boundaries": {f"{TOLERANCE_MS}": boundary_figures(*self.boundaries.tolist())},
             "num_boundaries": dict(zip(("reference", "hypothesis"), self.boundaries[1:].tolist(), strict=True)),
             "phone_error_rate": num_errors / num_phones if num_phones else None,
-            "phone_errors": {
-                "substitutions": substitutions,
-                "insertions": insertions,
-                "deletions": deletions,
-                "num_phones": num_phones,
-            },
+            "phone_errors": dict(
+                substitutions=substitutions, insertions=insertions, deletions=deletions, num_phones=num_phones
+            ),
         }
 
 
 class _Tally:
-    """What `evaluate` counts, an utterance at a time, and the figures that come of it."""
+    """All counts of an evaluation, utterance by utterance."""
 
     def __init__(self, model: FrameClassifier, phones: PhoneSet, smooth: bool, closures_as_stops: bool) -> None:
         self.model, self.phones = model, phones
@@ -271,38 +255,35 @@ class _Tally:
         self.speech = np.array([symbol not in phones.silences for symbol in phones.symbols])
         self.by_frame = _Decisions(phones, self.geometry)
         self.smoothed = _Decisions(phones, self.geometry) if smooth else None
-        self.speakers = SpeakerCounts(4)  # right and scored frames, then those of speech
+        self.speakers = SpeakerCounts(4)  # correct and scored frames, then the same without silence
         self.reliability = {temperature: np.zeros((NUM_BINS, 3)) for temperature in (self.temperature, 1.0)}
-        self.in_top = 0
+        self.num_top3 = 0
         self.worst = WorstUtterances(self.geometry, with_audio=model.feature_dim is None)
-        self.num_utterances = self.num_known = 0
+        self.num_utterances = self.num_seen_speakers = 0
         self.seconds = 0.0
 
     def add(self, utterance: ScoredUtterance) -> None:
         cut, labels, (logits,), waveform = utterance
         self.num_utterances += 1
         self.seconds += cut.duration
-        self.num_known += speaker_in_train(cut)
+        self.num_seen_speakers += speaker_in_train(cut)
         decided = self.folding.decide(logits)
-        intervals = snap_gaps(
-            fold_intervals(phone_intervals(cut, self.geometry.sample_rate), self.phones), self.geometry
-        )
+        folded = fold_intervals(phone_intervals(cut, self.geometry.sample_rate), self.phones)
+        intervals = snap_gaps(folded, self.geometry)
         self.by_frame.add(intervals, labels, decided)
         if self.smoothed is not None:
             self.smoothed.add(intervals, labels, self.folding.decide_smoothly(logits, self.model))
         scored = labels != IGNORED
-        in_all_frames = decided
-        labels, decided, logits = labels[scored], decided[scored], logits[torch.from_numpy(scored)]
-        right, speech = labels == decided, self.speech[labels]
+        right, speech = (labels == decided)[scored], self.speech[labels[scored]]
         num_right, num_speech = int(right[speech].sum()), int(speech.sum())
         self.speakers.add(cut.supervisions[0].speaker, [right.sum(), len(right), num_right, num_speech])
-        self.worst.add(cut, waveform, intervals, in_all_frames, num_right=num_right, num_speech=num_speech)
+        self.worst.add(cut, waveform, intervals, decided, num_right=num_right, num_speech=num_speech)
         for temperature in self.reliability:
-            posteriors = self.folding.posteriors(logits, temperature)
-            confidences = np.take_along_axis(posteriors, decided[:, None], axis=1)[:, 0]
+            posteriors = self.folding.posteriors(logits[torch.from_numpy(scored)], temperature)
+            confidences = np.take_along_axis(posteriors, decided[scored, None], axis=1)[:, 0]
             self.reliability[temperature] += reliability_counts(confidences, right)
             if temperature == self.temperature:
-                self.in_top += int(among_likeliest(posteriors, labels, TOP).sum())
+                self.num_top3 += int(top_k_hits(posteriors, labels[scored], 3).sum())
 
     def evaluation(self) -> Evaluation:
         return Evaluation(
@@ -312,31 +293,27 @@ class _Tally:
 
     def figures(self) -> dict[str, Any]:
         speakers = self.speakers.table()
-        known = {"utterances_of_training_speakers": self.num_known} if self.num_known else {}
-        smoothed = {}
-        if self.smoothed is not None:
-            figures = self.smoothed.figures()
-            smoothed = {"smoothed": {name: figures[name] for name in SMOOTHED_FIGURES}}
-        return {
+        figures = {
             "num_utterances": self.num_utterances,
             "num_speakers": len(speakers) if self.speakers.all_known else None,
             **self.by_frame.figures(),
             "frame_accuracy_interval": accuracy_interval(speakers[:, 0], speakers[:, 1]),
             "frame_accuracy_no_silence_interval": accuracy_interval(speakers[:, 2], speakers[:, 3]),
-            "top3_accuracy": self.in_top / int(self.by_frame.confusion.sum()),
+            "top3_accuracy": self.num_top3 / int(self.by_frame.confusion.sum()),
             "temperature": self.temperature,
             "expected_calibration_error": calibration_error(self.reliability[self.temperature]),
             "expected_calibration_error_at_temperature_1": calibration_error(self.reliability[1.0]),
-            **smoothed,
-            **known,
         }
+        if self.smoothed is not None:
+            smoothed = self.smoothed.figures()
+            figures["smoothed"] = {name: smoothed[name] for name in SMOOTHED_FIGURES}
+        if self.num_seen_speakers:
+            figures["utterances_of_training_speakers"] = self.num_seen_speakers
+        return figures
 
 
 def count_confusions(model: FrameClassifier, batches: Batches, device: torch.device) -> np.ndarray:
-    """Reference against predicted classes, (P, P) int64, in frames or, with pooling, in utterances; see `metrics`.
-
-    This is all that training needs of an epoch.
-    """
+    """(P, P) int64 confusion matrix over frames or, with pooling, utterances: all that training needs of an epoch."""
     num_classes = len(model.phones)
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     for batch in batches.epoch():
@@ -346,20 +323,20 @@ def count_confusions(model: FrameClassifier, batches: Batches, device: torch.dev
 
 @torch.inference_mode()
 def _likeliest(model: FrameClassifier, batch: Batch, device: torch.device) -> np.ndarray:
-    """The class that scores best in every frame, (B, T) int64, or for every utterance, (B,)."""
+    """The likeliest class of every frame, (B, T) int64, or with pooling of every utterance, (B,)."""
     logits, _ = model(batch.waveforms.to(device), batch.lengths.to(device))
     return logits.argmax(dim=-1).numpy(force=True)
 
 
 @torch.inference_mode()
 def learn_temperature(model: FrameClassifier, cuts: str | Path) -> float:
-    """The temperature that makes a model's posteriors fit a file of cuts best, see `calibration.fit_temperature`.
+    """Fit a model's temperature on cuts, see `calibration.fit_temperature`.
 
-    Of more than 100,000 labelled frames, or utterances, so many are drawn, always the same.
+    Uses at most 100,000 labelled frames or utterances, drawn with a fixed seed.
 
     Args:
-        model: In eval mode, on any device; the temperature that it has plays no part.
-        cuts: As for `evaluate`: not what the model was trained on, nor what it will be tested on.
+        model: In eval mode, on any device; its present temperature is ignored.
+        cuts: As for `evaluate`; neither training nor test data.
 
     Raises:
         ValueError: As for `evaluate`.
@@ -367,7 +344,7 @@ def learn_temperature(model: FrameClassifier, cuts: str | Path) -> float:
     device, generator = model.output.weight.device, np.random.default_rng(0)
     batches = evaluation_batches(model, cuts, model.phones)
     logits, labels = np.zeros((0, len(model.phones)), dtype=np.float32), np.zeros(0, dtype=np.int64)
-    lots = np.zeros(0)  # one for each label; the lowest are kept
+    lots = np.zeros(0)  # a random number per label; those with the lowest stay
     for batch in batches.epoch():
         if model.pooling is None:
             refuse_realigned(batch.cuts, cuts)
@@ -376,7 +353,7 @@ def learn_temperature(model: FrameClassifier, cuts: str | Path) -> float:
         logits = np.concatenate([logits, scores.cpu()[scored].numpy()])
         labels = np.concatenate([labels, batch.labels[scored].numpy()])
         lots = np.concatenate([lots, generator.random(int(scored.sum()))])
-        if len(labels) > TEMPERATURE_LABELS:
-            kept = np.argpartition(lots, TEMPERATURE_LABELS)[:TEMPERATURE_LABELS]
+        if len(labels) > MAX_TEMPERATURE_LABELS:
+            kept = np.argpartition(lots, MAX_TEMPERATURE_LABELS)[:MAX_TEMPERATURE_LABELS]
             logits, labels, lots = logits[kept], labels[kept], lots[kept]
     return fit_temperature(logits, labels)

@@ -1,7 +1,7 @@
-"""Figures from counts: pure functions, nearly all of a confusion matrix.
+"""Accuracies from a confusion matrix.
 
-A confusion matrix is (P, P) int64, row = reference class, column = predicted class, in frames or in utterances.
-Frames without a reference label never get in.
+A confusion matrix is (P, P) int64, row = reference class, column = predicted class. It counts frames or utterances
+that have a reference label.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["among_likeliest", "confusion_matrix", "frame_figures", "percent", "utterance_figures"]
+__all__ = ["confusion_matrix", "frame_figures", "percent", "top_k_hits", "utterance_figures"]
 
 
 def confusion_matrix(reference: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count frames, or utterances, by reference and prediction.
+    """Count frames or utterances by reference and prediction.
 
     Args:
         reference: (...) int, negative where a frame is not scored.
@@ -26,7 +26,7 @@ def confusion_matrix(reference: np.ndarray, predicted: np.ndarray, num_classes: 
         (P, P) int64.
 
     Raises:
-        ValueError: When the two are not of one shape.
+        ValueError: If the shapes differ.
     """
     if reference.shape != predicted.shape:
         raise ValueError(f"{reference.shape} reference labels but {predicted.shape} predictions")
@@ -35,20 +35,20 @@ def confusion_matrix(reference: np.ndarray, predicted: np.ndarray, num_classes: 
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def among_likeliest(scores: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Which frames have the reference among the classes that score best; of equal classes the first is the better.
+def top_k_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Whether each frame's reference is among its k highest scores; ties go to the lower class index.
 
     Args:
         scores: (T, P) float.
         labels: (T,) int in [0, P).
-        count: How many classes may be named.
+        k: Number of classes.
 
     Returns:
         (T,) bool.
     """
-    own = np.take_along_axis(scores, labels[:, None], axis=1)
-    before = np.arange(scores.shape[1]) < labels[:, None]
-    return ((scores > own) | ((scores == own) & before)).sum(axis=1) < count
+    reference = np.take_along_axis(scores, labels[:, None], axis=1)
+    lower = np.arange(scores.shape[1]) < labels[:, None]
+    return ((scores > reference) | ((scores == reference) & lower)).sum(axis=1) < k
 
 
 def frame_figures(confusion: np.ndarray, symbols: Sequence[str], silences: Collection[str]) -> dict[str, Any]:
@@ -60,11 +60,14 @@ def frame_figures(confusion: np.ndarray, symbols: Sequence[str], silences: Colle
         silences: The symbols that count as silence.
 
     Returns:
-        `frame_accuracy` over the `num_frames` scored frames; `frame_accuracy_no_silence` over those whose
-        reference is not silence; `macro_accuracy`: the mean, over the phones that occur, of each one's accuracy;
-        `silence_share` of the reference; `majority`: the commonest phone and what always answering it
-        would score, with and without silence; `phones`: per phone that occurs, `accuracy` (recall) and
-        `num_frames`. An accuracy over no frames is None.
+        - `frame_accuracy` over the `num_frames` scored frames; `frame_accuracy_no_silence` over those whose reference
+          is not silence;
+        - `macro_accuracy`: mean accuracy of the phones that occur;
+        - `silence_share` of the reference;
+        - `majority`: the most frequent phone and the accuracy of always predicting it, with and without silence;
+        - `phones`: `accuracy` (recall) and `num_frames` of each phone that occurs.
+
+        An accuracy over no frames is None.
     """
     correct, total = confusion.diagonal(), confusion.sum(axis=1)
     speech = np.array([symbol not in silences for symbol in symbols])
@@ -97,9 +100,9 @@ def utterance_figures(confusion: np.ndarray, symbols: Sequence[str]) -> dict[str
         symbols: Name of each class.
 
     Returns:
-        `accuracy` over the `num_utterances`; `majority`: the commonest label and what always answering it would
-        score; `labels`: per label that occurs, `accuracy` (recall) and `num_utterances`. An accuracy over no
-        utterances is None.
+        `accuracy` over the `num_utterances`; `majority`: the most frequent label and the accuracy of always predicting
+        it; `labels`: `accuracy` (recall) and `num_utterances` of each label that occurs. An accuracy over no utterances
+        is None.
     """
     correct, total = confusion.diagonal(), confusion.sum(axis=1)
     majority = int(total.argmax())

@@ -1,9 +1,4 @@
-"""A model's decisions as segments, against the reference's intervals: boundaries found, and errors in the sequence.
-
-Segments are runs of frames decided alike. What the reference leaves unscored (label -100) never counts, for or
-against: boundaries of either side within the tolerance of an unscored frame's centre are left out, and phones decided
-in unscored frames are, too. The edges of an utterance are no boundaries.
-"""
+"""Phone errors: edit distance between the decided phone sequence and the reference."""
 
 from __future__ import annotations
 
@@ -19,7 +14,7 @@ __all__ = ["count_phone_errors", "phone_sequence"]
 
 
 def phone_sequence(symbols: Sequence[str | None], silences: Collection[str]) -> list[str]:
-    """Runs of one symbol as one, without silence; None, for what is not scored, ends a run and is left out.
+    """Collapse runs of one symbol and drop silence. None (not scored) ends a run and is dropped.
 
     Example:
         >>> phone_sequence(["SIL", "a", "a", "SIL", "a", "b", None, "b"], {"SIL"})
@@ -35,30 +30,31 @@ def count_phone_errors(
     symbols: Sequence[str],
     silences: Collection[str],
 ) -> np.ndarray:
-    """Compare the sequence of phones that a model decided for with the reference's, by edit distance.
+    """Edit distance between the decided phone sequence and the reference.
 
-    Both are collapsed: phones of one symbol that touch count as one, which is all that decisions by frame can tell.
+    Adjacent phones of the same symbol count as one on both sides, since frame decisions cannot tell them apart.
+    Decisions in unscored frames do not count.
 
     Args:
         intervals: As for `count_boundaries`.
         labels: (T,) int, -100 where a frame is not scored.
-        decided: (T,) int, the class decided for.
+        decided: (T,) int, the decided class.
         symbols: Name of each class.
-        silences: The symbols that count as silence, left out on both sides.
+        silences: The symbols that count as silence; left out on both sides.
 
     Returns:
-        (4,) int64: substitutions, insertions, deletions, phones of the reference.
+        (4,) int64: substitutions, insertions, deletions, phones in the reference.
     """
     from kaldialign import edit_distance
 
     spoken: list[str | None] = []
-    for number, interval in enumerate(intervals):
-        if number and intervals[number - 1].end < interval.start:
+    for index, interval in enumerate(intervals):
+        if index and intervals[index - 1].end < interval.start:
             spoken.append(None)
         spoken.append(interval.symbol)
-    heard = [None if label == IGNORED else symbols[index] for label, index in zip(labels, decided, strict=True)]
-    reference, found = phone_sequence(spoken, silences), phone_sequence(heard, silences)
+    by_frame = [None if label == IGNORED else symbols[index] for label, index in zip(labels, decided, strict=True)]
+    reference, hypothesis = phone_sequence(spoken, silences), phone_sequence(by_frame, silences)
     if not reference:  # kaldialign may divide by its length
-        return np.array([0, len(found), 0, 0])
-    edits = edit_distance(reference, found)
+        return np.array([0, len(hypothesis), 0, 0])
+    edits = edit_distance(reference, hypothesis)
     return np.array([edits["sub"], edits["ins"], edits["del"], len(reference)])

@@ -1,4 +1,4 @@
-"""`speechattn score`: two alignments of the same speech, from files of any tool, compared."""
+"""`speechattn score`: compare two alignments of the same speech, read from files of any tool."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from speechattn.phones import PhoneSet
 __all__ = ["format_agreement", "read_phone_intervals", "score_files"]
 
 Alignments = dict[str, list[Interval]]  # utterance -> phones, in samples at 16 kHz
-NUM_NAMED = 10  # utterances that a message names; the JSON file has them all
+NUM_NAMED = 10  # utterances named in a message; the JSON file lists all
 
 logger = logging.getLogger(__name__)
 
@@ -35,34 +35,34 @@ def score_files(
     tier: str = TIER,
     json_file: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Compare two alignments, and print how far they agree.
+    """Compare two alignments and print their agreement.
 
-    Only utterances of both are compared; those of one alone are named on stderr, and in the JSON file.
+    Only utterances in both are compared. Those in only one are named on stderr and in the JSON file.
 
     Args:
         reference: See `read_phone_intervals`.
-        hypothesis: Likewise; a file of one utterance is compared with another such file whatever their names.
-        phones: A named inventory, or a file of one, that both are folded to; None: symbols are compared as they are.
-        closures_as_stops: Count TIMIT's closures as the stops that they belong to.
-        tier: Of TextGrids.
-        json_file: Where the figures go as well.
+        hypothesis: See `read_phone_intervals`. Two files of one utterance each are compared whatever their names.
+        phones: Name or file of the inventory to fold both to; None: compare symbols as they are.
+        closures_as_stops: Count TIMIT's closures as parts of their stops.
+        tier: Name of the tier in TextGrids.
+        json_file: If given, save the figures there.
 
     Returns:
-        What `agreement.agreement_figures` gives, and the utterances `only_in_reference` and `only_in_hypothesis`.
+        The result of `agreement.agreement_figures`, and the utterances `only_in_reference` and `only_in_hypothesis`.
 
     Raises:
-        ValueError: When a file cannot be read, no utterance is in both, or `agreement_figures` refuses them.
+        ValueError: If a file cannot be read, no utterance is in both, or as for `agreement_figures`.
     """
-    sides = [read_phone_intervals(path, tier=tier) for path in (reference, hypothesis)]
-    if all(len(side) == 1 and _names_nothing(path) for side, path in zip(sides, (reference, hypothesis), strict=True)):
-        ((name, _),) = sides[0].items()
-        sides[1] = {name: next(iter(sides[1].values()))}
+    paths = (reference, hypothesis)
+    sides = [read_phone_intervals(path, tier=tier) for path in paths]
+    if all(len(side) == 1 and _named_by_file(path) for side, path in zip(sides, paths, strict=True)):
+        sides[1] = {next(iter(sides[0])): next(iter(sides[1].values()))}
     common = sorted(sides[0].keys() & sides[1].keys())
-    alone = [sorted(side.keys() - set(common)) for side in sides]
+    unmatched = [sorted(side.keys() - set(common)) for side in sides]
     if not common:
         names = [next(iter(side), "none") for side in sides]
-        raise ValueError(f"{reference} and {hypothesis} have no utterance in common, such as {' and '.join(names)}")
-    for path, names in zip((reference, hypothesis), alone, strict=True):
+        raise ValueError(f"{reference} and {hypothesis} share no utterance; their first ones: {', '.join(names)}")
+    for path, names in zip(paths, unmatched, strict=True):
         if names:
             more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
             logger.warning("%d utterances only in %s: %s%s", len(names), path, ", ".join(names[:NUM_NAMED]), more)
@@ -70,7 +70,7 @@ def score_files(
     if closures_as_stops:
         pair = [{name: merge_closures(intervals) for name, intervals in side.items()} for side in pair]
     figures = agreement_figures(pair[0], pair[1], None if phones is None else PhoneSet.load(phones))
-    figures |= {"only_in_reference": alone[0], "only_in_hypothesis": alone[1]}
+    figures |= dict(zip(("only_in_reference", "only_in_hypothesis"), unmatched, strict=True))
     print(format_agreement(figures))
     if json_file is not None:
         save_json(json_file, figures)
@@ -78,23 +78,23 @@ def score_files(
 
 
 def read_phone_intervals(path: str | Path, *, tier: str = TIER) -> Alignments:
-    """The phones of all utterances of a file or folder, in samples at 16 kHz.
+    """Read the phones of all utterances in a file or folder, in samples at 16 kHz.
 
     Args:
-        path: A file of Lhotse cuts (.jsonl or .jsonl.gz); a file of phones, see `alignment_files.read_alignments`; or a
-            folder: all its visible files, at any depth, of the first of those formats that it has any of, TextGrid
-            before CTM before .phn and so on. An utterance is named by its cut, by CTM's first field, or by the file:
-            its path below the folder without suffix.
-        tier: Of TextGrids.
+        path: A file of Lhotse cuts (.jsonl or .jsonl.gz); a label file, see `labels.files.read_alignments`; or a
+            folder, of which all visible label files at any depth are read that have the first suffix found in the
+            order of `labels.files.SUFFIXES`. Utterances are named by their cut, by the first field of a CTM, or by
+            the file's path below the folder without suffix.
+        tier: Name of the tier in TextGrids.
 
     Raises:
-        ValueError: When there is no such file, it cannot be read, the folder has none of them, or two have one name.
+        ValueError: If the file is missing or unreadable, the folder has no label file, or two utterances share a name.
     """
     path = Path(path)
     if path.is_dir():
         return _read_folder(path, tier)
     if path.name.endswith((".jsonl", ".jsonl.gz")):
-        # Lhotse takes its second to load: not for files that need none of it.
+        # Lhotse takes a second to import, and other files do not need it.
         from speechattn.cuts.files import phone_intervals, read_cuts
 
         return {cut.id: phone_intervals(cut) for cut in read_cuts(path)}
@@ -107,27 +107,27 @@ def read_phone_intervals(path: str | Path, *, tier: str = TIER) -> Alignments:
 def _read_folder(folder: Path, tier: str) -> Alignments:
     files = list(visible_files(folder, SUFFIXES))
     if not files:
-        raise ValueError(f"{folder}: has no file of phones: {' '.join(SUFFIXES)}")
+        raise ValueError(f"{folder}: no label files found ({' '.join(SUFFIXES)})")
     suffix = min((path.suffix.lower() for path in files), key=SUFFIXES.index)
-    found: Alignments = {}
+    alignments: Alignments = {}
     for path in (path for path in files if path.suffix.lower() == suffix):
         read = read_phone_intervals(path, tier=tier)
         if suffix != ".ctm":
             read = {path.relative_to(folder).with_suffix("").as_posix(): next(iter(read.values()))}
         for name, intervals in read.items():
-            if name in found:
-                raise ValueError(f"{path}: there is an utterance {name} already")
-            found[name] = intervals
-    return found
+            if name in alignments:
+                raise ValueError(f"{path}: another file has an utterance {name}, too")
+            alignments[name] = intervals
+    return alignments
 
 
-def _names_nothing(path: str | Path) -> bool:
-    """Whether it is a file of one utterance, whose name is but the file's."""
+def _named_by_file(path: str | Path) -> bool:
+    """Whether a file holds a single utterance, which is named by the file."""
     return not Path(path).is_dir() and Path(path).suffix.lower() not in (".ctm", ".jsonl", ".gz")
 
 
 def format_agreement(figures: Mapping[str, Any]) -> str:
-    """The figures for a terminal."""
+    """Format the figures of `score_files` as text."""
     counts = figures["num_boundaries"]
     shift = figures["displacement_ms"]
     lines = [
@@ -142,10 +142,10 @@ def format_agreement(figures: Mapping[str, Any]) -> str:
         lines.append("  {:<8}{:>12}{:>12}{:>12}{:>12}".format(f"{tolerance} ms", *shares))
     if shift["mean"] is not None:
         lines.append(
-            f"displacement of those within {max(map(int, figures['boundaries']))} ms: mean {shift['mean']:+.1f} ms, "
+            f"displacement within {max(map(int, figures['boundaries']))} ms: mean {shift['mean']:+.1f} ms, "
             f"mean absolute {shift['mean_absolute']:.1f} ms, median absolute {shift['median_absolute']:.1f} ms"
         )
-    lines.append("agreement by phone of the reference, and its frames:")
+    lines.append("agreement and number of frames per phone of the reference:")
     phones = sorted(figures["phones"].items(), key=lambda item: (-item[1]["num_frames"], item[0]))
     cells = [f"{symbol:<6}{percent(row['agreement']):>9}{row['num_frames']:>9,}" for symbol, row in phones]
     lines += ["  " + "    ".join(cells[first : first + 4]) for first in range(0, len(cells), 4)]

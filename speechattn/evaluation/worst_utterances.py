@@ -1,4 +1,4 @@
-"""The utterances that a model has most trouble with, to look at and listen to; only ever a few are kept."""
+"""Keep the utterances with the lowest accuracy, for the report."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from speechattn.labels.intervals import Interval
 __all__ = ["WorstUtterance", "WorstUtterances"]
 
 NUM_WORST = 5
-SHORTEST_S = 1.0  # a shorter one is bad luck as often as bad work
+SHORTEST_S = 1.0  # accuracies of shorter utterances are mostly chance
 EXCERPT_S = 10
-EXCERPT_SAMPLES = 160_000  # 10 s at 16 kHz: at higher rates an excerpt is shorter, and takes no more room
+EXCERPT_SAMPLES = 160_000  # 10 s at 16 kHz; shorter at higher rates, to bound the size of the report
 
 
 class WorstUtterance(NamedTuple):
-    """An utterance and what was made of it.
+    """An utterance with its reference and decisions.
 
     Attributes:
-        id: The cut's.
-        speaker: None where the cut does not name them.
-        text: None where the cut has none.
-        seconds: Length of the whole utterance.
-        accuracy: Share in [0, 1] of its frames without silence that are right.
+        id: Of the cut.
+        speaker: None if unknown.
+        text: None if unknown.
+        seconds: Duration.
+        accuracy: Frame accuracy without silence, in [0, 1].
         intervals: The reference, folded to the scored phones, in samples at the geometry's rate.
-        decided: (T,) int64, the class decided for in every frame.
-        excerpt: (N,) float32 in [-1, 1], its beginning, at most 10 s; None for a model of ready features.
+        decided: (T,) int64, the decided class of every frame.
+        excerpt: (N,) float32 in [-1, 1], the first 10 s at most; None for a model that takes features.
     """
 
     id: str
@@ -43,14 +43,14 @@ class WorstUtterance(NamedTuple):
 
 
 class WorstUtterances:
-    """The five of the lowest frame accuracy without silence among those of at least 1 s; of equal ones by id.
+    """The five utterances of at least 1 s with the lowest frame accuracy without silence; ties go to the lower id.
 
     Args:
-        geometry: Where the frames lie.
-        with_audio: Whether the utterances are waveforms, to keep a beginning of.
+        geometry: Of the frames.
+        with_audio: Whether to keep an excerpt of each waveform.
 
     Attributes:
-        found: The worst of those that were added so far, the very worst first.
+        found: The worst utterances added so far, worst first.
     """
 
     def __init__(self, geometry: Geometry, *, with_audio: bool) -> None:
@@ -67,15 +67,15 @@ class WorstUtterances:
         num_right: int,
         num_speech: int,
     ) -> None:
-        """Look at an utterance.
+        """Add an utterance; one without speech frames is ignored.
 
         Args:
-            cut: Lhotse's.
-            waveform: (N,), or ready features, which are not looked at.
+            cut: A Lhotse cut.
+            waveform: (N,), or features, which are not kept.
             intervals: See `WorstUtterance`.
             decided: See `WorstUtterance`.
-            num_right: Frames, of those whose reference is not silence, that are right.
-            num_speech: Frames whose reference is not silence; an utterance without any does not take part.
+            num_right: Correct frames among the speech frames.
+            num_speech: Frames whose reference is not silence.
         """
         if cut.duration < SHORTEST_S or not num_speech:
             return
@@ -83,7 +83,7 @@ class WorstUtterances:
         if len(self.found) == NUM_WORST and (accuracy, cut.id) > (self.found[-1].accuracy, self.found[-1].id):
             return
         supervision = cut.supervisions[0]
-        excerpt = None if self._excerpt is None else waveform[: self._excerpt].copy()  # not the batch that it is of
+        excerpt = None if self._excerpt is None else waveform[: self._excerpt].copy()  # a view would keep the batch
         worst = WorstUtterance(
             cut.id,
             None if supervision.speaker is None else str(supervision.speaker),

@@ -1,1 +1,1 @@
-"""Recordings and live audio to phone segments and files."""
+"""Predict the phones of recordings and live audio, and write them to files."""

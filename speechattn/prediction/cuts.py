@@ -1,4 +1,7 @@
-"""Prepared cuts -> phone segments and their files, or a table of all frames; what has been done is not done again."""
+"""Predict prepared cuts: write phone segments per recording, or one table of all frames.
+
+Repeated calls with the same inputs do nothing.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +31,19 @@ def predict_cuts(
     formats: Sequence[str] = ("textgrid",),
     num_jobs: int = 1,
 ) -> None:
-    """Predict the phones of every recording in a file of cuts; what has been done already is not done again.
+    """Predict the phones of every recording in a file of cuts.
 
     Args:
-        model_name: What `FrameClassifier.from_pretrained` takes.
-        cuts: Cuts, each a whole single-channel recording; their ids name the results. Those below one frame are left
-            out and listed.
+        model_name: As for `FrameClassifier.from_pretrained`.
+        cuts: Each cut is a whole single-channel recording, and its id names the results. Cuts shorter than one frame
+            are skipped and logged.
         output: Folder for the files.
-        formats: Which files to write, some of FORMATS.
+        formats: Keys of FORMATS.
         num_jobs: See `predict_files`.
 
     Raises:
-        ValueError: When model or cuts cannot be read, or a cut is not a whole recording; or of a model without a front
-            end, which `predict_frames` is for.
+        ValueError: If model or cuts cannot be read, a cut is not a whole recording, or the model takes features (see
+            `predict_frames`).
     """
     if unknown := set(formats) - set(FORMATS):
         raise ValueError(f"the formats for cuts are {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
@@ -51,7 +54,7 @@ def predict_cuts(
         return
     model = FrameClassifier.from_pretrained(model_name)
     if model.feature_dim is not None:
-        raise ValueError(f"{model_name} takes features, not audio: it predicts frames (--frames), not segments")
+        raise ValueError(f"{model_name} takes features, not audio: use --frames")
     recordings = by_cut(cuts, model.frontend.geometry)
     stamp.unlink(missing_ok=True)
     failures = predict_files(model, recordings, OutputOptions(formats), output=output, num_jobs=num_jobs)
@@ -63,20 +66,19 @@ def predict_cuts(
 
 
 def predict_frames(model_name: str, cuts: str | Path, output: str | Path) -> None:
-    """Write the likeliest phone of every frame of all cuts as one table; not again when it has been done already.
+    """Write the likeliest phone of every frame of all cuts as one table.
 
-    The file is CSV with a header `Id,Class`: frames are counted through all cuts from 0, in the file's order, and a
-    class is written by its phone. This is what the NTU machine learning course takes as a submission, whose phones are
-    called 0 to 40.
+    The file is CSV with a header `Id,Class`. Ids count the frames of all cuts from 0, in the order of the file; a class
+    is written as its phone. The NTU machine learning course, whose phones are 0 to 40, takes this as a submission.
 
     Args:
-        model_name: What `FrameClassifier.from_pretrained` takes.
+        model_name: As for `FrameClassifier.from_pretrained`.
         cuts: A file of cuts with recordings, or shards; for a model without a front end, a file of cuts with features.
-            They need no phones. Those below one frame are left out.
-        output: The file.
+            They need no phones. Cuts shorter than one frame are skipped.
+        output: The file to write.
 
     Raises:
-        ValueError: When model or cuts cannot be read or do not fit, or the model, with pooling, has no frames.
+        ValueError: If model or cuts cannot be read or do not fit, or the model has pooling.
     """
     from speechattn.cuts.model_inputs import cut_features, cut_waveform, load_cuts
     from speechattn.cuts.shards import checksum_or_path
@@ -88,7 +90,7 @@ def predict_frames(model_name: str, cuts: str | Path, output: str | Path) -> Non
         return
     model = FrameClassifier.from_pretrained(model_name)
     if model.pooling is not None:
-        raise ValueError(f"{model_name} has one label for an utterance, with pooling, and no frames")
+        raise ValueError(f"{model_name} has pooling: it labels utterances, not frames")
     read = cut_waveform if model.feature_dim is None else cut_features
     utterances = load_cuts(cuts, model.frontend.geometry, feature_dim=model.feature_dim)
     number = 0

@@ -1,4 +1,4 @@
-"""A recording of any length through the model in bounded memory: a minute at a time, with the numbers of the whole."""
+"""Run a model over a recording of any length in bounded memory: by blocks of a minute, with the result of the whole."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from speechattn.labels.intervals import Segment
 from speechattn.model.classifier import FrameClassifier
 from speechattn.prediction.live import LiveSegments
 
-__all__ = ["recording_posteriors", "recording_segments", "recording_stretches"]
+__all__ = ["Progress", "recording_excerpts", "recording_posteriors", "recording_segments"]
 
 BLOCK_S = 60.0
 
-
-Progress = Callable[[float], object]  # called after each block with its length in seconds
+Progress = Callable[[float], object]  # called after each block with its duration in seconds
 
 
 def _ignore(seconds: float) -> None:
@@ -33,19 +32,17 @@ def recording_segments(
     smooth: bool = False,
     on_progress: Progress = _ignore,
 ) -> list[Segment]:
-    """What `FrameClassifier.classify` gives for a file, up to rounding; of a file of hours, too.
+    """The result of `FrameClassifier.classify` for a file, up to rounding.
 
-    Beyond the segments, memory does not grow with the file, unless the model needs the whole recording before its first
-    frame (`lookahead` is None).
+    Memory does not grow with the file, unless the model needs the whole recording (`lookahead` is None).
 
     Raises:
         ValueError: As for `FrameClassifier.classify`.
     """
     duration = model.duration(path)
     if not _in_blocks(model, duration):
-        return model.segments(
-            recording_posteriors(model, path, channel=channel, on_progress=on_progress), duration, smooth=smooth
-        )
+        posteriors = recording_posteriors(model, path, channel=channel, on_progress=on_progress)
+        return model.segments(posteriors, duration, smooth=smooth)
     live, segments = LiveSegments(model, smooth=smooth), []
     for block, seconds in _blocks(model, path, channel):
         segments += live.push(block)
@@ -56,7 +53,7 @@ def recording_segments(
 def recording_posteriors(
     model: FrameClassifier, path: str | Path, *, channel: int | None = None, on_progress: Progress = _ignore
 ) -> np.ndarray:
-    """Posteriors of a file, (T, P) float32, computed in blocks where the model can; with pooling (P,).
+    """Posteriors of a file, (T, P) float32, or with pooling (P,); computed by blocks if the model can stream.
 
     Raises:
         ValueError: As for `FrameClassifier.classify`.
@@ -73,15 +70,15 @@ def recording_posteriors(
     return np.exp(np.concatenate([*pieces, stream.flush()]))
 
 
-def recording_stretches(
+def recording_excerpts(
     model: FrameClassifier, path: str | Path, longest_s: float, *, channel: int | None = None
 ) -> Iterator[np.ndarray]:
-    """The samples of a file as the model hears them, (n,) float32, in stretches of one length, as few as there can be.
+    """The samples of a file at the model's rate, (n,) float32, in the fewest excerpts of equal length.
 
     Args:
-        model: One that takes audio.
+        model: A model with a front end.
         path: The file.
-        longest_s: No stretch lasts longer.
+        longest_s: Maximum duration of an excerpt in seconds.
         channel: See `FrameClassifier.classify`.
 
     Raises:
@@ -105,7 +102,7 @@ def _in_blocks(model: FrameClassifier, duration: float) -> bool:
 
 
 def _blocks(model: FrameClassifier, path: str | Path, channel: int | None) -> Iterator[tuple[np.ndarray, float]]:
-    """Blocks of samples and how many seconds each is."""
+    """Blocks of samples, and the duration of each in seconds."""
     rate = model.frontend.geometry.sample_rate
     for block in audio_blocks(path, sample_rate=rate, channel=channel, seconds=BLOCK_S):
         yield block, len(block) / rate

@@ -1,4 +1,4 @@
-"""Which recordings are meant: files, folders, patterns and cuts, by the names that their results get."""
+"""Find the recordings to predict in files, folders, patterns and cuts, and name their results."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from speechattn.geometry import Geometry
 
 __all__ = ["SUFFIXES", "by_cut", "find_recordings"]
 
-# Of the files taken from a folder; a file that is named may have any.
+# Files with these suffixes are taken from folders; files named by the user may have any.
 SUFFIXES = (
     ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav"
 )  # fmt: skip
 
 
 def find_recordings(sources: Iterable[str | Path]) -> dict[str, Path]:
-    """Audio files by the names of their results.
+    """Map names of results to audio files.
 
     Args:
-        sources: Files, named by their stems; folders, for all audio below them, named by their paths from there without
-            the suffix; and patterns (`*`, `?`, `[`, and `**` for folders) that the shell has not resolved.
+        sources: Files, named by their stems; folders, whose audio files at any depth are named by their relative paths
+            without suffix; and patterns (`*`, `?`, `[`, and `**` for folders) that the shell has not expanded.
 
     Returns:
-        Name -> file, each once; a folder's in the order of their names. Whether a single file exists is not looked at.
+        Name -> file; those of a folder in alphabetical order. A single file need not exist.
 
     Raises:
-        ValueError: When two have the same name, since the results of one would overwrite the other's; or when a folder
-            holds no audio, no file matches a pattern, or a name is empty.
+        ValueError: If two files have the same name, a folder holds no audio, no file matches a pattern, or a source is
+            empty.
     """
     recordings: dict[str, Path] = {}
     for source in sources:
         if not str(source):
-            raise ValueError("an empty name, as of a shell's variable that is not set: name a file or a folder")
+            raise ValueError("the name of an audio file is empty (an unset shell variable?)")
         for name, path in _named(Path(source)):
             first = recordings.setdefault(name, path)
             if first != path and os.path.realpath(first) != os.path.realpath(path):
-                raise ValueError(f"{first} and {path} would both write {name}.*: predict them apart")
+                raise ValueError(f"{first} and {path} would both write {name}.*: predict them separately")
     return recordings
 
 
@@ -46,7 +46,7 @@ def _named(source: Path) -> list[tuple[str, Path]]:
     if source.is_dir():
         found = sorted(path for path in source.rglob("*") if _is_audio(path))
         if not found:
-            raise ValueError(f"{source}: a folder without audio ({' '.join(SUFFIXES)})")
+            raise ValueError(f"{source}: the folder has no audio files ({' '.join(SUFFIXES)})")
         return [(path.relative_to(source).with_suffix("").as_posix(), path) for path in found]
     if not source.exists() and glob.has_magic(str(source)):
         matches = sorted(path for match in glob.glob(str(source), recursive=True) if (path := Path(match)).is_file())
@@ -61,10 +61,10 @@ def _is_audio(path: Path) -> bool:
 
 
 def by_cut(cuts: str | Path, geometry: Geometry) -> dict[str, Path]:
-    """The recordings of a file of cuts that have at least one frame, by the cuts' ids.
+    """Map cut ids to recordings, without those shorter than one frame.
 
     Raises:
-        ValueError: When a cut is not a whole single-channel recording, or its id cannot name a file or is taken.
+        ValueError: If a cut is not a whole single-channel recording, or its id is not unique or cannot name a file.
     """
     from speechattn.cuts.files import recording_file
     from speechattn.cuts.model_inputs import load_cuts

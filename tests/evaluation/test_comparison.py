@@ -91,7 +91,7 @@ def test_models_of_other_phones_are_compared_on_common_ones(tone_corpus, tmp_pat
         FrameClassifier(ClassifierConfig(phones=f"timit{size}", kind="linear")).save_pretrained(tmp_path / f"{size}")
     command = ["compare", str(tmp_path / "48"), str(tmp_path / "39"), "--cuts", str(path)]
     message = refused(capsys, *command)
-    assert "different phones, 48 (timit48) and 39 (timit39): --phones SET" in message
+    assert "different phones, 48 (timit48) and 39 (timit39): choose those to score on with --phones" in message
     main([*command, "--phones", "timit39", "--json", str(tmp_path / "compared.json")])
     figures = json.loads((tmp_path / "compared.json").read_text())
     assert (figures["model_a"], figures["model_b"]) == (str(tmp_path / "48"), str(tmp_path / "39"))
@@ -110,15 +110,11 @@ def test_one_speaker_is_not_enough_for_an_interval(tone_corpus, model_folder, tm
 
 
 def test_models_that_cannot_be_compared_are_refused(models, tone_corpus):
-    cuts, frames, features = (
-        tone_corpus / "test.jsonl.gz",
-        "frames do not lie at the same places",
-        "39 features a frame",
-    )
+    cuts, frames, features = tone_corpus / "test.jsonl.gz", "frames lie at different times", "39 features per frame"
     pooled = FrameClassifier(ClassifierConfig(symbols=("low", "high"), pooling="mean", kind="linear")).eval()
     for other, reason, reversed_reason in (
         (linear(2, frontend=FrontendConfig(preset="librosa")), frames, frames),
-        (linear(2, frontend=None), f"one takes waveforms, the other {features}", f"{features}, the other waveforms"),
+        (linear(2, frontend=None), f"waveforms and {features}", f"{features} and waveforms"),
         (pooled, "models with pooling", "models with pooling"),
     ):
         with pytest.raises(ValueError, match=reason):

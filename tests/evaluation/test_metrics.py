@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechattn.evaluation.metrics import among_likeliest, confusion_matrix, frame_figures, utterance_figures
+from speechattn.evaluation.metrics import confusion_matrix, frame_figures, top_k_hits, utterance_figures
 
 SYMBOLS = ("AA", "SIL", "B", "SPN")
 SILENCES = {"SIL", "SPN"}
@@ -85,8 +85,8 @@ def test_among_the_likeliest_equals_sorting(rows: list[tuple[list[int], int]]) -
         best = [
             sorted(range(5), key=lambda index: -row[index])[:count] for row in scores
         ]  # stable: the first of equals
-        assert among_likeliest(scores, labels, count).tolist() == [y in b for y, b in zip(labels, best, strict=True)]
-    assert (among_likeliest(scores, labels, 1) == (scores.argmax(axis=1) == labels)).all()
+        assert top_k_hits(scores, labels, count).tolist() == [y in b for y, b in zip(labels, best, strict=True)]
+    assert (top_k_hits(scores, labels, 1) == (scores.argmax(axis=1) == labels)).all()
 
 
 def test_counting_takes_any_shape_and_refuses_two() -> None:

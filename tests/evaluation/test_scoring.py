@@ -50,7 +50,7 @@ def test_a_folder_is_read_in_one_format_and_named_by_path(tmp_path):
     write_ctm(tmp_path / "u.ctm", SEGMENTS)
     assert read_phone_intervals(tmp_path) == {"u": INTERVALS}
     (tmp_path / "one" / "again.ctm").write_bytes((tmp_path / "u.ctm").read_bytes())
-    with pytest.raises(ValueError, match="there is an utterance u already"):
+    with pytest.raises(ValueError, match="another file has an utterance u, too"):
         read_phone_intervals(tmp_path)
 
 
@@ -67,7 +67,7 @@ def test_figures_are_printed_and_written(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"frame agreement {100 * figures['frame_agreement']:.2f} %" in printed
     assert "20 ms       100.00 %    100.00 %    100.00 %    100.00 %" in printed
-    assert "displacement of those within 50 ms: mean +15.0 ms" in printed
+    assert "displacement within 50 ms: mean +15.0 ms" in printed
     assert "AH      " in printed
 
 
@@ -101,12 +101,12 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, capsys):
         return refused(capsys, "score", *arguments)
 
     one, other = cuts(tmp_path / "one.jsonl.gz", "a"), cuts(tmp_path / "other.jsonl.gz", "b")
-    assert "have no utterance in common, such as a and b" in refusal(one, other)
+    assert "share no utterance; their first ones: a, b" in refusal(one, other)
     assert "no such file" in refusal(one, tmp_path / "nothing.ctm")
     assert "unknown phone set 'timit40'" in refusal(one, one, "--phones", "timit40")
     (tmp_path / "a.phn").write_text("0 8000 h#\n8000 16000 ix\n")
     assert "phone 'h#' is not in set 'arpabet41'" in refusal(tmp_path / "a.phn", one, "--phones", "arpabet41")
     (tmp_path / "empty").mkdir()
-    assert "has no file of phones" in refusal(one, tmp_path / "empty")
+    assert "no label files found" in refusal(one, tmp_path / "empty")
     write_textgrid(tmp_path / "a.TextGrid", SEGMENTS)
     assert "no interval tier 'words'" in refusal(tmp_path / "a.TextGrid", tmp_path / "a.TextGrid", "--tier", "words")

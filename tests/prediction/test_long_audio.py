@@ -10,7 +10,7 @@ from speechattn import FrameClassifier, audio
 from speechattn.audio import AudioError, audio_blocks, load_audio
 from speechattn.decoding.smoothing import phonotactics_of
 from speechattn.prediction import long_audio
-from speechattn.prediction.long_audio import recording_posteriors, recording_segments, recording_stretches
+from speechattn.prediction.long_audio import recording_excerpts, recording_posteriors, recording_segments
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +98,10 @@ def test_blocks_give_what_one_piece_gives(model, tmp_path, monkeypatch, rate):
 )
 def test_stretches_are_the_samples_of_the_whole_in_equal_parts(model, tmp_path, rate, seconds, count):
     path = write(tmp_path / "a.wav", seconds, rate)
-    stretches = list(recording_stretches(model, path, 1.0))
-    sizes = [len(samples) for samples in stretches]
+    excerpts = list(recording_excerpts(model, path, 1.0))
+    sizes = [len(samples) for samples in excerpts]
     assert len(sizes) == count and max(sizes) - min(sizes) <= count and max(sizes) <= 16000
-    np.testing.assert_allclose(np.concatenate(stretches), model.samples(path), atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(excerpts), model.samples(path), atol=1e-6)
 
 
 def test_no_more_than_a_block_is_read_at_a_time(model, tmp_path, monkeypatch):

@@ -167,7 +167,7 @@ def test_files_of_any_name(model_folder: Path, tmp_path: Path, capsys):
         )
         assert len(lines) == 1 + bool(output)
         if output:
-            assert "its name is too long for the files that would be written (2 of 9 files failed)" in lines[1]
+            assert "file name too long to add a suffix (2 of 9 files failed)" in lines[1]
     assert written(tmp_path / "out") == sorted(name + suffix for name in good for suffix in ALL_SUFFIXES[:-1])
     for name in good:
         first = (tmp_path / "out" / f"{name}.ctm").read_text().splitlines()[0].split()

@@ -37,17 +37,17 @@ def test_a_file_that_is_named_in_several_ways_is_taken_once(folder, monkeypatch)
     assert set(find_recordings(["a.wav", folder / "a.wav", "dr1/**/*.wav"])) == {"a", "x"}
 
 
-def test_results_that_would_overwrite_each_other_and_empty_places_are_refused(folder):
+def test_duplicate_names_and_empty_folders_are_refused(folder):
     with pytest.raises(ValueError, match=r"x.wav and .*x.wav would both write x\.\*"):
         find_recordings([folder / "dr1/x.wav", folder / "dr2/x.wav"])
     with pytest.raises(ValueError, match="would both write"):
         find_recordings([f"{folder}/dr?/*.wav"])
     (folder / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty: a folder without audio"):
+    with pytest.raises(ValueError, match="empty: the folder has no audio files"):
         find_recordings([folder / "empty"])
     with pytest.raises(ValueError, match="no file matches"):
         find_recordings([f"{folder}/*.ogg"])
     with pytest.raises(ValueError, match="no file matches"):
         find_recordings([f"{folder}/dr*"])  # folders
-    with pytest.raises(ValueError, match="an empty name"):
+    with pytest.raises(ValueError, match="name of an audio file is empty"):
         find_recordings([""])  # not the folder that one is in
