@@ -9,8 +9,6 @@ same words and pronunciations. Classes are the 39 of TIMIT, closures counted as 
 columns are of the models' own decisions, without the words.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping, Sequence
 

@@ -7,8 +7,6 @@ One utterance, 4 heads of 64, float32, unit-normal input. Each number of threads
 OMP_NUM_THREADS and the like set, and each peak of memory a process of its own.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

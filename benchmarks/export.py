@@ -5,8 +5,6 @@
 One thread. CUTS are cuts with phones, as `speechattn prepare` leaves them; the first so many are taken.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

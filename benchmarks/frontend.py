@@ -7,8 +7,6 @@ own defaults otherwise; samples come in each library's own scale and container, 
 of threads has fresh processes with OMP_NUM_THREADS and the like set, because some libraries read these only once.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics

@@ -7,8 +7,6 @@ say how large the features get, and how far float32 lies from float64 within thi
 rounding alone.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass

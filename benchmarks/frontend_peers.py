@@ -5,8 +5,6 @@ precision in which its library computes. 16 kHz is the rate of the calls quoted 
 stays 25 ms, the hop 10 ms, and the FFT length follows by each library's own rule.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

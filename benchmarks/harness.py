@@ -1,7 +1,5 @@
 """What the benchmarks share: processes with a number of threads, contenders that take turns, peaks of memory."""
 
-from __future__ import annotations
-
 import os
 import platform
 import resource

@@ -7,8 +7,6 @@ background noise. Noise is rounded to 16 bits, as in a WAV file. It is not made 
 models are trained with.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Callable, Sequence

@@ -6,8 +6,6 @@ Speech of the files is strung together to the lengths that are measured. The pee
 of phones ("allphone"), with the acoustic model and the phones' trigrams that come with it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

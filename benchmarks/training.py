@@ -6,8 +6,6 @@ A step is what training does with a batch of waveforms: front end, body, output 
 gradient and AdamW. Models are those of recipes/speechocean762, brought to one size. Utterances are noise.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence

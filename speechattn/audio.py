@@ -4,8 +4,6 @@ soundfile (libsndfile) reads the files: WAV, FLAC, Ogg, MP3, AIFF, NIST SPHERE a
 that would silently give wrong frames (truncated, not finite, wrong scale) is refused.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import os

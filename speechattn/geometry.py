@@ -4,8 +4,6 @@ Everything that converts between samples and frames (features, labels, segments)
 disagree. The default is Kaldi's `snip_edges=true`: windows lie entirely inside the signal.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

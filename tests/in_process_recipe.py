@@ -1,7 +1,5 @@
 """Run a recipe with its commands executed in the test process, which has PyTorch loaded: seconds instead of minutes."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """A small LibriSpeech on a mirror: synthetic speech in its layout, with TextGrids and CPC labels."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import tarfile

@@ -1,7 +1,5 @@
 """Files that are no audio, or not what their headers say: the same ones each time, every one to be refused."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Read the splits of a prepared corpus."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

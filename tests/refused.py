@@ -1,7 +1,5 @@
 """A command that must fail, as all do: with one line and exit code 2."""
 
-from __future__ import annotations
-
 import pytest
 
 from speechattn.commands.main import main

@@ -1,7 +1,5 @@
 """The server of `speechattn serve` in a thread, at a free port of the loopback interface, and a model for it."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A folder on a server of the loopback interface."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial

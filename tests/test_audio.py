@@ -1,7 +1,5 @@
 """Audio as arrays: exact samples, channels, rates, and one clear line for every file that cannot be used."""
 
-from __future__ import annotations
-
 import logging
 import zipfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where frames lie, against loops over windows."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

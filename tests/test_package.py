@@ -1,7 +1,5 @@
 """The built wheel carries everything, and works outside the checkout."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

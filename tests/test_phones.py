@@ -1,7 +1,5 @@
 """Inventories and foldings: every symbol once, and nothing accepted by accident."""
 
-from __future__ import annotations
-
 import pickle
 from collections import Counter
 

@@ -1,7 +1,5 @@
 """A configuration that trains in seconds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Small archives, good and hostile, and listings of folders."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 import zipfile

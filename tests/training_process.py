@@ -1,7 +1,5 @@
 """Run training in a separate process, or in several."""
 
-from __future__ import annotations
-
 import csv
 import os
 import pickle

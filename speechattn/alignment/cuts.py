@@ -1,7 +1,5 @@
 """Forced alignment of Lhotse cuts: `speechattn align`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

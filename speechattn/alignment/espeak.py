@@ -1,7 +1,5 @@
 """Pronunciations of words that are in no lexicon, by eSpeak NG."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ A search finds an alignment for almost any transcript, right or wrong. The limit
 has hand labels, and on speechocean762, with correct and with exchanged transcripts: see docs/alignment.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

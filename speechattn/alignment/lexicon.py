@@ -1,7 +1,5 @@
 """Pronunciations: from a corpus's own lexicon, else CMUdict, else eSpeak NG; words without any are reported."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,8 +4,6 @@ It searches in two passes. The first aligns words, and chooses pronunciations an
 phones inside them. The acoustic model comes with the package.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Files that ship with the package: phone tables, speaker lists, models."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 __all__ = ["asset_lines"]

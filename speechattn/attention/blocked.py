@@ -5,8 +5,6 @@ pass recomputes the scores of each piece, so that only inputs and outputs grow w
 utterances the scores are kept instead, which is faster.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from itertools import product

@@ -1,7 +1,5 @@
 """Reference: truncated attention by the full matrix of scores, with everything outside the band masked."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

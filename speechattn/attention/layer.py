@@ -1,7 +1,5 @@
 """Multi-head truncated self-attention as a layer."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Positions of an attention layer: none, a bias per offset, a rotation, or your own module."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """From queries and keys to attention weights: context, score, normaliser."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

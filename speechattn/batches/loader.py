@@ -1,7 +1,5 @@
 """The batches of an epoch: order, size, sharing between processes, and data-loading processes."""
 
-from __future__ import annotations
-
 import logging
 import random
 import signal

@@ -1,7 +1,5 @@
 """Noise without speech: coloured noise, mains hum, and the background of a recording."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Batches from shards, by Lhotse's samplers."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

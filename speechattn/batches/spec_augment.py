@@ -4,8 +4,6 @@ Time and frequency masks follow Park et al. 2019, sec. 2; the warp of the freque
 follows Jaitly & Hinton 2013. Both keep the labels.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ All randomness derives from the utterance's seed, so any process may load it. It
 is read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """The commands of `speechattn`: each adds its options to a parser and calls one function."""
 
-from __future__ import annotations
-
 import sys
 from typing import NoReturn
 

@@ -1,7 +1,5 @@
 """Commands for corpora and labels: download, prepare, inspect, align, score."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

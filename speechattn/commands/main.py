@@ -4,8 +4,6 @@ Bad input prints one line on stderr and exits with code 2. A command imports its
 `speechattn --help` is quick.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

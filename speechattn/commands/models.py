@@ -1,7 +1,5 @@
 """Commands to train, evaluate and compare models."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from jsonargparse import ArgumentParser

@@ -5,8 +5,6 @@ in `timit_sample`, add its name to `CORPORA`, and describe it in data/README.md.
 its module has `OPTIONS`, a dataclass; `options.sources`, if it exists, lists other files that the result depends on.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path

@@ -4,8 +4,6 @@ A speaker is an eSpeak accent and voice variant; sentences are drawn from a gram
 accent and two variants that no other split has, and no sentence is in two splits.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence

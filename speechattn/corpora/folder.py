@@ -3,8 +3,6 @@
 See docs/own_data.md for an example of each.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Kaldi's data folders: wav.scp, segments, utt2spk and text, as utterances."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from pathlib import Path
 

@@ -5,8 +5,6 @@ the training part one of 41 numbered classes per frame; those of the test part a
 features, for a model without a front end. Labels and lists have the format of LibriSpeech's CPC labels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

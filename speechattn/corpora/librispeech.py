@@ -5,8 +5,6 @@ The corpus has transcripts but no phone times. They come from published TextGrid
 domain audio books", 2015.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Addresses, sizes and checksums of LibriSpeech, mini LibriSpeech and their published phone labels."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from speechattn.corpora.download.fetch import Archive, RemoteFile, openslr_urls

@@ -6,8 +6,6 @@ Kaldi, with a train and a test list, from van den Oord et al., "Representation L
 Coding", 2018.
 """
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Match recordings with alignments: by relative path, by utterance id, or by file name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple

@@ -5,8 +5,6 @@ official split; dev is 12 of the training speakers, listed in the assets. See Zh
 Open-Source Non-native English Speech Corpus For Pronunciation Assessment", 2021.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from lhotse import MonoCut

@@ -6,8 +6,6 @@ SA sentences, which everybody reads, are left out. See Garofolo et al., "DARPA T
 corpus", 1993.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterator

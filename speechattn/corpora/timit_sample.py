@@ -4,8 +4,6 @@ All are training speakers of the full corpus, so there is no official test set: 
 dev, 7 and 8 are test. The two SA sentences, which everybody reads, are left out of dev and test.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Iterable

@@ -4,8 +4,6 @@ A cut is a whole audio file with one supervision: text, speaker, and the phones 
 seconds; `phone_intervals` converts them back to exact samples.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Cuts as a model takes them: loading with checks, then the samples, features and labels of each cut."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path

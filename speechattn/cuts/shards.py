@@ -5,8 +5,6 @@ A set of shards is a folder `train` and its index `train.json` beside it. The fo
 durations and phones of the cuts, so that a run can be set up without opening a shard.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Splits by speaker: train, dev and test drawn with a seed, or taken from lists."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence

@@ -6,8 +6,6 @@ the priors to get the likelihoods of a hidden Markov model (Bourlard and Morgan,
 transitions are counted in the training labels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache

@@ -3,8 +3,6 @@
 All functions are pure; intervals are in samples at 16 kHz.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ estimates for confidence intervals in ASR performance evaluation", ICASSP 2004).
 draws. Intervals are percentile intervals.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

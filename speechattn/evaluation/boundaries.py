@@ -5,8 +5,6 @@ segmentation quality measure: the R-value" (Interspeech 2009); unlike recall and
 boundaries at random.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import sqrt
 from typing import Any

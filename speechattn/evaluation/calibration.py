@@ -4,8 +4,6 @@ Guo et al., "On calibration of modern neural networks", ICML 2017: expected cali
 temperature scaling (sec. 4.2).
 """
 
-from __future__ import annotations
-
 from math import exp, log
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Fold a model's decisions and posteriors to another inventory of phones."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Compare two models on the same cuts, with a significance test."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Evaluate a model on cuts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ A confusion matrix is (P, P) int64, row = reference class, column = predicted cl
 that have a reference label.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Phone errors: edit distance between the decided phone sequence and the reference."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from itertools import groupby
 

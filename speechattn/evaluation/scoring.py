@@ -1,7 +1,5 @@
 """`speechattn score`: compare two alignments of the same speech, read from files of any tool."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Keep the utterances with the lowest accuracy, for the report."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

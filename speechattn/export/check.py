@@ -1,7 +1,5 @@
 """Compare an exported file with PyTorch, on speech-like signals of lengths that differ from the example's."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 docs/export.md describes inputs, outputs and metadata.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -1,7 +1,5 @@
 """The whole model as an exportable graph, for any batch size and any length, even below one frame."""
 
-from __future__ import annotations
-
 import copy
 from typing import cast
 

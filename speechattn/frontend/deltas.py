@@ -5,8 +5,6 @@ section 5.9); each further order is the slope of the previous one. Two rules tre
 add-deltas (`DeltaFeatures` in feature-functions.cc) and `torchaudio.functional.compute_deltas`.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

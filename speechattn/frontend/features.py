@@ -4,8 +4,6 @@ Frames and spectrum come first and deltas and normalisation last; only the step 
 with its tables as buffers, differentiable down to the waveform, and always in full precision.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

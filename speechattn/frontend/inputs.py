@@ -1,7 +1,5 @@
 """Inputs of the front ends: arrays as tensors, and full precision under autocast."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Padded batches: the mask of real frames, zeroing the rest, picking frames."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -5,8 +5,6 @@ Kaldi's conventions (apply-cmvn, apply-cmvn-sliding, OnlineCmvn and feature-func
 statistic, and come out 0. With `variance`, features are divided by the standard deviation too.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -6,8 +6,6 @@ ordinary differentiable operations: for gradients to the waveform, for other dev
 a matrix product, for exported graphs.
 """
 
-from __future__ import annotations
-
 import math
 import threading
 from functools import lru_cache

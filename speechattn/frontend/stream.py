@@ -4,8 +4,6 @@ Every part runs the offline function over the new rows and as many earlier ones 
 that later input cannot change. Only `online` normalisation, whose window is long, carries running sums instead.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 

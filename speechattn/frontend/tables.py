@@ -1,7 +1,5 @@
 """The constant tables of a front end: analysis window, Fourier matrix, mel filters, DCT."""
 
-from __future__ import annotations
-
 import math
 import warnings
 

@@ -1,7 +1,5 @@
 """Atomic files and folders: present only when complete."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A journal of results, which survives a killed run: JSON lines, each appended in one write."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

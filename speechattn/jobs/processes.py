@@ -1,7 +1,5 @@
 """Process pools, and worker processes that survive signals but not their parent."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import signal

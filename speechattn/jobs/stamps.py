@@ -4,8 +4,6 @@ A finished job leaves a small JSON file, its stamp, beside its outputs. The stam
 checksums of its inputs and those of its outputs. The job runs again when any of these has changed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -4,8 +4,6 @@
 contiguous, and the last one ends at the file's end. Files are written atomically; errors name file and line.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Fold intervals to another phone inventory, and merge TIMIT's stop closures with their releases."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from speechattn.labels.intervals import Interval

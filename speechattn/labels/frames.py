@@ -5,8 +5,6 @@ made from frames cover the signal from 0 to its end. All frame labels come from 
 corrupts 10 to 16 % of the labels of hand-labelled speech.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np

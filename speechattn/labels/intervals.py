@@ -1,7 +1,5 @@
 """A phone and its time: `Interval` in samples, `Segment` in seconds."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 __all__ = ["Interval", "Seconds", "Segment"]

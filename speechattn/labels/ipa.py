@@ -1,7 +1,5 @@
 """Relabel segments: with IPA symbols, or as speech and silence."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from speechattn.assets import asset_lines

@@ -3,8 +3,6 @@
 Also what the readers and writers of all formats share: text encodings, and the check that phones do not overlap.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -5,8 +5,6 @@ an exclamation mark (Praat manual, "TextGrid file formats"). Read like this, the
 times come back to the last bit, and errors have a line number.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ Each gives an utterance the same result alone and in a padded batch: frames past
 read, and nothing is normalised over a batch or over time.
 """
 
-from __future__ import annotations
-
 from typing import NoReturn, cast
 
 import torch

@@ -4,8 +4,6 @@ Pre-norm Transformer (Xiong et al. 2020) with the Conformer's depthwise convolut
 layer instead of batch normalisation, so that an utterance never depends on its batch.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """The files of a model, and where models are found: in a folder, in the package, on the Hugging Face Hub."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from speechattn.model.hub import fetch

@@ -1,7 +1,5 @@
 """Models on the Hugging Face Hub: fetch, upload, and the model card."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

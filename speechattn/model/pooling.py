@@ -1,7 +1,5 @@
 """Pooling over frames: one vector per utterance, for classifiers of whole utterances."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -3,8 +3,6 @@
 Repeated calls with the same inputs do nothing.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Predict audio files: print phone segments, or write them as TextGrid, CTM, JSON, CSV, Audacity labels, pictures."""
 
-from __future__ import annotations
-
 import errno
 import sys
 from collections.abc import Callable, Mapping, Sequence

@@ -3,8 +3,6 @@
 A phone is returned once it is final: when a frame of the next phone is decided.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Iterable, Iterator

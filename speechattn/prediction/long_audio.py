@@ -1,7 +1,5 @@
 """Run a model over a recording of any length in bounded memory: by blocks of a minute, with the result of the whole."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Find the recordings to predict in files, folders, patterns and cuts, and name their results."""
 
-from __future__ import annotations
-
 import glob
 import os
 from collections.abc import Iterable

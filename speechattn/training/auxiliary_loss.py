@@ -4,8 +4,6 @@ It teaches the model how context changes a phone (Seltzer & Droppo, "Multi-task 
 improved phoneme recognition", 2013). The auxiliary output layer is dropped after training.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

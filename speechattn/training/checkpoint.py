@@ -5,8 +5,6 @@ holds only tensors, numbers, strings, None, lists and dicts, so `torch.load(weig
 running code, on any machine.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import logging

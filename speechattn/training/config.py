@@ -1,7 +1,5 @@
 """The options of `speechattn train`, from a YAML file or the command line."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from speechattn.batches.spec_augment import SpecAugmentConfig

@@ -1,7 +1,5 @@
 """Start training from another model, for the same phones or for others."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import replace
 from pathlib import Path

@@ -6,8 +6,6 @@ Liu et al., "Muon is scalable for LLM training", 2025 (eq. 4). Equals `torch.opt
 still uses slow bfloat16.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -4,8 +4,6 @@ A step covers one or more batches from each process. Its loss is divided by the 
 the result does not depend on how the batches are distributed.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext

@@ -1,7 +1,5 @@
 """Which devices compute in bfloat16, and what `mixed_precision: auto` means on them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

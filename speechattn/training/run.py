@@ -5,8 +5,6 @@ resume an interrupted run. All randomness derives from (seed, epoch, cut id), so
 optimiser state and the position in the data.
 """
 
-from __future__ import annotations
-
 import logging
 import shutil
 import time

@@ -1,7 +1,5 @@
 """Set up a training run: processes, model, data and, for an interrupted run, its newest checkpoint."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Forced alignment: times against hand labels, and results that depend only on the utterance."""
 
-from __future__ import annotations
-
 import os
 import signal
 import zipfile

@@ -1,7 +1,5 @@
 """A model as aligner: corrects labels that were jittered, and its labels are kept out of scores."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`speechattn align`: cuts get their phones, a killed run goes on where it was, and nothing is dropped unsaid."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

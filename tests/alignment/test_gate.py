@@ -1,7 +1,5 @@
 """The gate: outliers of the score, and durations that nobody speaks with, each at its very limit."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

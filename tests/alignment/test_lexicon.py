@@ -1,7 +1,5 @@
 """Pronunciations: where each word's comes from, and that no unknown word is passed over."""
 
-from __future__ import annotations
-
 import logging
 
 import pytest

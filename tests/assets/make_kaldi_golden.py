@@ -6,8 +6,6 @@ The speech is eSpeak NG's, made here, so the project may give it away; the featu
 file holds the samples too, so the test that reads it needs neither.
 """
 
-from __future__ import annotations
-
 from importlib.metadata import version
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Truncated self-attention: exact reach, both paths alike, padding without a trace, loops as the judge."""
 
-from __future__ import annotations
-
 import copy
 import math
 

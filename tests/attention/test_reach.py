@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 import torch
 from attention_reference import BLOCK, CONTEXTS, DIM, HEADS, PATHS, TOLERANCE, UNLIMITED, pair, transparent

@@ -1,7 +1,5 @@
 """Long utterances in chunks: by brute force, every labelled frame is scored once, in its place, with its context."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Batches: every utterance once, nothing lost to padding, labels in step with the features."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

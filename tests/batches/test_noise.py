@@ -1,7 +1,5 @@
 """Noise without speech: levels, spectra, and that a background sounds like the silence it was taken from."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """SpecAugment: masks within their limits, the same for a cut in any batch."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

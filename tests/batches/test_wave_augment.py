@@ -1,7 +1,5 @@
 """Waveforms in training: phones stay on their sounds, levels are what was asked for, and the seed decides."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import soundfile

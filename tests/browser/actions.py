@@ -1,7 +1,5 @@
 """What the tests of the page do over and over."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from playwright.sync_api import Page, expect

@@ -1,7 +1,5 @@
 """A headless Chromium with a microphone that plays a file, and the page of a tiny model in it."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page for everybody: by keyboard, by screen reader, on a phone, in the dark."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

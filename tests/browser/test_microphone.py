@@ -1,7 +1,5 @@
 """Recording and live phones, by a microphone that plays a file."""
 
-from __future__ import annotations
-
 import io
 import re
 

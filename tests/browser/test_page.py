@@ -1,7 +1,5 @@
 """What somebody does with the page, in a real browser: a file in, phones to see, hear and save."""
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The command accepts every command line in the documentation."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from functools import cache

@@ -1,7 +1,5 @@
 """The command from outside: what it prints, its exit codes, and that bad input leaves nothing behind."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A server on the loopback interface that breaks off, refuses and lies as it is told."""
 
-from __future__ import annotations
-
 import http.server
 import threading
 from collections.abc import Iterator

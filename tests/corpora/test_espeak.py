@@ -1,7 +1,5 @@
 """The synthetic corpus: its plan, its labels against its audio and against CMUdict, and that it repeats."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """People's own data, in all the shapes it comes in: every frame gets the label that its files say, or none."""
 
-from __future__ import annotations
-
 import unicodedata
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Kaldi's data folders: whole recordings and segments, and one line on whatever is wrong."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """LibriPhone: a folder in the course's layout, through the recipe to the submission, and what is refused."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """LibriSpeech: three sources of labels, its splits, and what is refused or left out."""
 
-from __future__ import annotations
-
 import json
 import random
 import re

@@ -1,7 +1,5 @@
 """An alignment goes to its own recording, or to none: never quietly to another speaker's."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """speechocean762: the tables of the corpus, its splits, and what is left out."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """TIMIT: a tree in its own layout, made of the sample's speech, through the recipe; its lists, labels and files."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from pathlib import Path

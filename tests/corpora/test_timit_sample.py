@@ -1,7 +1,5 @@
 """The TIMIT sample: splits, sizes, hand labels."""
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
 from pathlib import Path

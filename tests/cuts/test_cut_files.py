@@ -1,7 +1,5 @@
 """Cuts: whole samples survive Lhotse's seconds, and speakers stay in their split."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import soundfile

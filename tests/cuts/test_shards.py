@@ -1,7 +1,5 @@
 """Shards: the same cuts, the same audio and labels as from the files of cuts, one shard open at a time."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

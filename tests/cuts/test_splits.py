@@ -1,7 +1,5 @@
 """Speakers stay together, shares are met about as well as can be, lists are followed to the letter."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

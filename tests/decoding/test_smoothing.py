@@ -1,7 +1,5 @@
 """Smoothing by a hidden Markov model: counts by loops, paths by trying all."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

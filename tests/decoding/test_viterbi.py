@@ -1,7 +1,5 @@
 """The search finds the best path: against every path there is, in small graphs."""
 
-from __future__ import annotations
-
 from itertools import combinations, product
 
 import numpy as np

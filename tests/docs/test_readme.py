@@ -1,7 +1,5 @@
 """Examples in the documentation run, and links have targets."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The documentation site: mkdocs.yml lists every page, the reference lists every public name, and the site builds."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

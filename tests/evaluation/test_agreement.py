@@ -1,7 +1,5 @@
 """Figures of two alignments against slow references: all pairings, all frames one by one."""
 
-from __future__ import annotations
-
 from itertools import combinations, permutations
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The bootstrap against all draws there are, counted by hand, and against what must hold."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np

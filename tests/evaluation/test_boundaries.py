@@ -1,7 +1,5 @@
 """Boundaries and phone errors of decisions against slow references: sample by sample, and Levenshtein's recursion."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Calibration against counting one by one, and temperatures against trying them all."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

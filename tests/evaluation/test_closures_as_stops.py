@@ -1,7 +1,5 @@
 """TIMIT's closures counted as parts of their stops: evaluation against counting by hand."""
 
-from __future__ import annotations
-
 import html
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Two models on the same cuts, against counting frame by frame."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Figures of a model against counting frame by frame, on its own phones and on others that these are folded to."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Figures against counting frame by frame."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 

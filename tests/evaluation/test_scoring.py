@@ -1,7 +1,5 @@
 """`speechattn score`: alignments of any tool, read and compared, and utterances of one side named."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

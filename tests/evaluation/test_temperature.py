@@ -1,7 +1,5 @@
 """The temperature learned on dev."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """An untrained model of TIMIT's phones."""
 
-from __future__ import annotations
-
 import torch
 
 from speechattn.model.classifier import FrameClassifier

@@ -1,7 +1,5 @@
 """The model that comes with the package, exported, gives log-posteriors within 1e-4 of PyTorch's."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

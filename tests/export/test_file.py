@@ -1,7 +1,5 @@
 """Exported files give what PyTorch gives, say what they are, and run without PyTorch and this package."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

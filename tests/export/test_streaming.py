@@ -1,7 +1,5 @@
 """The step that a streaming graph is made of gives, chunk by chunk, the posteriors of the whole recording."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

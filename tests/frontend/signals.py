@@ -1,7 +1,5 @@
 """Signals for the tests of the front end."""
 
-from __future__ import annotations
-
 import numpy as np
 
 __all__ = ["ODD_SIGNALS", "SIGNALS", "vowels"]

@@ -1,7 +1,5 @@
 """Configurations: presets, overrides, what follows from them, and errors that name the field."""
 
-from __future__ import annotations
-
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Deltas against loops and torchaudio: any order, window, lengths; padding never read."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

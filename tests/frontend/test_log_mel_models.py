@@ -1,7 +1,5 @@
 """Models whose front end is `Fbank`: from YAML to training, streaming and loading; and configurations saved before."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, replace
 from pathlib import Path

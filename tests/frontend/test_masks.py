@@ -1,7 +1,5 @@
 """Rows of padded batches."""
 
-from __future__ import annotations
-
 import torch
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The front ends: the default chain against a reference in loops, batches against single utterances, types, errors."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A front end is a module like any other: it exports, compiles, copies and changes precision; the numbers stay."""
 
-from __future__ import annotations
-
 import copy
 import io
 import pickle

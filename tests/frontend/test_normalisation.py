@@ -1,7 +1,5 @@
 """Normalisation against loops and torchaudio: any lengths, windows and flags; padding never enters a statistic."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -3,8 +3,6 @@
 HTK itself is not to be had as a library: its preset is compared with the HTK Book's equations, in loops.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Models without a front end: ready features in, the same results alone, in a batch and in pieces."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The energies of a frame: both paths against loops and each other, any lengths, settings and types; gradients."""
 
-from __future__ import annotations
-
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

@@ -1,7 +1,5 @@
 """A stream gives, for any chunks, what the whole signal gives; and each frame as soon as its latency says."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

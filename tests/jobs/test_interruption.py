@@ -1,7 +1,5 @@
 """Signals as exceptions, and what they do not break into."""
 
-from __future__ import annotations
-
 import signal
 import threading
 

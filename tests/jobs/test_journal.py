@@ -1,7 +1,5 @@
 """A journal gives back every record that was written whole, whatever happened to the last one."""
 
-from __future__ import annotations
-
 import json
 from contextlib import closing
 from pathlib import Path

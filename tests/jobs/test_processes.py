@@ -1,7 +1,5 @@
 """Processes that others are forked from, and what signals do to them."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

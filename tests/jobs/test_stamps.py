@@ -1,7 +1,5 @@
 """Atomic files and stamps: a job runs again exactly when something changed."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

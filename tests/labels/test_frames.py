@@ -1,7 +1,5 @@
 """Intervals to frame labels and back, against labelling every sample, on made and on real utterances."""
 
-from __future__ import annotations
-
 import io
 import wave
 import zipfile

@@ -1,7 +1,5 @@
 """Other names for segments: IPA, speech and silence."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Written files are read back with exact times, by our readers and by plain parsing; one function reads all formats."""
 
-from __future__ import annotations
-
 import csv
 import json
 from itertools import pairwise

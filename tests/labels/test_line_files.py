@@ -1,7 +1,5 @@
 """CTM, .phn, .lab and Audacity's labels: written files are read back, and errors name file and line."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """TextGrids: long and short ones of any encoding come back to the last bit; Praat opens what we write."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 

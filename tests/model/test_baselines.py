@@ -1,7 +1,5 @@
 """The baselines: each equals its formula by loops, sees exactly what it says, and no utterance sees its neighbours."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

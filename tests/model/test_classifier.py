@@ -1,7 +1,5 @@
 """The whole model: waveform in, one phone a frame out, saved and loaded to the bit."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

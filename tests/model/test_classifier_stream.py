@@ -1,7 +1,5 @@
 """Streams of attention, encoder and model give the offline result, for any pieces, as early as they can."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The encoder: how far it sees, frame by frame, and that no utterance sees its neighbours in a batch."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """Models on the Hub, against a server of the loopback interface that answers as the Hub does."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

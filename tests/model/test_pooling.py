@@ -1,7 +1,5 @@
 """One label per utterance: pooling by loops, padding that never shows, and a task learned through the command."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

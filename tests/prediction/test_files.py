@@ -1,7 +1,5 @@
 """Predicting files and cuts: what is refused, and what is not done twice."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

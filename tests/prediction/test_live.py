@@ -1,7 +1,5 @@
 """Live speech: the phones of the whole recording, for any pieces, each as soon as it is final."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import os

@@ -1,7 +1,5 @@
 """Long recordings in blocks: the numbers of one piece, at any rate, in bounded memory."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import soundfile

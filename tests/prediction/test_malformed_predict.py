@@ -1,7 +1,5 @@
 """Bad files among good ones: each gets its line, the good ones are done, nothing half-written, bounded memory."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Which files are meant, and the names of their results."""
 
-from __future__ import annotations
-
 import pytest
 
 from speechattn.prediction.recordings import find_recordings

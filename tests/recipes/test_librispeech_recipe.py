@@ -1,7 +1,5 @@
 """The LibriSpeech recipe from download over loopback HTTP to a scored test set, with each source of labels."""
 
-from __future__ import annotations
-
 import json
 import os
 

@@ -1,7 +1,5 @@
 """Recipes: every folder is complete, every configuration builds a model, and run.sh goes from download to scores."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import os

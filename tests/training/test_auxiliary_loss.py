@@ -1,7 +1,5 @@
 """The auxiliary loss: neighbour labels against a loop, and its share of loss and gradient."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Checkpoints: restored bit by bit, skipped when damaged, never lost to a failed write, and never code."""
 
-from __future__ import annotations
-
 import hashlib
 import pickle
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a fine-tuned model begins with."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The log of a run: rows survive an interruption, waiting for data is timed, and malformed logs are refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

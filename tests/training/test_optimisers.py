@@ -1,7 +1,5 @@
 """Optimisation steps: the loss by hand, steps over several batches and processes, and out-of-memory errors."""
 
-from __future__ import annotations
-
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor

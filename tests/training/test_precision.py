@@ -1,7 +1,5 @@
 """What `mixed_precision: auto` means."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """An interrupted or killed run resumes as though nothing had happened, bit for bit."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

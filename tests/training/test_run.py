@@ -1,7 +1,5 @@
 """Training end to end on a corpus made of tones: it learns, repeats exactly, and refuses what it cannot use."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

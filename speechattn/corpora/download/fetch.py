@@ -5,8 +5,6 @@ A mirror, a folder or an http(s) address, may replace the public servers, and ma
 file.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Iterator

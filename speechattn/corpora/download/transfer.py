@@ -4,8 +4,6 @@ The bytes go to a `.part` file. It is resumed if a checksum will verify the whol
 the file has not changed since (RFC 9110, sections 13.1.5 and 14.2: If-Range, Range).
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

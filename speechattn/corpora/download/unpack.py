@@ -4,8 +4,6 @@ It is unpacked to a temporary folder and moved from there. If the process is kil
 landmark of the content is moved last, so that it marks a complete copy.
 """
 
-from __future__ import annotations
-
 import gzip
 import os
 import shutil

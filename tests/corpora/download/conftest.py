@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 from toy_archives import TOY
 from toy_downloads import PATH

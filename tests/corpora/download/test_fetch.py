@@ -1,7 +1,5 @@
 """Fetching: what arrives is whole and right, or is not there, whoever breaks off and when."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import logging

@@ -1,7 +1,5 @@
 """Unpacking: an archive's content is there whole or not at all, and nowhere else."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import resource
