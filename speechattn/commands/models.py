@@ -46,7 +46,7 @@ def add_evaluate(parser: ArgumentParser) -> None:
 
 def evaluate(arguments: Any) -> None:
     """Evaluate a model on cuts."""
-    from speechattn.reports.report import evaluate_and_report
+    from speechattn.reports.evaluation_report import evaluate_and_report
 
     evaluate_and_report(
         arguments.model,

@@ -1,9 +1,9 @@
-"""The table and the plot of an ablation: what each setting changes, and what becomes of accuracy on dev.
+"""Table and plot of an ablation: what each setting changes, and its accuracy on dev.
 
     python -m speechattn.reports.ablation FOLDER [--output DIR]
 
-FOLDER holds SETTING/seed-N/ with the files of a training, as `ablate` in stages.sh leaves them; ablation.md and
-ablation.png go there, too, or to DIR.
+FOLDER holds a training run in each SETTING/seed-N/, as `ablate` in stages.sh creates them. ablation.md and ablation.png
+are written to FOLDER or DIR.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Setting", "ablation_plot", "ablation_table", "read_settings", "spread", "table_and_plot"]
 
-T = TypeVar("T")  # a row
+Row = TypeVar("Row")
+Value = TypeVar("Value")
 
-CONTEXT = ("left", "right", "context")  # the encoder's fields that a column of their own shows
-ONE_SIDED_LEFT = 16  # frames of left context of the settings that change the right one alone
+CONTEXT = ("left", "right", "context")  # fields of the encoder that have their own column
+ONE_SIDED_LEFT = 16  # left context, in frames, of the settings that vary only the right context
 COLUMNS = (
     "setting", "left / right; other changes", "look-ahead of attention, ms", "parameters", "seeds",
     "dev accuracy, %", "without silence, %", "training, s",
@@ -46,17 +47,17 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """What was trained under one name, and what came of it; the lists go by seed.
+    """The finished runs of one setting; lists are in the order of `seeds`.
 
     Args:
         name: Of the setting.
         config: The model, the same for all seeds.
-        training: How it was trained, the same for all seeds: `section.field` -> value.
-        seeds: Of the finished trainings, rising.
-        accuracy: Frame accuracy on dev in %, of the epoch that training kept.
-        accuracy_no_silence: The same epoch's without silence, in %.
-        seconds: That the training took, all epochs.
-        folders: Of the trainings.
+        training: Training options, the same for all seeds: `section.field` -> value.
+        seeds: Seeds of the finished runs, ascending.
+        accuracy: Frame accuracy on dev in %, of the saved epoch.
+        accuracy_no_silence: The same without silence.
+        seconds: Training time of all epochs.
+        folders: Folders of the runs.
     """
 
     name: str
@@ -70,36 +71,34 @@ class Setting:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The encoder's fields but those of its context, and how it was trained."""
+        """Fields of the encoder, except its context, and training options."""
         encoder = {name: value for name, value in asdict(self.config.encoder).items() if name not in CONTEXT}
         return encoder | self.training
 
     @property
     def lookahead_ms(self) -> float | None:
-        """How far the attention of all layers together looks ahead, in ms; None: unlimited."""
-        total = 0
-        for _, right in self.config.encoder.layer_contexts:
-            if right is None:
-                return None
-            total += right
+        """Total look-ahead of the attention layers in ms; None: unlimited."""
+        rights = [right for _, right in self.config.encoder.layer_contexts]
+        if None in rights:
+            return None
         geometry = self.config.geometry
-        return total * self.config.encoder.stack * 1000 * geometry.hop / geometry.sample_rate
+        return sum(rights) * self.config.encoder.stack * 1000 * geometry.hop / geometry.sample_rate
 
 
 def read_settings(folder: Path) -> list[Setting]:
-    """The settings below a folder, by name, numbers in names by size. Unfinished trainings are named on stderr.
+    """Read the settings below a folder, in natural order of names. Unfinished runs are named on stderr.
 
     Raises:
-        ValueError: When no training has finished there, or a setting's seeds trained different models.
+        ValueError: If no run is finished, or the seeds of a setting trained different models.
     """
     runs: dict[str, dict[int, Path]] = {}
     for run in folder.glob("*/seed-*"):
         if (run / TRAIN_STAMP).is_file():
             runs.setdefault(run.parent.name, {})[int(run.name.removeprefix("seed-"))] = run
         else:
-            print(f"{run} is left out: its training has not finished", file=sys.stderr)
+            print(f"{run} is skipped: its training is not finished", file=sys.stderr)
     if not runs:
-        raise ValueError(f"{folder} holds no finished training: SETTING/seed-N/{TRAIN_STAMP} is needed")
+        raise ValueError(f"{folder}: no finished training found (SETTING/seed-N/{TRAIN_STAMP})")
     by_number = sorted(runs, key=lambda name: re.sub(r"\d+", lambda digits: digits[0].zfill(9), name))
     return [_read_setting(name, runs[name]) for name in by_number]
 
@@ -107,17 +106,14 @@ def read_settings(folder: Path) -> list[Setting]:
 def _read_setting(name: str, runs: dict[int, Path]) -> Setting:
     seeds = sorted(runs)
     files = [(runs[seed] / CONFIG_FILE).read_text(encoding="utf-8") for seed in seeds]
-    # The temperature is learned, like the weights: each seed has its own.
+    # The temperature is learned, so it differs between seeds.
     configs = [replace(ClassifierConfig.from_dict(json.loads(file)), temperature=1.0) for file in files]
     trainings = [_training(runs[seed] / TRAIN_STAMP) for seed in seeds]
-    for what, file, values in (
-        ("trained different models", CONFIG_FILE, configs),
-        ("differ in training", TRAIN_STAMP, trainings),
-    ):
+    for file, values in ((CONFIG_FILE, configs), (TRAIN_STAMP, trainings)):
         if any(value != values[0] for value in values):
-            raise ValueError(f"{runs[seeds[0]].parent}: the seeds {what}, see {file} of each")
+            raise ValueError(f"{runs[seeds[0]].parent}: the seeds have different settings, see {file} of each")
     logs = [read_log(runs[seed] / LOG_FILE) for seed in seeds]
-    # Training keeps an epoch that is better on dev than all before it; so does max, which takes the first of equals.
+    # Training saves an epoch that is better than all before it. So does max, which takes the first among equals.
     best = [max(rows, key=lambda row: row["dev_accuracy"]) for rows in logs]
     return Setting(
         name,
@@ -132,14 +128,14 @@ def _read_setting(name: str, runs: dict[int, Path]) -> Setting:
 
 
 def _training(stamp: Path) -> dict[str, Any]:
-    """The options that a training was stamped with, of the sections that say how; `section.field` -> value."""
+    """Options of augmentation and optimisation in a run's stamp; `section.field` -> value."""
     options = json.loads(stamp.read_text(encoding="utf-8")).get("options", {})
     sections = ("wave_augment", "spec_augment", "optim")
     return {f"{section}.{name}": value for section in sections for name, value in options.get(section, {}).items()}
 
 
 def ablation_table(settings: Sequence[Setting]) -> str:
-    """A Markdown table, one row a setting: mean over the seeds, and from the lowest to the highest."""
+    """A Markdown table, one row per setting: mean, minimum and maximum over the seeds."""
     usual = _usual(settings)
     rows: list[tuple[str, ...]] = [COLUMNS, ("---",) * len(COLUMNS)]
     for setting in settings:
@@ -157,18 +153,18 @@ def ablation_table(settings: Sequence[Setting]) -> str:
     varied = [f"{name} {value}" for name, value in usual.items() if any(s.fields[name] != value for s in settings)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     if varied:
-        lines = [f"Where a row does not say otherwise: {', '.join(varied)}.", "", *lines]
+        lines = [f"Unless a row says otherwise: {', '.join(varied)}.", "", *lines]
     return "\n".join(lines) + "\n"
 
 
 def _usual(settings: Sequence[Setting]) -> dict[str, Any]:
-    """The commonest value of each field that all have: a stamp of an earlier version has fewer."""
+    """The most frequent value of each field that all settings have; stamps of older versions have fewer fields."""
     names = [name for name in settings[0].fields if all(name in setting.fields for setting in settings)]
     return {name: _mode([setting.fields[name] for setting in settings]) for name in names}
 
 
-def _mode(values: Sequence[T]) -> T:
-    """The commonest; the first of these. Lists are values, too."""
+def _mode(values: Sequence[Value]) -> Value:
+    """The most frequent value, also of unhashable ones; the first among equals."""
     return max(values, key=values.count)
 
 
@@ -177,21 +173,21 @@ def _changes(setting: Setting, usual: dict[str, Any]) -> list[str]:
 
 
 def _context(setting: Setting) -> str:
-    """`16 / 4`, or that of each layer where they differ."""
+    """`16 / 4`; a list of these if the layers differ."""
     pairs = [" / ".join("all" if n is None else str(n) for n in pair) for pair in setting.config.encoder.layer_contexts]
     return pairs[0] if len(set(pairs)) == 1 else ", ".join(pairs)
 
 
 def spread(values: Sequence[float]) -> str:
-    """The mean, and from the lowest to the highest where there are several."""
+    """The mean, and minimum and maximum if there are several values."""
     ends = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
     return f"{mean(values):.2f}{ends}"
 
 
 def ablation_plot(settings: Sequence[Setting]) -> Figure:
-    """Dev accuracy over look-ahead, of the settings that change the context alone, and for all layers alike.
+    """Dev accuracy over look-ahead, for settings that change only the context, and all layers alike.
 
-    Points are means over the seeds, bars go from the lowest to the highest seed.
+    Points are means over the seeds; bars range from minimum to maximum.
     """
     from matplotlib.figure import Figure
 
@@ -208,9 +204,9 @@ def ablation_plot(settings: Sequence[Setting]) -> Figure:
     axes = figure.subplots()
     ticks = {setting.lookahead_ms or 0.0 for setting in symmetric + one_sided} | {0.0}
     step = min(ticks - {0.0}, default=1.0)
-    axes.set_xscale("symlog", base=2, linthresh=step, linscale=0.5)  # a doubling is as wide as the first step
+    axes.set_xscale("symlog", base=2, linthresh=step, linscale=0.5)  # the first step is as wide as a doubling
     _errorbars(axes, symmetric, "left = right", fmt="o-", color="#0072b2")
-    if len(one_sided) > 1:  # else it is a point of the first line
+    if len(one_sided) > 1:  # a single one is a point of the first line
         _errorbars(axes, one_sided, f"left {ONE_SIDED_LEFT} frames", fmt="s--", color="#d55e00")
     labels = {tick: f"{tick:g}" for tick in sorted(ticks)}
     if (None, None) in contexts:
@@ -228,42 +224,39 @@ def ablation_plot(settings: Sequence[Setting]) -> Figure:
 def _errorbars(
     axes: Axes, settings: Sequence[Setting], label: str, *, fmt: str, color: str, at: float | None = None
 ) -> None:
-    """A line through settings by look-ahead, or `at` ms; none where there is no setting."""
+    """Draw a line through settings by look-ahead, or at `at` ms."""
     if not settings:
         return
     points = sorted(
-        (
-            setting.lookahead_ms if at is None else at,
-            mean(setting.accuracy),
-            min(setting.accuracy),
-            max(setting.accuracy),
-        )
-        for setting in settings
+        (each.lookahead_ms if at is None else at, mean(each.accuracy), min(each.accuracy), max(each.accuracy))
+        for each in settings
     )
     x, middle, low, high = np.array(points, dtype=float).T
     axes.errorbar(x, middle, [middle - low, high - middle], label=label, fmt=fmt, color=color, capsize=3)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, and write it and the plot; returns the exit code."""
+    """Print the table, and write table and plot; returns the exit code."""
     return table_and_plot("ablation", arguments, read_settings, ablation_table, ablation_plot)
 
 
 def table_and_plot(
     name: str,
     arguments: Sequence[str] | None,
-    read: Callable[[Path], list[T]],
-    table: Callable[[Sequence[T]], str],
-    plot: Callable[[Sequence[T]], Figure],
+    read: Callable[[Path], list[Row]],
+    table: Callable[[Sequence[Row]], str],
+    plot: Callable[[Sequence[Row]], Figure],
 ) -> int:
-    """A command that prints what was read from a folder as a table, and writes `<name>.md` and `<name>.png`.
+    """Run a command that reads a folder, prints a table, and writes `<name>.md` and `<name>.png`.
 
     Returns:
         The exit code.
     """
     parser = argparse.ArgumentParser(description=f"Table and plot: {name}.")
-    parser.add_argument("folder", type=Path, help="holds SETTING/seed-N/")
-    parser.add_argument("--output", type=Path, metavar="DIR", help=f"for {name}.md and {name}.png; default: FOLDER")
+    parser.add_argument("folder", type=Path, help="folder with SETTING/seed-N/")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help=f"folder for {name}.md and {name}.png; default: FOLDER"
+    )
     options = parser.parse_args(arguments)
     output = options.output or options.folder
     try:

@@ -1,7 +1,7 @@
-"""HTML pages that need no other file: their frame and their parts. Whatever is not HTML already is escaped.
+"""Self-contained HTML pages. All text is escaped unless it is `Html`.
 
-Pages follow the reader's light or dark mode, fit a phone's screen (what is too wide scrolls on its own, by keyboard as
-well), and give a screen reader headings, headers of rows and columns, and words for every picture and sound.
+Pages follow the light or dark mode, fit small screens (wide parts scroll separately, also by keyboard), and suit screen
+readers: headings, row and column headers, descriptions of pictures and audio.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Html", "audio", "definitions", "details", "element", "page", "picture", "table"]
 
 DPI = 100
-COLOURS = 256  # enough for a spectrogram or a matrix, and half the size that all of them take
-SMALLEST = 0.6  # a picture shrinks to so much of its size, then it scrolls
+COLOURS = 256  # a palette halves the size of a spectrogram or a matrix
+MIN_SCALE = 0.6  # smaller pictures scroll instead of shrinking
 
 STYLE = """
 :root{color-scheme:light dark;--text:#1b1b1b;--page:#fff;--quiet:#555;--line:#c4c4c4;--link:#0b57d0}
@@ -42,16 +42,16 @@ nav ul{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;padding:0;list-style:none}
 
 
 class Html(str):
-    """Text that is HTML already; any other text is escaped on its way into an element."""
+    """Text that is HTML; `element` escapes any other text."""
 
 
 def element(tag: str, *content: str, **attributes: str) -> Html:
     """An element with its end tag.
 
     Args:
-        tag: Its name.
-        content: What stands in it; text is escaped, `Html` is taken as it is.
-        attributes: By name, a trailing underscore dropped (`class_`); values are escaped.
+        tag: Name of the element.
+        content: Text, which is escaped, and `Html`, which is not.
+        attributes: Name -> value, which is escaped; a trailing underscore is dropped (`class_`).
 
     Example:
         >>> element("p", "a < b", element("b", "!"), class_="x")
@@ -70,7 +70,7 @@ def _escaped(text: str) -> str:
 
 
 def _wide(content: Html, name: str) -> Html:
-    """Something that scrolls sideways where the screen is too narrow for it."""
+    """Content that scrolls sideways on narrow screens."""
     return element("div", content, class_="wide", tabindex="0", role="region", **{"aria-label": name})
 
 
@@ -78,8 +78,8 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) ->
     """A table; the first cell of a row is its header.
 
     Args:
-        caption: What the table shows.
-        header: Of each column.
+        caption: Caption.
+        header: Header of each column.
         rows: Cells of each row.
     """
     head = element("tr", *(element("th", cell, scope="col") for cell in header))
@@ -92,14 +92,12 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) ->
 
 
 def definitions(pairs: Mapping[str, str]) -> Html:
-    """A list of names and what they stand for."""
-    return element(
-        "dl", *(part for name, value in pairs.items() for part in (element("dt", name), element("dd", value)))
-    )
+    """A definition list."""
+    return element("dl", *(Html(element("dt", name) + element("dd", value)) for name, value in pairs.items()))
 
 
 def details(summary: str, content: Html) -> Html:
-    """What is only shown when its summary is clicked on."""
+    """Content that is shown when its summary is clicked."""
     return element("details", element("summary", summary), content)
 
 
@@ -108,20 +106,12 @@ def picture(figure: Figure, description: str, caption: str = "") -> Html:
 
     Args:
         figure: The figure.
-        description: What is to be seen, for those who cannot see it.
-        caption: Stands below.
+        description: Alternative text.
+        caption: Caption below the picture.
     """
     width = round(DPI * figure.get_figwidth())
-    image = Html(
-        _start(
-            "img",
-            {
-                "alt": description,
-                "style": f"width:{width}px;min-width:{round(SMALLEST * width)}px",
-                "src": _data("image/png", _png(figure)),
-            },
-        )
-    )
+    style = f"width:{width}px;min-width:{round(MIN_SCALE * width)}px"
+    image = Html(_start("img", {"alt": description, "style": style, "src": _data("image/png", _png(figure))}))
     return element("figure", _wide(image, "picture"), *([element("figcaption", caption)] if caption else []))
 
 
@@ -136,17 +126,17 @@ def _png(figure: Figure) -> bytes:
 
 
 def _data(kind: str, content: bytes) -> str:
-    """An address that holds the thing itself."""
+    """A data URL."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def audio(samples: np.ndarray, sample_rate: int, description: str) -> Html:
-    """A player of a sound, which is kept as 16-bit FLAC.
+    """An audio player with embedded 16-bit FLAC.
 
     Args:
         samples: (N,) float in [-1, 1].
         sample_rate: In Hz.
-        description: What is to be heard.
+        description: Label for screen readers.
     """
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, sample_rate, format="FLAC", subtype="PCM_16")
@@ -155,28 +145,21 @@ def audio(samples: np.ndarray, sample_rate: int, description: str) -> Html:
 
 
 def page(title: str, sections: Mapping[str, Sequence[Html]]) -> str:
-    """A whole page: title, list of contents, sections.
+    """A page: title, table of contents, sections.
 
     Args:
-        title: Its title and main heading.
-        sections: Heading -> what stands below it.
+        title: Title and main heading.
+        sections: Heading -> content.
     """
     anchors = {heading: f"section-{number}" for number, heading in enumerate(sections, 1)}
     links = [element("li", element("a", heading, href=f"#{anchor}")) for heading, anchor in anchors.items()]
-    parts = [
-        element("header", element("h1", title), element("nav", element("ul", *links), **{"aria-label": "Contents"})),
-        element(
-            "main",
-            *(
-                element("section", element("h2", heading, id=anchors[heading]), *content)
-                for heading, content in sections.items()
-            ),
-        ),
-    ]
+    header = element(
+        "header", element("h1", title), element("nav", element("ul", *links), **{"aria-label": "Contents"})
+    )
+    content = [element("section", element("h2", name, id=anchors[name]), *parts) for name, parts in sections.items()]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"{element('title', title)}\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
+        f"{header}\n{element('main', *content)}\n</body>\n</html>\n"
     )

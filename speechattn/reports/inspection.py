@@ -1,10 +1,8 @@
-"""What is in sets of cuts: hours, speakers, shares of the classes, overlaps, samples to look at.
+"""Inspection of cuts: hours, speakers, class shares, overlaps between splits, example spectrograms.
 
-The commonest silent faults of labels show here: a class that swallows the others, utterances without labels, speakers
-or sentences that are trained on and scored.
+It shows the most frequent silent faults of labels: a class that dominates, utterances without labels, speakers or
+sentences in both train and test.
 """
-
-from __future__ import annotations
 
 import random
 import re
@@ -27,13 +25,13 @@ from speechattn.reports.html import Html, element, page, picture, table
 __all__ = ["find_problems", "format_inspection", "inspect_cuts", "inspect_files", "write_inspection"]
 
 GEOMETRY = Geometry()
-EXAMPLES = 3  # utterances of a set that are drawn
+NUM_EXAMPLES = 3  # per split
 EXAMPLE_SECONDS = 8
-LISTED = 5  # names of a kind on screen and on the page; inspection.json has all
+NUM_LISTED = 5  # names on screen and page; inspection.json lists all
 
 
 class _Labels(NamedTuple):
-    """An utterance: its phones, and its length in samples at 16 kHz."""
+    """Phones and length of an utterance, in samples at 16 kHz."""
 
     intervals: list[Interval]
     num_samples: int
@@ -48,19 +46,19 @@ def inspect_files(
     max_share: float | None = None,
     allow_unlabelled: bool = False,
 ) -> None:
-    """Print what is in files of cuts; write it, and a page with examples, where that is wanted.
+    """Print a summary of cuts, and optionally write it with a page of examples.
 
     Args:
-        paths: Files of cuts, one a split; a split is called after its file.
+        paths: Files of cuts, one per split; splits are named by their files.
         phones: Name of the phone set to fold to; None: see `inspect_cuts`.
-        output: Folder for inspection.json and index.html.
-        seed: Draws the examples.
-        max_share: Refuse problems (see `find_problems`) after all is printed and written; None: refuse nothing.
-            Splits may share speakers where the preparation has marked it, see `cuts.files.speaker_in_train`.
-        allow_unlabelled: Whether a split may have no labels at all.
+        output: Folder for inspection.json and index.html; None: write nothing.
+        seed: Random seed for the examples.
+        max_share: Refuse problems (see `find_problems`) after printing and writing; None: refuse nothing. Splits may
+            share speakers if the preparation marked this, see `cuts.files.speaker_in_train`.
+        allow_unlabelled: Whether a split may have no labels.
 
     Raises:
-        ValueError: When a file is not one of cuts, labels are not right, or there is a problem.
+        ValueError: If a file does not hold cuts, labels are wrong, or a problem is refused.
     """
     names = [Path(path).name.removesuffix(".gz").removesuffix(".jsonl") for path in paths]
     if len(set(names)) != len(names):
@@ -82,36 +80,40 @@ def inspect_files(
 
 
 def inspect_cuts(sets: Mapping[str, Sequence[Any]], *, phones: str | None = None) -> dict[str, Any]:
-    """Figures on sets of cuts.
+    """Summarise cuts.
 
     Args:
-        sets: Name of a split -> its Lhotse cuts.
-        phones: Name of the phone set whose classes are counted; a TIMIT set also takes ARPAbet. None: the one that the
-            symbols are of, as they stand (TIMIT's 61, 48 or 39, or ARPAbet's 41), else the symbols themselves.
+        sets: Split -> its Lhotse cuts.
+        phones: Name of the phone set to count in; a TIMIT set also takes ARPAbet. None: the largest of TIMIT's 61, 48
+            or 39 and ARPAbet's 41 phones that contains all symbols, else the symbols themselves.
 
     Returns:
-        `phones`, the set's name; `splits`: for each name `utterances`, `hours`, `speakers`, `frames` (10 ms, as the
-        default geometry has them), `frames_ignored` (no label, or one that the phone set has no class for),
-        `silence_share` of the labelled frames (None where the set has no silence), `shares` of the classes, commonest
-        first, `unlabelled` utterances, `longest` and `shortest` ([id, seconds]); `overlaps`: for each two, the shared
-        `speakers`, `utterances` (ids), and `sentences` (the transcript in lower case, without punctuation).
+        - `phones`: name of the phone set;
+        - `splits`: for each split `utterances`, `hours`, `speakers`, `frames` (of the default geometry),
+          `frames_ignored` (no label, or one without a class), `silence_share` of the labelled frames (None if the set
+          has no silence), `shares` of the classes, most frequent first, `unlabelled` utterances, `longest` and
+          `shortest` ([id, seconds]);
+        - `overlaps`: for each pair of splits the common `speakers`, `utterances` (ids), and `sentences` (transcripts in
+          lower case, without punctuation).
 
     Raises:
-        ValueError: When labels overlap, or a symbol is not of the phone set; names the cut.
+        ValueError: If labels overlap, or a symbol is not in the phone set; names the cut.
     """
     labels = {name: [_labels(cut) for cut in cuts] for name, cuts in sets.items()}
     symbols = {i.symbol for utterances in labels.values() for each in utterances for i in each.intervals}
     inventory = PhoneSet.load(phones).accepting_arpabet() if phones is not None else _inventory(symbols)
     ids = inventory.ids(symbols)
-    held = {name: _held(cuts) for name, cuts in sets.items()}
+    identities = {name: _identities(cuts) for name, cuts in sets.items()}
     return {
         "phones": inventory.name,
         "splits": {
-            name: _split_figures(cuts, labels[name], len(held[name]["speakers"]), inventory, ids)
+            name: _split_figures(cuts, labels[name], len(identities[name]["speakers"]), inventory, ids)
             for name, cuts in sets.items()
         },
         "overlaps": {
-            f"{one}, {other}": {kind: sorted(held[one][kind] & held[other][kind]) for kind in held[one]}
+            f"{one}, {other}": {
+                kind: sorted(identities[one][kind] & identities[other][kind]) for kind in identities[one]
+            }
             for one, other in combinations(sets, 2)
         },
     }
@@ -125,7 +127,7 @@ def _labels(cut: Any) -> _Labels:
 
 
 def _inventory(symbols: set[str]) -> PhoneSet:
-    """The named set that has all these symbols as they stand, the largest first; else a set of the symbols."""
+    """The largest named set that contains all these symbols, else a set of the symbols."""
     for name in PHONETIC_SETS:
         phones = PhoneSet.load(name)
         if symbols and symbols <= phones.folding.keys():
@@ -133,8 +135,8 @@ def _inventory(symbols: set[str]) -> PhoneSet:
     return PhoneSet.of(sorted(symbols) or ["-"])
 
 
-def _held(cuts: Iterable[Any]) -> dict[str, set[str]]:
-    """What no two splits should have in common."""
+def _identities(cuts: Iterable[Any]) -> dict[str, set[str]]:
+    """Speakers, utterances and sentences, which splits should not share."""
     supervisions = [supervision for cut in cuts for supervision in cut.supervisions]
     sentences = (re.sub(r"[^\w' ]+", " ", (each.text or "").casefold()).split() for each in supervisions)
     return {
@@ -178,16 +180,17 @@ def find_problems(
     allow_shared_speakers: bool = False,
     allow_unlabelled: bool = False,
 ) -> list[str]:
-    """What no training should begin with, a line each.
+    """List the problems that should stop a run.
 
     Args:
         figures: From `inspect_cuts`.
-        max_share: The largest share of the labelled frames that a class may have.
-        allow_shared_speakers: Whether splits may share speakers, as the published split of the CPC labels does.
-        allow_unlabelled: Whether a split may have no labels, as one whose labels somebody keeps.
+        max_share: Largest share of the labelled frames that a class may have.
+        allow_shared_speakers: Whether splits may share speakers, as in the published split of the CPC labels.
+        allow_unlabelled: Whether a split may have no labels, such as the test set of a competition.
 
     Returns:
-        An empty split, one without labels, a class above `max_share`, utterance ids or speakers in two splits.
+        One line per problem: an empty split, a split without labels, a class above `max_share`, utterances or speakers
+        in two splits.
     """
     problems = []
     for name, split in figures["splits"].items():
@@ -206,7 +209,7 @@ def find_problems(
 
 
 def format_inspection(figures: Mapping[str, Any]) -> str:
-    """The figures as a table for a terminal: a column a split."""
+    """Format the figures as a text table with one column per split."""
     rows = _table(figures)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
@@ -221,7 +224,7 @@ def format_inspection(figures: Mapping[str, Any]) -> str:
 def _table(figures: Mapping[str, Any]) -> list[list[str]]:
     splits = figures["splits"]
 
-    def commonest(split: Mapping[str, Any]) -> str:
+    def majority(split: Mapping[str, Any]) -> str:
         return next((f"{symbol} {percent(share, 1)}" for symbol, share in split["shares"].items()), "-")
 
     def length(utterance: Sequence[Any] | None) -> str:
@@ -236,7 +239,7 @@ def _table(figures: Mapping[str, Any]) -> list[list[str]]:
         ["frames ignored", *(f"{split['frames_ignored']:,}" for split in splits.values())],
         ["utterances without labels", *(f"{len(split['unlabelled']):,}" for split in splits.values())],
         ["classes that occur", *(f"{len(split['shares'])}" for split in splits.values())],
-        ["commonest class", *(commonest(split) for split in splits.values())],
+        ["most frequent class", *(majority(split) for split in splits.values())],
         ["silence", *(percent(split["silence_share"], 1) for split in splits.values())],
         ["longest", *(length(split["longest"]) for split in splits.values())],
         ["shortest", *(length(split["shortest"]) for split in splits.values())],
@@ -244,7 +247,7 @@ def _table(figures: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _remarks(figures: Mapping[str, Any]) -> Iterator[str]:
-    """What a table has no room for."""
+    """Details below the table."""
     for name, split in figures["splits"].items():
         if split["unlabelled"]:
             yield f"{name}: without labels: {_listing(split['unlabelled'])}"
@@ -254,22 +257,22 @@ def _remarks(figures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _listing(names: Sequence[str]) -> str:
-    return " ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+    return " ".join(names[:NUM_LISTED]) + (f" and {len(names) - NUM_LISTED} more" if len(names) > NUM_LISTED else "")
 
 
 def write_inspection(
     folder: Path, figures: Mapping[str, Any], sets: Mapping[str, Sequence[Any]], *, seed: int = 0
 ) -> None:
-    """Write inspection.json, and index.html: the figures, shares of the classes, and spectrograms with their labels.
+    """Write inspection.json, and index.html with figures, class shares, and spectrograms with their labels.
 
     Args:
-        folder: Where to; made when missing.
-        figures: From `inspect_cuts`, of the same sets.
-        sets: Name of a split -> its cuts.
-        seed: Draws the utterances that are shown.
+        folder: The folder; created if missing.
+        figures: From `inspect_cuts`, for the same sets.
+        sets: Split -> its cuts.
+        seed: Random seed for the examples.
 
     Raises:
-        ValueError: When the audio of an example cannot be read; names the cut.
+        ValueError: If the audio of an example cannot be read; names the cut.
     """
     save_json(folder / "inspection.json", figures)
     save_text(folder / "index.html", _page(figures, sets, seed))
@@ -278,13 +281,13 @@ def write_inspection(
 def _page(figures: Mapping[str, Any], sets: Mapping[str, Sequence[Any]], seed: int) -> str:
     header, *rows = _table(figures)
     remarks = [element("p", remark) for remark in _remarks(figures)]
-    sections: dict[str, list[Html]] = {"Figures": [table("A column for each set of cuts", header, rows), *remarks]}
+    sections: dict[str, list[Html]] = {"Figures": [table("One column per split", header, rows), *remarks]}
     shares = {name: split["shares"] for name, split in figures["splits"].items() if split["shares"]}
     if shares:
-        sections["Shares of the classes"] = [picture(plot_shares(shares), "bars: shares of the classes in each set")]
+        sections["Class shares"] = [picture(plot_shares(shares), "bars: class shares in each split")]
     for name, cuts in sets.items():
         with_audio = [cut for cut in cuts if cut.has_recording]
-        chosen = random.Random(f"{seed} {name}").sample(with_audio, min(EXAMPLES, len(with_audio)))
+        chosen = random.Random(f"{seed} {name}").sample(with_audio, min(NUM_EXAMPLES, len(with_audio)))
         examples = []
         for cut in chosen:
             text = " ".join(supervision.text or "" for supervision in cut.supervisions)
@@ -292,11 +295,11 @@ def _page(figures: Mapping[str, Any], sets: Mapping[str, Sequence[Any]], seed: i
             examples += [element("h3", cut.id), element("p", text), drawn]
         if chosen:
             sections[f"{name}: {len(chosen)} utterances, drawn with seed {seed}"] = examples
-    return page("What is in these cuts", sections)
+    return page("Inspection of cuts", sections)
 
 
 def _draw(cut: Any) -> Any:
-    """The beginning of an utterance, with its phones as they stand in the cut."""
+    """Draw the first seconds of an utterance with its phones."""
     from speechattn.cuts.model_inputs import cut_waveform
 
     rate = cut.sampling_rate

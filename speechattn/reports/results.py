@@ -1,9 +1,9 @@
-"""Models side by side: what they score on dev and test, how far they look ahead, what their training costs.
+"""Table and plot of several models: accuracy on dev and test, look-ahead, training time.
 
     python -m speechattn.reports.results FOLDER [--output DIR]
 
-FOLDER holds SETTING/seed-N/ with the files of a training and, in report/, those of `speechattn evaluate` on test, as
-`compare_models` in stages.sh leaves them; results.md and results.png go there, too, or to DIR.
+FOLDER holds a training run in each SETTING/seed-N/, with a report on test in report/, as `compare_models` in stages.sh
+creates them. results.md and results.png are written to FOLDER or DIR.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Result:
-    """A setting, and what the finished trainings of all its seeds came to.
+    """A setting and its results on test; lists are in the order of its seeds.
 
     Args:
-        setting: Its name, model, seeds, and figures on dev.
-        parameters: Of the model.
+        setting: Name, model, seeds, and figures on dev.
+        parameters: Number of parameters.
         lookahead_ms: Of the whole model, front end included; None: unlimited.
-        epochs: Of each training.
-        frames_per_s: In training, mean over the seeds.
-        test: Frame accuracy in %, by seed.
-        test_no_silence: Likewise, without silence.
+        epochs: Number of epochs.
+        frames_per_s: Training speed, mean over the seeds.
+        test: Frame accuracy in %.
+        test_no_silence: Frame accuracy without silence in %.
     """
 
     setting: Setting
@@ -57,15 +57,15 @@ class Result:
 
     @property
     def minutes(self) -> list[float]:
-        """That the trainings took."""
+        """Training times in minutes."""
         return [seconds / 60 for seconds in self.setting.seconds]
 
 
 def read_results(folder: Path) -> list[Result]:
-    """The results below a folder, the best on dev last.
+    """Read the results below a folder, the best on dev last.
 
     Raises:
-        ValueError: As `read_settings`; when a training was not evaluated on test.
+        ValueError: As for `read_settings`, or if a run was not evaluated on test.
     """
     results = [_read_result(setting) for setting in read_settings(folder)]
     return sorted(results, key=lambda result: mean(result.setting.accuracy_no_silence))
@@ -91,7 +91,7 @@ def _read_result(setting: Setting) -> Result:
 
 
 def results_table(results: Sequence[Result]) -> str:
-    """A Markdown table, one row a model: mean over the seeds, and from the lowest to the highest."""
+    """A Markdown table, one row per model: mean, minimum and maximum over the seeds."""
     rows: list[tuple[str, ...]] = [COLUMNS, ("---",) * len(COLUMNS)]
     for result in results:
         rows.append((
@@ -111,9 +111,9 @@ def results_table(results: Sequence[Result]) -> str:
 
 
 def results_plot(results: Sequence[Result]) -> Figure:
-    """Test accuracy without silence over look-ahead, and over the time that training took.
+    """Test accuracy without silence over look-ahead, and over training time.
 
-    Points are means over the seeds, bars go from the lowest to the highest seed.
+    Points are means over the seeds; bars range from minimum to maximum.
     """
     from matplotlib.figure import Figure
 
@@ -127,7 +127,7 @@ def results_plot(results: Sequence[Result]) -> Figure:
     ticks = {tick: f"{tick:g}" for tick in sorted(set(limited))}
     over_lookahead.set_xticks([*ticks, unlimited], [*ticks.values(), "unlimited"], rotation=45)
     over_lookahead.set(xlabel="look-ahead, ms", ylabel="test frame accuracy without silence, %")
-    over_cost.set(xlabel="time of training, min", xlim=(0, None))
+    over_cost.set(xlabel="training time, min", xlim=(0, None))
     for axes in (over_lookahead, over_cost):
         axes.grid(color="0.9")
     over_cost.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -143,7 +143,7 @@ def _point(axes: Axes, x: float, result: Result, number: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table, and write it and the plot; returns the exit code."""
+    """Print the table, and write table and plot; returns the exit code."""
     return table_and_plot("results", arguments, read_results, results_table, results_plot)
 
 

@@ -1,5 +1,5 @@
-"""A web page for a model: audio files and a microphone in, phones to look at, to hear and to take home.
+"""A web page that shows the phones of audio files and of a microphone.
 
-`app.create_app` makes the application, `serving.serve` runs it. Nothing is kept: a request's file lies in a temporary
-folder until it is answered.
+`app.create_app` makes the application, `serving.serve` runs it. Nothing is stored: a request's file is in a temporary
+folder until the request is answered.
 """

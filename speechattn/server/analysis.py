@@ -1,6 +1,4 @@
-"""An audio file's phones, and what the page shows of them."""
-
-from __future__ import annotations
+"""Predict an audio file, and encode the result for the page."""
 
 import base64
 import json
@@ -19,15 +17,15 @@ from speechattn.server.limits import Limits
 
 __all__ = ["Analysis", "TooLong", "analyse", "file_of", "page_data"]
 
-MOST_SAMPLES = 1 << 26  # of all channels together, 256 MB when decoded
+MAX_SAMPLES = 1 << 26  # of all channels together, 256 MB when decoded
 
 
 class TooLong(ValueError):
-    """A recording that lasts longer, or has more samples, than the server takes."""
+    """A recording that exceeds the server's limit of duration or samples."""
 
 
 class Analysis(NamedTuple):
-    """What a model heard in a recording, and what it made of it."""
+    """A recording and its prediction."""
 
     samples: np.ndarray  # (N,) float32 at the model's rate
     posteriors: np.ndarray  # (T, P) float32
@@ -36,28 +34,26 @@ class Analysis(NamedTuple):
 
 
 def analyse(model: FrameClassifier, path: Path, limits: Limits, *, smooth: bool = False) -> Analysis:
-    """Find the phones of a file.
+    """Predict the phones of a file.
 
     Args:
-        model: One that takes audio and has no pooling.
+        model: A model with a front end and without pooling.
         path: The file.
-        limits: Its longest duration; asked of the header, before anything is decoded.
+        limits: Maximum duration; compared with the header, before decoding.
         smooth: See `FrameClassifier.classify`.
 
     Raises:
-        TooLong: When it is.
+        TooLong: If the recording exceeds the limits.
         ValueError: As for `FrameClassifier.classify`.
     """
     info = audio_info(path)
     seconds = info.num_samples / info.sample_rate
     if seconds > limits.duration_s:
+        raise TooLong(f"{path}: lasts {seconds:,.0f} s; this server accepts at most {limits.duration_s:g} s")
+    if info.num_samples * info.num_channels > MAX_SAMPLES:
         raise TooLong(
-            f"{path}: lasts {seconds:,.0f} s by its header; this server takes {limits.duration_s:g} s at most"
-        )
-    if info.num_samples * info.num_channels > MOST_SAMPLES:
-        raise TooLong(
-            f"{path}: {info.num_channels} channels of {info.num_samples:,} samples; this server decodes "
-            f"{MOST_SAMPLES:,} in all at most: send one channel, or a lower sample rate"
+            f"{path}: {info.num_channels} channels of {info.num_samples:,} samples; this server accepts at most "
+            f"{MAX_SAMPLES:,} in total: send one channel, or a lower sample rate"
         )
     samples = model.samples(path)
     posteriors = model.posteriors(samples)
@@ -66,15 +62,15 @@ def analyse(model: FrameClassifier, path: Path, limits: Limits, *, smooth: bool 
 
 
 def file_of(segments: Sequence[Segment], stem: str, format_name: str) -> tuple[str, str]:
-    """Phones in the file of another tool.
+    """Format phones as a file.
 
     Args:
-        segments: At least one.
-        stem: Of the file's name; a CTM names the utterance by it.
-        format_name: One of `prediction.FORMATS`.
+        segments: At least one segment.
+        stem: File name without suffix; in a CTM also the utterance.
+        format_name: A key of `prediction.files.FORMATS`.
 
     Returns:
-        (name, text).
+        (file name, text).
     """
     suffix, write = FORMATS[format_name]
     with tempfile.TemporaryDirectory() as folder:
@@ -84,16 +80,16 @@ def file_of(segments: Sequence[Segment], stem: str, format_name: str) -> tuple[s
 
 
 def page_data(model: FrameClassifier, analysis: Analysis, name: str) -> bytes:
-    """All that the page draws, plays and offers as files, in JSON.
+    """Encode everything that the page draws, plays and saves as JSON.
 
     Args:
-        model: The model that `analysis` is of.
-        analysis: Of a recording.
-        name: The recording's file name.
+        model: The model of `analysis`.
+        analysis: From `analyse`.
+        name: File name of the recording.
 
     Returns:
-        An object in UTF-8. Arrays are in base64, little-endian, row by row: `samples` int16, 32768 standing for 1;
-        `posteriors` uint16, (frames, phones), 65535 standing for 1. Times in `frames` are in samples.
+        A JSON object in UTF-8. Arrays are base64 of little-endian rows: `samples` int16, scaled by 32768; `posteriors`
+        uint16 (frames, phones), scaled by 65535. Times in `frames` are in samples.
     """
     geometry = model.frontend.geometry
     files = {}
@@ -109,11 +105,7 @@ def page_data(model: FrameClassifier, analysis: Analysis, name: str) -> bytes:
         "symbols": list(model.phones.symbols),
         "silences": sorted(model.phones.silences),
         "sample_rate": geometry.sample_rate,
-        "frames": {
-            "count": len(analysis.posteriors),
-            "first_centre": geometry.first_centre,
-            "hop": geometry.hop,
-        },
+        "frames": {"count": len(analysis.posteriors), "first_centre": geometry.first_centre, "hop": geometry.hop},
         "samples": _base64(samples.astype("<i2")),
         "posteriors": _base64(np.round(65535 * analysis.posteriors).astype("<u2")),
         "files": files,

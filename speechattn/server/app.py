@@ -1,6 +1,4 @@
-"""The application: its addresses, and an answer in one line of JSON to everything that goes wrong."""
-
-from __future__ import annotations
+"""The web application: its routes, and errors as one line of JSON."""
 
 import asyncio
 import logging
@@ -35,7 +33,7 @@ __all__ = ["create_app"]
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {"json": "application/json", "csv": "text/csv; charset=utf-8"}  # else text/plain
 
-# What a system knows as scripts may be another thing, and browsers do not run that.
+# The system's table may give another type, and browsers would refuse to run the scripts.
 mimetypes.add_type("text/javascript", ".js")
 
 logger = logging.getLogger("speechattn")
@@ -48,21 +46,21 @@ def create_app(
     about: str = "",
     allow_hosts: Iterable[str] = (),
 ) -> Starlette:
-    """The application of one model.
+    """Make the application for one model.
 
     Args:
-        model: In eval mode; it takes audio and names a phone for every frame.
-        limits: What visitors may ask for.
-        about: What the model is for, in a sentence or two, shown on the page.
+        model: In eval mode, with a front end and without pooling.
+        limits: Limits for visitors.
+        about: One or two sentences about the model, shown on the page.
         allow_hosts: See `Guard`.
 
     Raises:
-        ValueError: When the model takes features, or has pooling.
+        ValueError: If the model takes features, or has pooling.
     """
     if model.feature_dim is not None:
-        raise ValueError("a model that takes features cannot be served: it has no front end to hear audio with")
+        raise ValueError("a model that takes features cannot be served: it has no front end for audio")
     if model.pooling is not None:
-        raise ValueError("a model with pooling cannot be served: it has one label for an utterance, and no phones")
+        raise ValueError("a model with pooling cannot be served: it labels utterances, not frames")
     server = _Server(model, limits, about)
     app = Starlette(
         routes=[
@@ -81,7 +79,7 @@ def create_app(
 
 
 class _Server:
-    """What the addresses answer."""
+    """The request handlers."""
 
     def __init__(self, model: FrameClassifier, limits: Limits, about: str) -> None:
         self.model, self.limits = model, limits
@@ -90,15 +88,15 @@ class _Server:
         self._facts = _facts(model, limits) | {"about": about}
 
     async def page(self, request: Request) -> Response:
-        """The page."""
+        """Send the page."""
         return FileResponse(STATIC / "index.html")
 
     async def facts(self, request: Request) -> Response:
-        """What a client wants to know before it sends anything."""
+        """Describe the model and the limits."""
         return JSONResponse(self._facts)
 
     async def phones(self, request: Request) -> Response:
-        """The phones of the audio in the body, as the file of a format."""
+        """Send the phones of the audio in the body as a file."""
         format_name = request.query_params.get("format", "json")
         if format_name not in FORMATS:
             raise HTTPException(400, f"format must be one of {', '.join(FORMATS)}, got {format_name!r}")
@@ -111,7 +109,7 @@ class _Server:
         return await self._analysed(request, answer)
 
     async def view(self, request: Request) -> Response:
-        """All that the page shows of the audio in the body."""
+        """Send everything that the page shows about the audio in the body."""
 
         def answer(analysis: Analysis, name: str) -> Response:
             return Response(page_data(self.model, analysis, name), media_type="application/json")
@@ -119,11 +117,11 @@ class _Server:
         return await self._analysed(request, answer)
 
     async def _analysed(self, request: Request, answer: Callable[[Analysis, str], Response]) -> Response:
-        """What `answer` makes, in a job's thread, of the audio in a request's body and its name."""
+        """Analyse the audio in the body and format the result with `answer`, in a thread."""
         name = clean_name(request.query_params.get("name", ""))
         smooth = request.query_params.get("smooth", "0")
         if smooth not in ("0", "1") or (smooth == "1" and self.model.phonotactics is None):
-            raise HTTPException(400, f"smooth must be 0, or 1 of a model that can smooth, got {smooth!r}")
+            raise HTTPException(400, f"smooth must be 0, or 1 if the model can smooth, got {smooth!r}")
 
         def job(path: Path) -> Response:
             try:
@@ -131,13 +129,13 @@ class _Server:
             except ValueError as error:
                 status = 413 if isinstance(error, TooLong) else 415 if isinstance(error, AudioError) else 400
                 raise HTTPException(status, _line(error, path, name)) from error
-            except Exception as error:  # whatever it is, the next recording has nothing to do with it
+            except Exception as error:  # must not affect other recordings
                 logger.exception("%s could not be analysed", name)
-                raise HTTPException(500, f"{name} could not be analysed; the server's log says why") from error
+                raise HTTPException(500, f"{name} could not be analysed; see the server's log") from error
 
-        # A late job may still have the file open, which on some systems cannot be removed then.
+        # A job that timed out may still have the file open; some systems cannot remove it then.
         with self.jobs.place(), TemporaryDirectory(prefix="speechattn-", ignore_cleanup_errors=True) as folder:
-            path = Path(folder) / "audio"  # without a suffix: what it is shows in its content
+            path = Path(folder) / "audio"  # no suffix: the format is detected from the content
             await receive(request, path, self.limits)
             return await _while_connected(request, self.jobs.run(job, path))
 
@@ -162,7 +160,7 @@ def _facts(model: FrameClassifier, limits: Limits) -> dict[str, Any]:
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
-    """The result of some work, which is cancelled when the client goes away."""
+    """Await some work, and cancel it when the client disconnects."""
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_disconnection(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -180,7 +178,7 @@ async def _disconnection(request: Request) -> None:
 
 
 def _line(error: Exception, path: Path, name: str) -> str:
-    """An error's message in one line, with the visitor's name for the file instead of ours."""
+    """An error message in one line, with the visitor's file name instead of the temporary path."""
     return " ".join(str(error).replace(str(path), name).split())
 
 
@@ -194,4 +192,4 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # nobody reads it
+    return Response(status_code=400)  # the client has disconnected

@@ -1,11 +1,9 @@
-"""Who may talk to the server, and what its pages may do, before any request reaches the application.
+"""Security checks and headers for every request.
 
-A server on the loopback interface can be reached by every web page that its user opens. A page of another site is
-refused by its `Origin`, and one whose own name was made to lead here (DNS rebinding) by `Host`. The other way round,
-the Content Security Policy keeps our page from loading or sending anything elsewhere.
+Every web page that a user opens can reach a server on the loopback interface. Requests of other sites are refused by
+`Origin`, and DNS rebinding (a foreign name that resolves to this machine) by `Host`. The Content Security Policy keeps
+our page from loading or sending anything elsewhere.
 """
-
-from __future__ import annotations
 
 import ipaddress
 import socket
@@ -20,7 +18,7 @@ from starlette.websockets import WebSocketClose
 __all__ = ["Guard"]
 
 HEADERS = {
-    "Cache-Control": "no-cache",  # all files of the page are of one version
+    "Cache-Control": "no-cache",  # so that all files of the page have the same version
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -31,16 +29,16 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-READING = ("GET", "HEAD", "OPTIONS")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class Guard:
-    """ASGI middleware that refuses other sites' requests and puts HEADERS on every response.
+    """ASGI middleware that refuses requests of other sites and adds HEADERS to every response.
 
     Args:
-        app: What it stands before.
-        allow_hosts: Names that the server is reached by, beside `localhost`, this machine's own, and IP addresses,
-            which cannot be rebound.
+        app: The application.
+        allow_hosts: Accepted host names besides `localhost`, this machine's name, and IP addresses (which cannot be
+            rebound).
     """
 
     def __init__(self, app: ASGIApp, allow_hosts: Iterable[str] = ()) -> None:
@@ -67,19 +65,17 @@ class Guard:
             await JSONResponse({"error": refusal}, 403)(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> str | None:
-        """Why a request is not let through."""
+        """Reason to refuse a request, or None."""
         if scope["type"] not in ("http", "websocket"):
             return None
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._is_ours(host):
-            return f"this server is not known as {host!r}: start it with --allow-host, or use its address"
-        if origin is None or scope.get("method") in READING:
-            return None  # no browser leaves it out where it matters
+            return f"unknown host name {host!r}: start the server with --allow-host, or use its IP address"
+        if origin is None or scope.get("method") in SAFE_METHODS:
+            return None  # browsers send Origin with all other methods
         if origin.lower().partition("://")[2] != host.lower():
-            return (
-                f"a page of {origin} may not use this server: a proxy must pass on the Host that the browser asked for"
-            )
+            return f"pages of {origin} may not use this server; a proxy must pass on the browser's Host header"
         return None
 
     def _is_ours(self, host: str) -> bool:

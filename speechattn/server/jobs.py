@@ -1,6 +1,4 @@
-"""Work in threads, so that the event loop stays free: a few at a time, some more waiting, the rest refused."""
-
-from __future__ import annotations
+"""Run jobs in threads: a few at a time, some waiting, the rest refused."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -16,38 +14,38 @@ __all__ = ["Jobs"]
 
 Result = TypeVar("Result")
 
-RETRY_S = 5  # what a refused client is told to wait
+RETRY_S = 5  # Retry-After of a refused request
 
 
 class Jobs:
-    """Those of one server.
+    """The jobs of a server.
 
     Args:
-        limits: How many at a time, how many waiting, how long.
+        limits: Number of running and waiting jobs, and time limit.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._threads = ThreadPoolExecutor(limits.jobs, thread_name_prefix="job")
         self._admitted = 0
-        self._futures: set[Future[Any]] = set()  # of calls that have not ended
+        self._futures: set[Future[Any]] = set()  # of unfinished calls
 
     @property
     def working(self) -> bool:
-        """Whether a call is under way in a thread."""
+        """Whether a call is running in a thread."""
         return any(future.running() for future in list(self._futures))
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """A place for one request, from before its file is received: what is waiting lies on the disk.
+        """Reserve a place for one request before receiving its file, to bound the disk space.
 
         Raises:
-            HTTPException: 503, when all places are taken.
+            HTTPException: 503 if all places are taken.
         """
         if self._admitted >= self.limits.jobs + self.limits.waiting:
             raise HTTPException(
                 503,
-                f"the server is busy with {self._admitted} other recordings: try again in a few seconds",
+                f"the server is busy with {self._admitted} recordings: try again in a few seconds",
                 {"Retry-After": str(RETRY_S)},
             )
         self._admitted += 1
@@ -57,13 +55,13 @@ class Jobs:
             self._admitted -= 1
 
     async def run(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """What a function returns, or raises, called in a thread when it is its turn.
+        """Call a function in a thread, in turn, and return its result.
 
         Raises:
-            HTTPException: 503, when that takes too long.
+            HTTPException: 503 if this takes too long.
         """
-        # A thread cannot be stopped. One that is late goes on alone and keeps its thread from others until it ends; a
-        # call that has not begun is cancelled, by `wait_for` and `wrap_future`.
+        # A running thread cannot be stopped: after a timeout it runs on and occupies its thread. A call that has not
+        # started is cancelled.
         future = self._threads.submit(function, *arguments)
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
@@ -72,7 +70,7 @@ class Jobs:
         except asyncio.TimeoutError as error:  # the built-in one from Python 3.11 on
             raise HTTPException(
                 503,
-                f"not done within {self.limits.job_timeout_s:g} s, since the server is busy or the recording long: "
-                "try again, or with a shorter one",
+                f"not finished within {self.limits.job_timeout_s:g} s: the server is busy or the recording too long; "
+                "try again, or send a shorter recording",
                 {"Retry-After": str(RETRY_S)},
             ) from error

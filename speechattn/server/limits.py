@@ -1,6 +1,4 @@
-"""What the server lets one visitor, and all of them together, ask for."""
-
-from __future__ import annotations
+"""Limits for the server's visitors."""
 
 import math
 from dataclasses import dataclass, fields
@@ -10,21 +8,21 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on disk, memory and time; with them, a visitor can be refused, but not harm the others.
+    """Limits of disk space, memory and time, so that no visitor can block the others.
 
     Args:
-        upload_mb: Largest file, in 10^6 bytes.
-        duration_s: Longest recording.
-        jobs: Recordings worked on at a time.
-        waiting: Recordings that may wait behind those; further ones are refused.
-        upload_timeout_s: For a file to arrive.
-        job_timeout_s: From its arrival to its phones, waiting included.
-        live_sessions: Live sessions at a time.
-        live_s: Longest live session.
-        live_idle_s: How long a live session may send nothing.
+        upload_mb: Maximum file size in 10^6 bytes.
+        duration_s: Maximum duration of a recording in seconds.
+        jobs: Recordings processed at the same time.
+        waiting: Recordings that may wait; further ones are refused.
+        upload_timeout_s: Maximum time to receive a file.
+        job_timeout_s: Maximum time to process a file, waiting included.
+        live_sessions: Maximum number of simultaneous live sessions.
+        live_s: Maximum duration of a live session.
+        live_idle_s: Maximum time between two messages of a live session.
 
     Raises:
-        ValueError: When one is not positive and finite; `waiting` may be 0.
+        ValueError: If a limit is not positive and finite; `waiting` may be 0.
     """
 
     upload_mb: float = 100.0

@@ -1,4 +1,4 @@
-"""The server as a process: its model, its socket, its address on the screen."""
+"""Run the server: load the model, open the socket, print the address."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["configuration", "serve"]
 
-MOST_CONNECTIONS = 256
+MAX_CONNECTIONS = 256
 
 
 def serve(
@@ -31,15 +31,15 @@ def serve(
     """Serve the page of a model until interrupted.
 
     Args:
-        model_name: What `FrameClassifier.from_pretrained` takes.
-        host: Address to listen on; the default can be reached from this machine alone.
-        port: 0: any free one.
-        limits: What visitors may ask for.
-        allow_hosts: Further names that the server is reached by, such as a proxy's.
+        model_name: As for `FrameClassifier.from_pretrained`.
+        host: Address to listen on; the default accepts connections from this machine only.
+        port: Port to listen on; 0: any free port.
+        limits: Limits for visitors.
+        allow_hosts: Other host names of the server, such as that of a proxy.
 
     Raises:
-        ImportError: When the libraries of the extra `serve` are missing.
-        ValueError: When nothing can listen there, there is no such model, or it cannot be served.
+        ImportError: If the libraries of the extra `serve` are missing.
+        ValueError: If the address cannot be used, there is no such model, or it cannot be served.
     """
     try:
         import starlette  # noqa: F401
@@ -56,7 +56,7 @@ def serve(
     from speechattn.model.hub import card_summary
     from speechattn.server.app import create_app
 
-    with _bound(host, port) as listener:  # before the model is loaded: it tells at once when the port is taken
+    with _bound(host, port) as listener:  # before loading the model, to fail at once if the port is in use
         model = FrameClassifier.from_pretrained(model_name)
         files = model_files(model_name)  # none for a model on the Hub
         about = card_summary(next(iter(files.values())).with_name("README.md")) if files else ""
@@ -68,52 +68,51 @@ def serve(
         try:
             uvicorn.Server(config).run(sockets=[listener])
         except KeyboardInterrupt:
-            if app.state.jobs.working:  # Python would wait for its thread, which cannot be stopped
+            if app.state.jobs.working:  # Python would wait for the thread, which cannot be stopped
                 os._exit(130)
             raise
 
 
 def configuration(app: ASGIApp) -> uvicorn.Config:
-    """How the application is run."""
+    """Configuration of uvicorn."""
     import uvicorn
 
-    from speechattn.server.live import LARGEST_MESSAGE
+    from speechattn.server.live import MAX_MESSAGE_BYTES
 
     return uvicorn.Config(
         app,
-        http="h11",  # it goes on reading what a refused client still sends, so that the client reads the refusal
+        http="h11",  # reads on after a refusal, so that the client receives it
         ws="websockets-sansio",
-        ws_max_size=LARGEST_MESSAGE,
+        ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
-        log_level=logging.ERROR,  # what strangers send wrong is answered, not logged
+        log_level=logging.ERROR,  # bad requests are answered, not logged
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=3,
     )
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A socket that does not listen yet."""
+    """A bound socket that does not listen yet."""
     if not 0 <= port <= 65535:
         raise ValueError(f"port must lie in 0..65535, got port={port}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         try:
-            if os.name == "posix":  # elsewhere it lets two servers take one port
+            if os.name == "posix":  # on Windows it would let two servers share the port
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
         except OSError:
             listener.close()
             raise
     except OSError as error:
-        raise ValueError(
-            f"cannot listen on {host}, port {port}: {error.strerror}; give another --host or --port"
-        ) from error
+        reason = f"{error.strerror}; choose another --host or --port"
+        raise ValueError(f"cannot listen on {host}, port {port}: {reason}") from error
     return listener
 
 
@@ -121,7 +120,7 @@ def _greeting(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     address = ipaddress.ip_address(host)
     shown = "localhost" if address.is_unspecified else f"[{host}]" if address.version == 6 else host
-    greeting = f"http://{shown}:{port}/ (Ctrl-C ends it)"
+    greeting = f"http://{shown}:{port}/ (stop with Ctrl-C)"
     if not address.is_loopback:
-        greeting += "; whoever reaches this machine can use it, and browsers give it a microphone only over HTTPS"
+        greeting += "; anyone who can reach this machine can use it; browsers allow the microphone only over HTTPS"
     return greeting

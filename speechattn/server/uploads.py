@@ -1,6 +1,4 @@
-"""A request's body as a file on the disk, and its name as it may be shown and used."""
-
-from __future__ import annotations
+"""Save the body of a request, and clean its file name."""
 
 from pathlib import Path
 
@@ -12,28 +10,28 @@ from speechattn.server.limits import Limits
 
 __all__ = ["clean_name", "receive"]
 
-LONGEST_NAME = 100  # bytes in UTF-8
-RESERVED = '<>:"/\\|?*'  # by one file system or another
+MAX_NAME_BYTES = 100  # in UTF-8
+RESERVED = '<>:"/\\|?*'  # in some file systems
 
 
 async def receive(request: Request, path: Path, limits: Limits) -> None:
-    """Write the body of a request to a file, no further than its largest size.
+    """Write the body of a request to a file, up to the maximum size.
 
     Raises:
-        HTTPException: 400, when there is none; 408, when it does not arrive in time; 413, when it is too large.
+        HTTPException: 400 if there is no body; 408 if it does not arrive in time; 413 if it is too large.
     """
-    most = round(limits.upload_mb * 1e6)
-    too_large = HTTPException(413, f"the file is larger than {limits.upload_mb:g} MB, the most that this server takes")
+    max_size = round(limits.upload_mb * 1e6)
+    too_large = HTTPException(413, f"the file is larger than {limits.upload_mb:g} MB, the limit of this server")
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > most:
-        raise too_large  # before the client is asked for it
+    if declared.isdigit() and int(declared) > max_size:
+        raise too_large  # before the client sends it
     size = 0
     try:
         with anyio.fail_after(limits.upload_timeout_s):
             async with await anyio.open_file(path, "wb") as file:
                 async for chunk in request.stream():
                     size += len(chunk)
-                    if size > most:
+                    if size > max_size:
                         raise too_large
                     await file.write(chunk)
     except TimeoutError as error:
@@ -43,7 +41,7 @@ async def receive(request: Request, path: Path, limits: Limits) -> None:
 
 
 def clean_name(name: str) -> str:
-    r"""A file's name without folders, and without what is no part of a name on some system.
+    r"""A file name without folders and characters that some systems do not allow.
 
     Example:
         >>> clean_name("../../etc/passwd"), clean_name("C:\\speech\\a b?.wav"), clean_name("..")
@@ -51,4 +49,4 @@ def clean_name(name: str) -> str:
     """
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     kept = "".join(character for character in last if character.isprintable() and character not in RESERVED)
-    return kept.encode()[:LONGEST_NAME].decode(errors="ignore").strip(" .") or "recording"
+    return kept.encode()[:MAX_NAME_BYTES].decode(errors="ignore").strip(" .") or "recording"

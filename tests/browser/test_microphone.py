@@ -37,18 +37,18 @@ def test_live_phones_are_those_of_the_recording(page: Page):
     expect(page.get_by_role("status")).to_have_text("Listening …")
     transcript = page.get_by_role("log", name="Phones so far")
     expect(transcript.locator("span").nth(20)).to_be_attached()
-    expect(page.locator("#live-latency")).to_have_text(re.compile(r"^a phone shows \d+ ms after its end$"))
+    expect(page.locator("#live-latency")).to_have_text(re.compile(r"^phones appear \d+ ms after their end$"))
     assert page.locator("#live-spectrogram").evaluate(
         "canvas => new Set(new Uint32Array(canvas.getContext('2d')"
         ".getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size > 4"
     )
     page.get_by_role("button", name="Stop").click()
-    page.get_by_role("button", name="Look at this recording").wait_for()
+    page.get_by_role("button", name="Show this recording").wait_for()
     live = transcript.locator("span").all_inner_texts()
     assert len(live) < 400  # all of it
     page.get_by_label("Smooth").evaluate("box => (box.checked = false)")
     with page.expect_response("**/api/view*") as answer:
-        page.get_by_role("button", name="Look at this recording").click()
+        page.get_by_role("button", name="Show this recording").click()
     segments = answer.value.json()["segments"]
     phones = ["·" if segment["phone"] == "SIL" else segment["phone"] for segment in segments]
     assert [text.strip() for text in live] == phones
@@ -73,7 +73,7 @@ def test_a_refused_live_session_says_why(browser: Browser, model: FrameClassifie
         pages[0].get_by_role("button", name="Live").click()
         expect(pages[0].get_by_role("status")).to_have_text("Listening …")
         pages[1].get_by_role("button", name="Live").click()
-        expect(pages[1].get_by_role("alert")).to_contain_text("1 live sessions are open")
+        expect(pages[1].get_by_role("alert")).to_contain_text("all 1 live sessions of this server are in use")
         expect(pages[1].get_by_role("button", name="Live")).to_be_enabled()
         for page in pages:
             page.close()
@@ -95,8 +95,8 @@ def test_a_model_that_cannot_stream_has_no_live_mode(browser: Browser):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("NotAllowedError", "The browser was not allowed to use the microphone."),
-        ("NotFoundError", "There is no microphone."),
+        ("NotAllowedError", "Permission to use the microphone was denied."),
+        ("NotFoundError", "No microphone found."),
         ("OddError", "The microphone cannot be used: odd"),
     ],
 )

@@ -50,7 +50,7 @@ def test_a_file_is_shown(page: Page, model: FrameClassifier, spoken: Path):
     for found, segment in zip(labels, segments, strict=True):
         assert found.startswith(label(segment))
     expect(page.locator("#result-facts")).to_have_text(f"{segments[-1].end:.2f} s, {len(segments)} phones")
-    for name in ("Waveform", "Spectrogram", "Posterior of every phone over time"):
+    for name in ("Waveform", "Spectrogram", "Posteriors of all phones over time"):
         canvas = page.get_by_role("img", name=name, exact=True)
         expect(canvas).to_be_visible()
         assert is_drawn(canvas), name

@@ -74,7 +74,7 @@ def test_rows_by_hand(tmp_path: Path) -> None:
 | several | 16 / 0; normaliser relu; position sinusoidal | 0 | {PARAMETERS:,} | 0 | 50.00 | 40.00 | 10 |
 | stack-2 | 8 / 8; stack 2 | 320 | {PARAMETERS + 39 * 8 + 8 * 16 + 16:,} | 0 | 50.00 | 40.00 | 10 |
 """
-    usual = "Where a row does not say otherwise: stack 1, score dot, normaliser softmax, position rotary.\n\n"
+    usual = "Unless a row says otherwise: stack 1, score dot, normaliser softmax, position rotary.\n\n"
     assert ablation_table(read_settings(tmp_path)) == usual + HEAD + expected
 
 
@@ -86,7 +86,7 @@ def test_changes_of_the_training_are_told_and_do_not_enter_the_plot(tmp_path: Pa
     made(tmp_path, "speeds", 0, [(0.1, 0.1, 1.0)], usual | {"wave_augment": {"speeds": [1.0]}})
     settings = read_settings(tmp_path)
     table = ablation_table(settings)
-    assert table.startswith("Where a row does not say otherwise: wave_augment.speeds [0.9, 1.1].\n\n")
+    assert table.startswith("Unless a row says otherwise: wave_augment.speeds [0.9, 1.1].\n\n")
     assert "| speeds | 16 / 16; wave_augment.speeds [1.0] | 320 |" in table
     assert "| context-16 | 16 / 16 | 320 |" in table and "newer" not in table
     (axes,) = ablation_plot(settings).axes
@@ -120,7 +120,7 @@ def test_unfinished_trainings_are_named_and_left_out(tmp_path: Path, capsys: pyt
     (only,) = read_settings(tmp_path)
     assert (only.name, only.seeds) == ("a", [0])
     lines = capsys.readouterr().err.splitlines()
-    assert sorted(lines) == [f"{run} is left out: its training has not finished" for run in sorted(unfinished)]
+    assert sorted(lines) == [f"{run} is skipped: its training is not finished" for run in sorted(unfinished)]
 
 
 def points(container) -> list[tuple[float, float, float, float]]:
@@ -177,18 +177,18 @@ def test_what_cannot_be_summed_up_is_one_line_and_exit_code_2(
 ) -> None:
     assert main([str(tmp_path / "nothing")]) == 2
     assert capsys.readouterr().err == (
-        f"ablation: error: {tmp_path}/nothing holds no finished training: SETTING/seed-N/train.done.json is needed\n"
+        f"ablation: error: {tmp_path}/nothing: no finished training found (SETTING/seed-N/train.done.json)\n"
     )
     made(tmp_path, "a", 0, [(0.5, 0.4, 1.0)])
     made(tmp_path, "a", 1, [(0.5, 0.4, 1.0)], left=3)
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"ablation: error: {tmp_path}/a: the seeds trained different models, see config.json of each\n"
+        f"ablation: error: {tmp_path}/a: the seeds have different settings, see config.json of each\n"
     )
     made(tmp_path / "other", "a", 0, [(0.5, 0.4, 1.0)], {"optim": {"epochs": 3}})
     made(tmp_path / "other", "a", 1, [(0.5, 0.4, 1.0)], {"optim": {"epochs": 4}})
     assert main([str(tmp_path / "other")]) == 2
     assert capsys.readouterr().err == (
-        f"ablation: error: {tmp_path}/other/a: the seeds differ in training, see train.done.json of each\n"
+        f"ablation: error: {tmp_path}/other/a: the seeds have different settings, see train.done.json of each\n"
     )
     assert not (tmp_path / "ablation.md").exists()

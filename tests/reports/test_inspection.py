@@ -145,7 +145,7 @@ def test_one_class_above_the_share_stops_only_a_strict_inspection(make_cut, tmp_
     with pytest.raises(SystemExit) as stop:
         main(["inspect", str(tmp_path / "train.jsonl.gz"), "--strict"])
     printed = capsys.readouterr()
-    assert stop.value.code == 2 and "commonest class" in printed.out
+    assert stop.value.code == 2 and "most frequent class" in printed.out
     assert printed.err == "speechattn: error: 63.3 % of the labelled frames of train are 'SIL'\n"
 
 
@@ -171,7 +171,7 @@ class Links(HTMLParser):
 
 
 def test_the_page_needs_nothing_else_and_repeats_by_its_seed(tone_corpus, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(inspection, "EXAMPLES", 2)
+    monkeypatch.setattr(inspection, "NUM_EXAMPLES", 2)
     pages = []
     for number, seed in enumerate(("0", "0", "1")):
         folder = tmp_path / str(number)

@@ -105,7 +105,7 @@ def test_a_model_that_cannot_smooth_or_stream_says_so(recording):
     ("query", "error"),
     [
         ({"format": "mp4"}, "format must be one of textgrid, ctm, json, csv, audacity, got 'mp4'"),
-        ({"smooth": "yes"}, "smooth must be 0, or 1 of a model that can smooth, got 'yes'"),
+        ({"smooth": "yes"}, "smooth must be 0, or 1 if the model can smooth, got 'yes'"),
     ],
 )
 def test_bad_questions_are_answered(server, recording, query, error):
@@ -130,7 +130,7 @@ def test_an_error_of_ours_is_not_the_visitors(tiny_model, recording, monkeypatch
     with served_app(create_app(tiny_model)) as address:
         answer = send(address, recording)
         assert answer.status_code == 500
-        assert answer.json() == {"error": "some speech.wav could not be analysed; the server's log says why"}
+        assert answer.json() == {"error": "some speech.wav could not be analysed; see the server's log"}
         assert "secret" in caplog.text
         monkeypatch.undo()
         assert send(address, recording).status_code == 200

@@ -119,7 +119,7 @@ def test_what_is_no_samples_ends_it(server, recording, message):
 def test_a_silent_connection_is_ended(tiny_model):
     with served_app(create_app(tiny_model, Limits(live_idle_s=0.2))) as address, live(address) as session:
         told(session)
-        assert told(session) == {"type": "error", "error": "nothing came for 0.2 s"}
+        assert told(session) == {"type": "error", "error": "no samples received for 0.2 s"}
 
 
 def test_a_session_ends_at_its_longest(tiny_model, recording):
@@ -148,7 +148,7 @@ def test_one_session_too_many(tiny_model, recording):
         with live(address) as first, live(address) as second:
             assert [told(first)["type"], told(second)["type"]] == ["ready", "ready"]
             with live(address) as third:
-                error = "2 live sessions are open, the most that this server takes"
+                error = "all 2 live sessions of this server are in use"
                 assert told(third) == {"type": "error", "error": error}
         for _ in range(100):  # those that were left count no more
             with live(address) as session:

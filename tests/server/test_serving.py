@@ -34,7 +34,7 @@ def test_it_prints_its_address_serves_and_ends_at_ctrl_c(tiny_model, recording, 
         assert process.stdout is not None and process.stderr is not None
         try:
             line = process.stdout.readline()
-            assert line.startswith("http://127.0.0.1:") and line.endswith("/ (Ctrl-C ends it)\n")
+            assert line.startswith("http://127.0.0.1:") and line.endswith("/ (stop with Ctrl-C)\n")
             address = line.split("/ ")[0]
             for host, status in (("a.example", 200), ("b.example", 200), ("c.example", 403)):
                 assert requests.get(address, headers={"Host": host}, timeout=10).status_code == status
@@ -70,7 +70,7 @@ def test_a_port_that_is_taken_is_one_line(capsys, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         message = refused(capsys, "serve", "--model", tmp_path, "--port", port)
-    assert f"cannot listen on 127.0.0.1, port {port}: " in message and "give another --host or --port" in message
+    assert f"cannot listen on 127.0.0.1, port {port}: " in message and "choose another --host or --port" in message
 
 
 def test_other_mistakes_are_one_line(capsys, tmp_path, monkeypatch):

@@ -63,7 +63,7 @@ def test_a_file_that_is_too_large(tiny_model, recording, declared):
         pieces = content if declared else (content[i : i + 65536] for i in range(0, len(content), 65536))
         answer = requests.post(f"{address}/api/phones", data=pieces, timeout=30)
         assert answer.status_code == 413
-        assert answer.json() == {"error": "the file is larger than 1.5 MB, the most that this server takes"}
+        assert answer.json() == {"error": "the file is larger than 1.5 MB, the limit of this server"}
         assert send(address, recording).status_code == 200
 
 
@@ -81,11 +81,11 @@ def test_a_recording_that_is_too_long_is_not_decoded(tiny_model, tmp_path, undec
     with served_app(create_app(tiny_model, Limits(duration_s=60))) as address:
         answer = send(address, path)
     assert answer.status_code == 413
-    assert answer.json() == {"error": "long.flac: lasts 61 s by its header; this server takes 60 s at most"}
+    assert answer.json() == {"error": "long.flac: lasts 61 s; this server accepts at most 60 s"}
 
 
 def test_many_channels_and_odd_rates_are_not_decoded(server, tmp_path, monkeypatch, undecoded):
-    monkeypatch.setattr(analysis, "MOST_SAMPLES", 100_000)
+    monkeypatch.setattr(analysis, "MAX_SAMPLES", 100_000)
     soundfile.write(tmp_path / "wide.flac", np.zeros((20_000, 8)), 16000)
     answer = send(server, tmp_path / "wide.flac")
     assert answer.status_code == 413 and "8 channels of 20,000 samples" in answer.json()["error"]
@@ -118,7 +118,7 @@ def test_a_full_server_refuses_and_goes_on(tiny_model, recording, slow):
         time.sleep(0.5)  # for it to arrive
         answer = send(address, recording)
         assert answer.headers["retry-after"] == "5"
-        assert answer.json()["error"] == "the server is busy with 2 other recordings: try again in a few seconds"
+        assert answer.json()["error"] == "the server is busy with 2 recordings: try again in a few seconds"
         assert requests.get(f"{address}/api/model", timeout=10).status_code == 200  # the loop is free
         slow.set()
         assert [first.result().status_code, second.result().status_code] == [200, 200]
@@ -129,7 +129,7 @@ def test_a_job_that_takes_too_long(tiny_model, recording, slow):
     with served_app(create_app(tiny_model, Limits(jobs=1, job_timeout_s=0.3))) as address:
         late, waiting = send(address, recording), send(address, recording)
         for answer in (late, waiting):
-            assert answer.status_code == 503 and "not done within 0.3 s" in answer.json()["error"]
+            assert answer.status_code == 503 and "not finished within 0.3 s" in answer.json()["error"]
         slow.set()
         wait_until(lambda: send(address, recording).status_code == 200)
         assert slow.started == 2  # what timed out while waiting was never begun

@@ -1,18 +1,18 @@
-// The server's addresses. Whatever goes wrong is an Error whose message can be shown as it is.
+// Requests to the server. Every failure is an Error with a message for the user.
 
-/** What the server says of its model and its limits. */
+/** The server's model and limits. */
 export async function modelFacts() {
   return (await answer("api/model")).json();
 }
 
-/** The phones of a file, with all that is drawn of them; see docs/server.md. */
+/** The phones of a file and everything that is drawn; see docs/server.md. */
 export async function analyse(file, name, { smooth, signal }) {
   const query = new URLSearchParams({ name, smooth: smooth ? "1" : "0" });
   const headers = { "Content-Type": "application/octet-stream" };
   return (await answer(`api/view?${query}`, { method: "POST", body: file, headers, signal })).json();
 }
 
-/** A connection for live phones. */
+/** A WebSocket for live phones. */
 export function liveSocket() {
   const address = new URL("api/live", document.baseURI);
   address.protocol = address.protocol === "https:" ? "wss:" : "ws:";

@@ -1,4 +1,4 @@
-// The page: what its buttons do, and what it says meanwhile.
+// The page: buttons and messages.
 
 import { analyse, modelFacts } from "./api.js";
 import { LiveSession } from "./live.js";
@@ -10,18 +10,18 @@ import { Timeline } from "./timeline.js";
 import { decodedByBrowser, toInt16, wavFile } from "./wav.js";
 
 const RECORDING_PIECE_S = 0.1;
-const DECODED_HERE = /\.(m4a|mp4|aac|webm|mka|mov|3gp)$/i; // the server has no decoder for these, browsers do
+const DECODED_HERE = /\.(m4a|mp4|aac|webm|mka|mov|3gp)$/i; // the browser decodes these, since the server cannot
 
 const element = (id) => document.getElementById(id);
 const player = new Player(() => timeline.playingChanged());
 const timeline = new Timeline(player);
 const liveView = new LiveView();
-let facts = null; // of the model
-let latest = null; // {file, name}: what is shown
-let abort = null; // ends the analysis that is going on
-let stop = null; // ends the recording or the live session that is going on
+let facts = null; // about model and limits
+let latest = null; // {file, name} of the shown recording
+let abort = null; // aborts the running analysis
+let stop = null; // stops the running recording or live session
 
-/** Say what goes on; `aloud` is for those who do not see what the page shows anyway. */
+/** Show a status; `aloud` is for screen readers. */
 function say(text, { aloud = "" } = {}) {
   element("status").textContent = text || aloud;
   element("status").classList.toggle("unseen", !text);
@@ -41,11 +41,11 @@ function duration(seconds) {
 
 // ---------------------------------------------------------------------------------------------- files
 
-/** Have a file analysed, in place of any other. */
+/** Analyse a file and show it, instead of any other. */
 function take(file, name) {
   return analysing(name, async (signal) => {
     if (file.size > facts.limits.upload_mb * 1e6) {
-      throw new Error(`${name} is larger than ${facts.limits.upload_mb} MB, the most that this server takes.`);
+      throw new Error(`${name} is larger than ${facts.limits.upload_mb} MB, the limit of this server.`);
     }
     const readable = DECODED_HERE.test(name) ? await decoded(file, name) : file;
     signal.throwIfAborted();
@@ -59,11 +59,11 @@ async function analysing(name, work) {
   const mine = (abort = new AbortController());
   element("cancel").hidden = false;
   element("live-view").hidden = true;
-  say(`Listening to ${name} …`);
+  say(`Analysing ${name} …`);
   try {
     await work(mine.signal);
   } catch (error) {
-    if (abort !== mine) return; // something else is being analysed by now
+    if (abort !== mine) return; // another analysis has started
     if (error.name === "AbortError") say("Cancelled.");
     else complain(error);
     if (latest) element("smooth").checked = timeline.recording.smoothed;
@@ -124,7 +124,7 @@ function takeDropped(event) {
 element("choose").addEventListener("click", () => element("file").click());
 element("file").addEventListener("change", ({ target }) => {
   if (target.files[0]) take(target.files[0], target.files[0].name);
-  target.value = ""; // the same file may be chosen again
+  target.value = ""; // so that the same file can be chosen again
 });
 addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -143,7 +143,7 @@ element("table").addEventListener("toggle", fillTable);
 
 // ------------------------------------------------------------------------------------- the microphone
 
-/** Have one button stop what it began, and the others wait. */
+/** Turn a button into the stop button, and disable the others. */
 function occupy(button, ending) {
   stop = ending;
   for (const id of ["choose", "record", "live"]) element(id).disabled = Boolean(ending) && id !== button;
@@ -211,7 +211,7 @@ function startOrStop(button, start) {
     stop();
     return;
   }
-  occupy(button, () => {}); // while the user is asked for the microphone
+  occupy(button, () => {}); // while the browser asks for permission
   start().catch((error) => {
     occupy(button, null);
     complain(error);
@@ -238,7 +238,7 @@ try {
   element("model-about").hidden = !facts.about;
   element("intake-limits").textContent =
     `WAV, FLAC, MP3, Ogg, AIFF, SPHERE, M4A; up to ${duration(limits.duration_s)} and ${limits.upload_mb} MB. ` +
-    "It goes to this server and is not kept.";
+    "Recordings are sent to this server and not stored.";
   element("smooth-option").hidden = element("smooth").disabled = !canSmooth;
   element("smooth").checked = canSmooth;
   const [noRecord, why] = [noMicrophone(), noLive ? `No live phones: ${noLive}.` : null];

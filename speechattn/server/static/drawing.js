@@ -1,12 +1,12 @@
-// Tracks on canvases. A view is what of a recording is seen: {start, scale, width}, in seconds, pixels per second, pixels.
+// Tracks on canvases. A view is the visible part of a recording: {start, scale, width} in s, pixels per s, and pixels.
 
 import { Spectrometer } from "./spectrum.js";
 
-const DYNAMIC_RANGE = 60; // decibels from the palest to the darkest
-const TILE_WIDTH = 128; // pixels of spectrogram that are computed and kept together
+const DYNAMIC_RANGE = 60; // decibels from the lightest to the darkest colour
+const TILE_WIDTH = 128; // width in pixels of a cached part of the spectrogram
 const MOST_TILES = 64;
 
-/** Colours of the page as it is now, light or dark. */
+/** Colours of the current mode, light or dark. */
 export function palette() {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
@@ -20,7 +20,7 @@ export function palette() {
   };
 }
 
-/** 256 colours that lead from one to the next (#rrggbb or #rrggbbaa), in the byte order of an image. */
+/** A palette of 256 colours interpolated between the given ones (#rrggbb or #rrggbbaa), in image byte order. */
 function ramp(colours) {
   const stops = colours.map((colour) => `${colour}ff`.match(/[0-9a-f]{2}/g).map((digits) => parseInt(digits, 16)));
   const table = new Uint32Array(256);
@@ -63,7 +63,7 @@ export function drawAxis(canvas, view, colours) {
   }
 }
 
-/** The lowest and highest sample of every half pixel; `peak` fills the height. */
+/** Minimum and maximum of the samples of every half pixel; `peak` fills the height. */
 export function drawWaveform(canvas, view, samples, sampleRate, peak, colours) {
   const context = cleared(canvas);
   const middle = canvas.clientHeight / 2;
@@ -83,7 +83,7 @@ export function drawWaveform(canvas, view, samples, sampleRate, peak, colours) {
   }
 }
 
-/** The likelihood of every phone, a row each; where several frames share a pixel, the largest. */
+/** The posterior of every phone, one row each; the maximum if several frames share a pixel. */
 export function drawPosteriors(canvas, view, recording, colours) {
   const context = cleared(canvas);
   const rows = recording.symbols.length;
@@ -106,7 +106,7 @@ export function drawPosteriors(canvas, view, recording, colours) {
   context.drawImage(asCanvas(image), 0, 0, columns, canvas.clientHeight);
 }
 
-/** A spectrogram whose finished parts are kept for the next time that they are seen. */
+/** A spectrogram that caches its parts. */
 export class SpectrogramTrack {
   constructor(sampleRate, loudest) {
     this.sampleRate = sampleRate;
@@ -116,7 +116,7 @@ export class SpectrogramTrack {
     this.loudest = loudest;
   }
 
-  /** Give 0 dB of the dynamic range another level. */
+  /** Set the level of the darkest colour. */
   set loudest(decibels) {
     this.level = decibels;
     this.tiles.clear();

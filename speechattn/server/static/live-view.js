@@ -1,10 +1,10 @@
-// The last seconds of a live session, right up to now, with the phones that are known so far.
+// The last seconds of a live session, with the phones known so far.
 
 import { SpectrogramTrack, drawWaveform, palette } from "./drawing.js";
 import { phoneBox } from "./phone-track.js";
 
 const VIEW_S = 6;
-const QUIET_DB = -30; // the least that counts as the darkest in the spectrogram
+const QUIET_DB = -30; // lowest level of the darkest colour of the spectrogram
 const SHOWN = 400; // phones in the transcript
 
 const element = (id) => document.getElementById(id);
@@ -15,7 +15,7 @@ export class LiveView {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (this.colours = null));
   }
 
-  /** Begin with a new session's sounds. */
+  /** Start showing a new session. */
   begin(session, silences) {
     this.session = session;
     this.silences = silences;
@@ -42,7 +42,7 @@ export class LiveView {
     this.copy();
     const width = element("live-waveform").clientWidth;
     const now = this.copied.samples / session.sampleRate;
-    // Where movement is not wanted, the view stands still until it is full.
+    // With reduced motion, the view moves on only when it is full.
     const start = this.still.matches ? Math.floor(now / VIEW_S) * VIEW_S : now - VIEW_S;
     const view = { start, scale: width / VIEW_S, width };
     const samples = this.samples.subarray(0, this.copied.samples);
@@ -51,7 +51,7 @@ export class LiveView {
     this.drawPhones(view);
   }
 
-  /** Take over what was heard since the last time, and make room for what is louder than anything before. */
+  /** Add the new samples, and adapt the range to louder ones. */
   copy() {
     const { session, copied } = this;
     const { spectrometer } = this.spectrogram;
@@ -93,6 +93,6 @@ export class LiveView {
     }
     while (transcript.children.length > SHOWN) transcript.firstChild.remove();
     transcript.scrollTop = transcript.scrollHeight;
-    element("live-latency").textContent = `a phone shows ${Math.round(1000 * delay)} ms after its end`;
+    element("live-latency").textContent = `phones appear ${Math.round(1000 * delay)} ms after their end`;
   }
 }

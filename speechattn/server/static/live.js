@@ -1,17 +1,17 @@
-// A live session: the microphone's samples go to the server, and phones come back as soon as they are final.
+// A live session: sends the microphone's samples to the server, and receives phones once they are final.
 
 import { liveSocket } from "./api.js";
 import { Microphone, level } from "./microphone.js";
 import { toInt16 } from "./wav.js";
 
 const PIECE_S = 0.1;
-const LARGEST_MESSAGE = 65536; // bytes, of the server
+const LARGEST_MESSAGE = 65536; // in bytes, as in the server
 const MOST_BEHIND_S = 10;
 
 export class LiveSession {
   /**
-   * Begin one. All are called with the session: onPiece(session, level) for every piece of sound, onPhones(session) when
-   * phones came, onEnd(session, error) once, with null where it ended as asked for or at its longest.
+   * Start a session. Callbacks: onPiece(session, level) for every piece of audio, onPhones(session) when phones arrive,
+   * onEnd(session, error) once; error is null if it was stopped or reached the time limit.
    */
   static async begin(sampleRate, { onPiece, onPhones, onEnd }) {
     const session = new LiveSession(sampleRate, onPhones);
@@ -24,7 +24,7 @@ export class LiveSession {
       },
     });
     try {
-      await session.connect(); // after the user has decided on the microphone, for the server does not wait long
+      await session.connect(); // after the microphone was allowed, since the server does not wait long
     } catch (error) {
       session.microphone.release();
       session.socket.close();
@@ -41,14 +41,14 @@ export class LiveSession {
   constructor(sampleRate, onPhones) {
     this.sampleRate = sampleRate;
     this.onPhones = onPhones;
-    this.mostPieces = Math.floor(LARGEST_MESSAGE / (2 * PIECE_S * sampleRate)); // in a message
-    this.answered = false; // whether the server waits for more
-    this.segments = []; // final ones
+    this.mostPieces = Math.floor(LARGEST_MESSAGE / (2 * PIECE_S * sampleRate)); // per message
+    this.answered = false; // whether the server has answered the last message
+    this.segments = []; // final phones
     this.unfinished = null;
-    this.delays = []; // seconds from the end of a phone to when it came
-    this.pieces = []; // what was said, Int16Arrays
-    this.heard = 0; // samples in them
-    this.sent = 0; // pieces
+    this.delays = []; // in seconds, from the end of a phone to its arrival
+    this.pieces = []; // recorded audio, Int16Arrays
+    this.heard = 0; // number of samples in them
+    this.sent = 0; // number of pieces
   }
 
   connect() {
@@ -76,11 +76,11 @@ export class LiveSession {
     this.heard += piece.length;
     this.send();
     if ((this.pieces.length - this.sent) * PIECE_S > MOST_BEHIND_S) {
-      this.end(new Error("The server cannot keep up with what is said."));
+      this.end(new Error("The server is too slow for live audio."));
     }
   }
 
-  /** Send what has gathered, once the last message is answered: a busy server gets fewer and longer ones. */
+  /** Send all new pieces once the last message is answered: a busy server gets fewer, longer messages. */
   send() {
     if (!this.answered || this.sent === this.pieces.length) return;
     this.sendPieces();
@@ -102,13 +102,13 @@ export class LiveSession {
     if (message.type === "end") this.end(null);
   }
 
-  /** The usual delay of the latest phones, in seconds, or null. */
+  /** Median delay of the latest phones in seconds, or null. */
   get delay() {
     const latest = this.delays.slice(-20).sort((a, b) => a - b);
     return latest.length ? latest[latest.length >> 1] : null;
   }
 
-  /** End it; what was said last comes back before onEnd. */
+  /** End the session; the last phones arrive before onEnd. */
   async stop() {
     await this.microphone.close();
     this.microphone = null;

@@ -1,4 +1,4 @@
-// Collects a microphone's samples into pieces of one size, on the audio thread.
+// Collects the microphone's samples into pieces of equal size, on the audio thread.
 
 class Collector extends AudioWorkletProcessor {
   constructor({ processorOptions }) {

@@ -1,23 +1,23 @@
-// The microphone: one channel of samples in pieces, without the browser's noise suppression and the like, which would
-// change what a phone sounds like.
+// The microphone: one channel, in pieces, without the browser's noise suppression and other processing, which would
+// change the sound of phones.
 
 const PROCESSING = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 };
-const LONGEST_FINISH_MS = 1000; // a microphone that was taken away may never give its last piece
+const LONGEST_FINISH_MS = 1000; // a disconnected microphone may never send its last piece
 const REASONS = {
-  NotAllowedError: "The browser was not allowed to use the microphone.",
-  NotFoundError: "There is no microphone.",
-  NotReadableError: "The microphone is in use elsewhere, or does not work.",
-  NotSupportedError: "This browser cannot turn the microphone's sample rate into the model's. Record instead.",
+  NotAllowedError: "Permission to use the microphone was denied.",
+  NotFoundError: "No microphone found.",
+  NotReadableError: "The microphone is in use by another program, or does not work.",
+  NotSupportedError: "This browser cannot resample the microphone to the model's rate. Use Record instead.",
 };
 
-/** Why there can be no microphone on this page, or null. */
+/** The reason why this page has no microphone, or null. */
 export function noMicrophone() {
-  if (!window.isSecureContext) return "Browsers give a microphone only to pages over HTTPS or of the same machine.";
-  return navigator.mediaDevices?.getUserMedia && window.AudioWorkletNode ? null : "This browser offers no microphone.";
+  if (!window.isSecureContext) return "Browsers allow the microphone only over HTTPS or on the same machine.";
+  return navigator.mediaDevices?.getUserMedia && window.AudioWorkletNode ? null : "This browser does not support microphones.";
 }
 
 export class Microphone {
-  /** Open it. onPiece gets Float32Arrays of pieceSeconds each, and itself; sampleRate: null for the device's own. */
+  /** Open the microphone. onPiece(Float32Array of pieceSeconds, microphone); sampleRate null: the device's rate. */
   static async open({ sampleRate, pieceSeconds, onPiece }) {
     const microphone = new Microphone();
     try {
@@ -45,7 +45,7 @@ export class Microphone {
     return microphone;
   }
 
-  /** Close it; resolves when the last piece has been given out. */
+  /** Close the microphone; resolves after the last piece. */
   async close() {
     this.collector.port.postMessage("finish");
     await Promise.race([this.finished, new Promise((resolve) => setTimeout(resolve, LONGEST_FINISH_MS))]);
@@ -58,7 +58,7 @@ export class Microphone {
   }
 }
 
-/** How loud a piece is: its peak, from 0 for -60 dB to 1 for the loudest there is. */
+/** The peak level of a piece, from 0 (-60 dB) to 1 (full scale). */
 export function level(piece) {
   const peak = piece.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
   return Math.min(Math.max(1 + Math.log10(peak) / 3, 0), 1);

@@ -1,8 +1,8 @@
-// The phones in a row: a list box whose options are the segments in view, to look at, to click on and to walk by keys.
+// The row of phones: a list box with the visible segments as options, for mouse and keyboard.
 
 import { percent } from "./recording.js";
 
-const LETTER = 10; // pixels that a letter of a phone's name needs
+const LETTER = 10; // width of a letter in pixels
 const SMALL_LETTER = 7;
 
 /** A phone's box in a row. */
@@ -19,10 +19,10 @@ export function phoneBox(segment, view, silences) {
 }
 
 export class PhoneTrack {
-  /** onSelect(first, last) is called when the selection changes by key, and onPlay() for Space and Enter. */
+  /** Callbacks: onSelect(first, last) when keys change the selection, onPlay() for Space and Enter. */
   constructor(element, { onSelect, onPlay, onClear }) {
     this.element = element;
-    this.selected = null; // [anchor, active]: numbers of segments, in either order
+    this.selected = null; // [anchor, active]: indices of segments, in either order
     this.onSelect = onSelect;
     element.addEventListener("keydown", (event) => {
       const moves = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
@@ -40,7 +40,7 @@ export class PhoneTrack {
     this.selected = null;
   }
 
-  /** The selected stretch, or null. */
+  /** The selected part in seconds, or null. */
   get stretch() {
     if (!this.selected) return null;
     const [first, last] = [Math.min(...this.selected), Math.max(...this.selected)];
@@ -64,7 +64,7 @@ export class PhoneTrack {
     this.onSelect();
   }
 
-  /** Put the boxes of a view into the row. */
+  /** Draw the phones of a view. */
   draw(view) {
     const { segments, silences } = this.recording;
     const { first, last } = this.stretch ?? { first: 0, last: -1 };
@@ -88,7 +88,7 @@ export class PhoneTrack {
     else this.element.removeAttribute("aria-activedescendant");
   }
 
-  /** What a screen reader says of a segment. */
+  /** Description of a segment for screen readers. */
   spoken({ phone, start, end }) {
     const likeliest = this.recording.likeliest(start, end).map(({ symbol, share }) => `${symbol} ${percent(share)}`);
     return `${phone}, ${start.toFixed(2)} to ${end.toFixed(2)} seconds; likeliest ${likeliest.join(", ")}`;

@@ -1,7 +1,7 @@
-// Plays stretches of a recording, exactly as the model heard it: the server's samples, not the file.
+// Plays parts of a recording from the model's input: the server's samples, not the file.
 
 export class Player {
-  /** onChange is called when playing begins and ends. */
+  /** onChange() is called when playback starts and ends. */
   constructor(onChange) {
     this.onChange = onChange;
     this.source = null;
@@ -17,7 +17,7 @@ export class Player {
     return this.source !== null;
   }
 
-  /** Where the playing is, in seconds of the recording. */
+  /** Current position in the recording, in seconds. */
   get time() {
     const latency = this.context.outputLatency || 0; // not in every browser
     return Math.min(Math.max(this.from + this.context.currentTime - this.began - latency, this.from), this.to);
@@ -26,8 +26,8 @@ export class Player {
   async play(from, to) {
     this.stop();
     this.context ??= new AudioContext();
-    await this.context.resume(); // the browser lets it begin only now that a key or button was pressed
-    this.stop(); // of two that waited for that, the last one plays
+    await this.context.resume(); // browsers allow playback only after a key or click
+    this.stop(); // of two waiting calls, the last one plays
     this.buffer ??= this.decoded();
     const source = new AudioBufferSourceNode(this.context, { buffer: this.buffer });
     source.connect(this.context.destination);

@@ -1,4 +1,4 @@
-// A recording and what the server found in it. Times are in seconds here, as on the screen.
+// A recording and its prediction. Times are in seconds.
 
 export class Recording {
   constructor(data) {
@@ -12,19 +12,19 @@ export class Recording {
     this.sampleRate = data.sample_rate;
     this.samples = new Int16Array(decoded(data.samples));
     this.peak = this.samples.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 1);
-    this.posteriors = new Uint16Array(decoded(data.posteriors)); // a row of symbols.length for every frame
+    this.posteriors = new Uint16Array(decoded(data.posteriors)); // symbols.length values per frame
     this.numFrames = data.frames.count;
     this.hop = data.frames.hop / data.sample_rate;
     this.firstOwned = (data.frames.first_centre - data.frames.hop / 2) / data.sample_rate;
   }
 
-  /** The frame that owns a time: a frame owns the hop around its centre, the outermost ones all that is left. */
+  /** The frame at a time: each covers the hop around its centre, the first and last also the rest. */
   frameAt(time) {
     const frame = Math.floor((time - this.firstOwned) / this.hop);
     return Math.min(Math.max(frame, 0), this.numFrames - 1);
   }
 
-  /** The number of the segment at a time. */
+  /** Index of the segment at a time. */
   segmentAt(time) {
     let low = 0;
     let high = this.segments.length - 1;
@@ -36,7 +36,7 @@ export class Recording {
     return low;
   }
 
-  /** The likeliest phones of a stretch of time, by their mean posterior over its frames. */
+  /** The likeliest phones of a part, by mean posterior over its frames. */
   likeliest(start, end, count = 3) {
     const first = this.frameAt(start);
     const last = Math.max(this.frameAt(end - this.hop / 2), first);
@@ -52,7 +52,7 @@ export class Recording {
   }
 }
 
-/** "87 %", and no 100 % or 0 % where it is not quite. */
+/** "87 %"; 100 % and 0 % only if exact. */
 export function percent(share) {
   if (share < 0.005) return share > 0 ? "<1 %" : "0 %";
   return share > 0.995 && share < 1 ? ">99 %" : `${Math.round(100 * share)} %`;

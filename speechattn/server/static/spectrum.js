@@ -1,14 +1,14 @@
-// A wideband spectrogram, a column at a time, as phoneticians know it from Praat: Gaussian windows with an effective
-// length of 5 ms, and 6 dB per octave more for what lies above 1 kHz (Praat manual, "Sound: To Spectrogram..." and
+// A wideband spectrogram, column by column, as in Praat: Gaussian windows with an effective length of 5 ms, and
+// pre-emphasis of 6 dB per octave above 1 kHz (Praat manual, "Sound: To Spectrogram..." and
 // "Spectrogram: Paint...").
 
-const WINDOW_S = 0.01; // a Gaussian is cut off at twice its effective length
-const QUIETEST = 1e-12; // power that counts as silence, -120 dB
+const WINDOW_S = 0.01; // the Gaussian is truncated at twice its effective length
+const QUIETEST = 1e-12; // lowest power, -120 dB
 
 export class Spectrometer {
   constructor(sampleRate) {
     this.windowLength = Math.round(WINDOW_S * sampleRate);
-    this.size = 2 ** Math.ceil(Math.log2(2 * this.windowLength)); // of the Fourier transform, zeros included
+    this.size = 2 ** Math.ceil(Math.log2(2 * this.windowLength)); // of the Fourier transform, with zero padding
     this.bins = this.size / 2 + 1;
     this.window = gaussian(this.windowLength);
     this.fourier = new Fourier(this.size);
@@ -20,7 +20,7 @@ export class Spectrometer {
     });
   }
 
-  /** Write the decibels at every bin of the window around a sample; beyond its ends a signal is silent. */
+  /** Compute the spectrum in dB of the window around a sample; the signal is 0 beyond its ends. */
   column(samples, centre, decibels) {
     const { real, imaginary, window, windowLength, bins } = this;
     real.fill(0);
@@ -37,7 +37,7 @@ export class Spectrometer {
     return decibels;
   }
 
-  /** The loudest decibel of a signal, looked for at no more than `count` places. */
+  /** The maximum level of a signal in dB, estimated at up to `count` positions. */
   loudest(samples, count = 3000) {
     const decibels = new Float32Array(this.bins);
     const step = Math.max(this.windowLength, samples.length / count);
@@ -57,7 +57,7 @@ function gaussian(length) {
   });
 }
 
-/** The fast Fourier transform of one size, a power of two (Cooley and Tukey), in place. */
+/** Fast Fourier transform (Cooley and Tukey) of one size, a power of two, in place. */
 export class Fourier {
   constructor(size) {
     this.size = size;

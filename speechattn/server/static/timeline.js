@@ -1,14 +1,14 @@
-// A recording over time: all tracks of the part in view, one cursor over them, and what the model thinks below it.
+// The timeline of a recording: all tracks of the visible part, a cursor, and the likeliest phones below it.
 //
-// The scroller holds a spacer as wide as the whole recording, so that the browser scrolls by finger, wheel and bar; the
-// stage with the tracks stays in view, and is drawn for where the scroller stands.
+// The scroller contains a spacer as wide as the whole recording, so that the browser does the scrolling; the stage with
+// the tracks stays in view and is drawn for the scroll position.
 
 import { SpectrogramTrack, drawAxis, drawPosteriors, drawWaveform, palette } from "./drawing.js";
 import { PhoneTrack } from "./phone-track.js";
 import { percent } from "./recording.js";
 
 const LONGEST_VIEW_S = 30;
-const USUAL_SCALE = 240; // pixels per second, at which phones can be read
+const USUAL_SCALE = 240; // pixels per second; phones are readable
 const LARGEST_SCALE = 4000;
 const ZOOM = 1.5;
 
@@ -24,7 +24,7 @@ export class Timeline {
       onPlay: () => this.togglePlaying(),
       onClear: () => this.track.clear(),
     });
-    this.pointed = null; // the time below the pointer
+    this.pointed = null; // time at the pointer
     this.listen();
   }
 
@@ -47,7 +47,7 @@ export class Timeline {
       "wheel",
       (event) => {
         if (!event.ctrlKey) return;
-        event.preventDefault(); // the browser would zoom the whole page
+        event.preventDefault(); // or the browser would zoom the page
         this.zoom(event.deltaY < 0 ? ZOOM : 1 / ZOOM, this.timeOf(event));
       },
       { passive: false },
@@ -61,7 +61,7 @@ export class Timeline {
     });
   }
 
-  /** Show a recording; element("result") is in view already. */
+  /** Show a recording; element("result") must be visible. */
   load(recording) {
     const same = this.recording?.samples.length === recording.samples.length && this.recording.name === recording.name;
     this.recording = recording;
@@ -105,7 +105,7 @@ export class Timeline {
     return Math.min(Math.max(this.view.start + x / this.scale, 0), this.recording.duration);
   }
 
-  /** Zoom by a factor; a time (default: the selection's or the view's middle) stays where it is. */
+  /** Zoom by a factor around a time (default: the middle of the selection or the view). */
   zoom(factor, fixed = this.middle()) {
     const { scroller, recording, view } = this;
     const place = (fixed - view.start) * this.scale;
@@ -145,7 +145,7 @@ export class Timeline {
     this.mark("playhead", this.player.playing ? this.player.time : null);
   }
 
-  /** Put a line or a box over all tracks, or take it away. */
+  /** Show or hide a line or a box over all tracks. */
   mark(id, start, end = start) {
     const { view } = this;
     const mark = element(id);
@@ -175,12 +175,12 @@ export class Timeline {
     scroller.scrollLeft = ((start + end) / 2) * view.scale - view.width / 2;
   }
 
-  /** The likeliest phones: of the frame below the pointer, else of the selection. */
+  /** Show the likeliest phones of the frame at the pointer, or of the selection. */
   drawReadout() {
     const stretch = this.track.stretch;
     const readout = element("readout");
     if (this.pointed === null && !stretch) {
-      readout.replaceChildren("Point at a track, or choose a phone, for its likeliest readings.");
+      readout.replaceChildren("Point at a track or select a phone to see the likeliest phones.");
       return;
     }
     const [start, end] = this.pointed === null ? [stretch.start, stretch.end] : [this.pointed, this.pointed];
@@ -209,7 +209,7 @@ export class Timeline {
     this.player.play(start, Math.min(end, this.recording.samples.length / this.recording.sampleRate));
   }
 
-  /** To be called when playing begins or ends: follows it. */
+  /** Call when playback starts or ends; follows the position. */
   playingChanged() {
     this.labelPlay();
     this.followed ??= requestAnimationFrame(() => this.follow());

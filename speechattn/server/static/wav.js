@@ -1,4 +1,4 @@
-// Samples as 16-bit integers, and as the bytes of a WAV file.
+// Samples as 16-bit integers and as WAV files.
 
 export function toInt16(floats) {
   const integers = new Int16Array(floats.length);
@@ -8,7 +8,7 @@ export function toInt16(floats) {
   return integers;
 }
 
-/** One channel of 16-bit samples, given in pieces, as a WAV file. */
+/** A WAV file of one channel of 16-bit samples, given in pieces. */
 export function wavFile(pieces, sampleRate) {
   const size = pieces.reduce((sum, piece) => sum + piece.byteLength, 0);
   const header = new DataView(new ArrayBuffer(44));
@@ -28,7 +28,7 @@ export function wavFile(pieces, sampleRate) {
   return new Blob([header, ...pieces], { type: "audio/wav" });
 }
 
-/** A file that the browser can decode and the server cannot, as a WAV file of the mean of its channels. */
+/** Convert a file that only the browser can decode to a WAV file with the mean of its channels. */
 export async function decodedByBrowser(file) {
   const context = new OfflineAudioContext(1, 1, 48000);
   const buffer = await context.decodeAudioData(await file.arrayBuffer());

@@ -1,6 +1,4 @@
-"""An evaluation on disk: figures as JSON, the pictures that explain them, and a page of both and more."""
-
-from __future__ import annotations
+"""Write an evaluation to disk: figures as JSON, pictures, and an HTML page; print the figures."""
 
 import json
 from pathlib import Path
@@ -16,13 +14,13 @@ from speechattn.model.classifier import FrameClassifier
 from speechattn.model.files import model_files
 from speechattn.phones import PhoneSet
 from speechattn.plots import plot_confusion, plot_phones, plot_prediction, save_figure
-from speechattn.reports.page import Source, evaluation_page, format_interval
+from speechattn.reports.evaluation_page import Source, evaluation_page, format_interval
 from speechattn.training.log import LOG_FILE, read_log
 
 __all__ = ["evaluate_and_report", "format_figures", "write_report"]
 
 EXAMPLE_SECONDS = 20
-FIGURES_VERSION = 2  # a report with the figures of another version is made anew
+FIGURES_VERSION = 2  # reports of another version are written again
 
 
 def evaluate_and_report(
@@ -36,36 +34,31 @@ def evaluate_and_report(
     smooth: bool = False,
     right: int | None = None,
 ) -> None:
-    """Score a model on a file of cuts and print its figures; write them, pictures and a page, where that is wanted.
+    """Evaluate a model on cuts, print its figures, and optionally write a report.
 
-    With a report and a model in a folder, an evaluation that has been made already is only printed again.
+    With `report` and a model in a folder, an unchanged evaluation is not repeated, only printed.
 
     Args:
-        model_name: What `FrameClassifier.from_pretrained` takes.
-        cuts: The cuts; their file's name without suffixes names the figures.
-        phones: Name of the set to score on; None: the model's own. See `evaluate`.
+        model_name: As for `FrameClassifier.from_pretrained`.
+        cuts: As for `evaluate`; the file name without suffixes names the report.
+        phones: Name of the phone set to score on; None: the model's own. See `evaluate`.
         closures_as_stops: See `evaluate`.
-        report: Folder for `<name>.json`, the pictures and `<name>.html`.
-        json_file: Another place for the figures.
+        report: Folder for `<name>.json`, `<name>.html` and pictures; None: no report.
+        json_file: If given, save the figures there.
         smooth: See `evaluate`.
-        right: Of the model with so little right context, see `FrameClassifier.limit_right`; None: as it is.
+        right: Limit of the right context, see `FrameClassifier.limit_right`; None: unchanged.
 
     Raises:
-        ValueError: As for `from_pretrained`, `limit_right`, `PhoneSet.load` and `evaluate`, or when there is to be a
-            report and the log beside the model is not one.
+        ValueError: As for `from_pretrained`, `limit_right`, `PhoneSet.load` and `evaluate`; or if the log beside the
+            model cannot be read.
     """
     name = Path(cuts).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
-    figures = (
-        evaluate(
-            _model(model_name, right),
-            cuts,
-            phones=_phone_set(phones),
-            closures_as_stops=closures_as_stops,
-            smooth=smooth,
-        )[0]
-        if report is None
-        else _report(model_name, cuts, name, phones, closures_as_stops, Path(report), smooth, right)
-    )
+    if report is None:
+        model = _model(model_name, right)
+        scored = _phone_set(phones)
+        figures, _ = evaluate(model, cuts, phones=scored, closures_as_stops=closures_as_stops, smooth=smooth)
+    else:
+        figures = _report(model_name, cuts, name, phones, closures_as_stops, Path(report), smooth, right)
     if json_file is not None:
         save_json(json_file, figures)
     print(format_figures(f"{model_name} on {name}", figures))
@@ -92,18 +85,18 @@ def _report(
     smooth: bool,
     right: int | None,
 ) -> dict[str, Any]:
-    """The figures of an evaluation whose report lies in the folder, made now if it is not there."""
+    """The figures of the report in the folder; it is written if it is missing or outdated."""
     stamp = folder / f"{name}.done.json"
     options = {
         "model": str(model_name), "phones": phones, "smooth": smooth, "right": right, "figures": FIGURES_VERSION
     }  # fmt: skip
-    options |= {"closures_as_stops": True} if closures_as_stops else {}  # without it, older reports stay valid
+    options |= {"closures_as_stops": True} if closures_as_stops else {}  # absent in older stamps
     log_file = Path(model_name) / LOG_FILE
     logs = {LOG_FILE: log_file} if log_file.is_file() else {}
     phone_file = {} if phones is None or not Path(phones).is_file() else {"phones": Path(phones)}
     model_inputs = model_files(model_name)
     inputs = {"cuts": checksum_or_path(cuts), **model_inputs, **logs, **phone_file}
-    if model_inputs and is_done(stamp, options, inputs):  # a model on the Hub may have changed
+    if model_inputs and is_done(stamp, options, inputs):  # without files, a model on the Hub may have changed
         return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     model = _model(model_name, right)
     command = ["speechattn", "evaluate", str(model_name), "--cuts", str(cuts), "--report", str(folder)]
@@ -111,35 +104,29 @@ def _report(
     command += ["--closures-as-stops"] if closures_as_stops else []
     command += [] if right is None else ["--right", str(right)]
     command += ["--smooth"] if smooth else []
-    source = Source(
-        model=str(model_name),
-        cuts=str(cuts),
-        command=command,
-        geometry=model.frontend.geometry,
-        epochs=read_log(log_file) if logs else [],
-    )
-    evaluation = evaluate_in_detail(
-        model, cuts, phones=_phone_set(phones), closures_as_stops=closures_as_stops, smooth=smooth
-    )
+    epochs = read_log(log_file) if logs else []
+    source = Source(str(model_name), str(cuts), command, model.frontend.geometry, epochs)
+    scored = _phone_set(phones)
+    evaluation = evaluate_in_detail(model, cuts, phones=scored, closures_as_stops=closures_as_stops, smooth=smooth)
     stamp.unlink(missing_ok=True)
     outputs = write_report(folder, name, evaluation, source)
-    if model.pooling is None and model.feature_dim is None:  # else there are no posteriors or no sound to draw
+    if model.pooling is None and model.feature_dim is None:  # else there are no frames or no audio to draw
         outputs.append(_write_example(folder, name, model, cuts))
     mark_done(stamp, options, inputs, outputs)
     return evaluation.figures
 
 
 def write_report(folder: str | Path, name: str, evaluation: Evaluation, source: Source) -> list[Path]:
-    """Write `<name>.json`, `<name>.html`, `<name>_confusion.png` and, where there are frames, `<name>_phones.png`.
+    """Write `<name>.json`, `<name>.html`, `<name>_confusion.png` and, for models of frames, `<name>_phones.png`.
 
     Args:
-        folder: Where to; made when missing.
-        name: Of the scored set, such as `test`.
-        evaluation: From `evaluation.evaluate_in_detail`.
-        source: What the page says of where it comes from.
+        folder: The folder; created if missing.
+        name: Of the evaluated set, such as `test`.
+        evaluation: From `evaluate_in_detail`.
+        source: Model, cuts and command, for the page.
 
     Returns:
-        The files.
+        The written files.
     """
     figures = evaluation.figures
     pictures = {"confusion": plot_confusion(evaluation.confusion, evaluation.phones.symbols)}
@@ -155,9 +142,9 @@ def write_report(folder: str | Path, name: str, evaluation: Evaluation, source: 
 
 
 def _write_example(folder: str | Path, name: str, model: FrameClassifier, cuts: str | Path) -> Path:
-    """Draw what the model makes of the first utterance, or of its first seconds: `<name>_example.png`."""
+    """Draw the prediction for the first 20 s of the first utterance: `<name>_example.png`."""
     geometry = model.frontend.geometry
-    # Shards still hold the cuts that are too short.
+    # Shards still contain cuts below one frame.
     cut = next(cut for cut in load_cuts(cuts, geometry) if geometry.num_frames(cut.num_samples))
     samples = cut_waveform(cut)[: EXAMPLE_SECONDS * geometry.sample_rate]
     posteriors = model.posteriors(samples)
@@ -168,7 +155,7 @@ def _write_example(folder: str | Path, name: str, model: FrameClassifier, cuts: 
 
 
 def format_figures(name: str, figures: dict[str, Any]) -> str:
-    """The figures that matter, for a terminal."""
+    """Format the main figures as text."""
     majority = figures["majority"]
     if "accuracy" in figures:  # over utterances
         lines = [
@@ -192,8 +179,7 @@ def format_figures(name: str, figures: dict[str, Any]) -> str:
     )
     lines = [title, *("  {:<16}{:>20}{:>20}".format(*row) for row in rows)]
     lines += [
-        f"  mean over phones {percent(figures['macro_accuracy'])}, "
-        f"reference among the likeliest three {percent(figures['top3_accuracy'])}",
+        f"  mean over phones {percent(figures['macro_accuracy'])}, top-3 accuracy {percent(figures['top3_accuracy'])}",
         *_sequence_lines(figures),
         f"  expected calibration error {percent(figures['expected_calibration_error'])} at temperature "
         f"{figures['temperature']:.3f}, {percent(figures['expected_calibration_error_at_temperature_1'])} without",
@@ -201,13 +187,13 @@ def format_figures(name: str, figures: dict[str, Any]) -> str:
     if smoothed := figures.get("smoothed"):
         accuracies = (percent(smoothed[name]) for name in ("frame_accuracy", "frame_accuracy_no_silence"))
         lines += ["  {:<16}{:>20}{:>20}".format("smoothed", *accuracies), *_sequence_lines(smoothed)]
-    if known := figures.get("utterances_of_training_speakers"):
-        lines.append(f"  {known} of the {figures['num_utterances']} utterances are by speakers that were trained on")
+    if num_seen := figures.get("utterances_of_training_speakers"):
+        lines.append(f"  {num_seen} of the {figures['num_utterances']} utterances are by speakers of the training set")
     return "\n".join(lines)
 
 
 def _sequence_lines(figures: dict[str, Any]) -> list[str]:
-    """Boundaries and phone errors of one way to decide."""
+    """Boundaries and phone errors, by frame or smoothed."""
     lines = [
         f"  boundaries within {tolerance} ms: precision {percent(row['precision'])}, "
         f"recall {percent(row['recall'])}, F1 {percent(row['f1'])}, R-value {percent(row['r_value'])}"

@@ -37,9 +37,9 @@ from speechattn.plots import (
     plot_reliability,
     plot_speakers,
 )
-from speechattn.reports import report as report_module
-from speechattn.reports.page import Source, evaluation_page
-from speechattn.reports.report import evaluate_and_report, format_figures
+from speechattn.reports import evaluation_report as report_module
+from speechattn.reports.evaluation_page import Source, evaluation_page
+from speechattn.reports.evaluation_report import evaluate_and_report, format_figures
 
 
 @pytest.fixture
@@ -357,7 +357,7 @@ def test_a_page_on_ready_features_has_nothing_to_listen_to(model, many_cuts):
     evaluation = evaluation._replace(worst=silent, speakers={"": np.array([1, 2, 0, 0])})
     page = Page(evaluation_page("test", evaluation, Source("m", "c", [], model.frontend.geometry, [])))
     assert not page.of("audio") and len(page.of("img")) == 3 and len(page.of("h3")) == 5
-    assert "(not named)" in page.text and "Speakers" in page.text
+    assert "(unknown)" in page.text and "Speakers" in page.text
 
 
 def test_another_log_makes_another_page(model_folder, tone_corpus, tmp_path, monkeypatch):
