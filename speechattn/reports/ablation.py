@@ -78,8 +78,8 @@ class Setting:
     @property
     def lookahead_ms(self) -> float | None:
         """Total look-ahead of the attention layers in ms; None: unlimited."""
-        rights = [right for _, right in self.config.encoder.layer_contexts]
-        if None in rights:
+        rights = [right for _, right in self.config.encoder.layer_contexts if right is not None]
+        if len(rights) < self.config.encoder.layers:
             return None
         geometry = self.config.geometry
         return sum(rights) * self.config.encoder.stack * 1000 * geometry.hop / geometry.sample_rate
