@@ -39,7 +39,7 @@ def test_from_download_to_scores(librispeech: MadeCorpus, tmp_path, monkeypatch,
         assert figures["num_utterances"] == size
         assert figures["frame_accuracy"] > 0.06  # chance: 0.024
         assert figures.get("utterances_of_training_speakers", 0) == (size if phones is CPC else 0)
-    assert ("3 of the 3 utterances are by speakers that were trained on" in result.stdout) == (phones is CPC)
+    assert ("3 of the 3 utterances are by speakers of the training set" in result.stdout) == (phones is CPC)
     ids = {cut.id for cut in read_cuts(exp / "data/test.jsonl.gz")}
     assert {path.stem for path in (exp / "textgrid").glob("*.TextGrid")} == ids
 
