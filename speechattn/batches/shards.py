@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from speechattn.batches.chunks import Chunking, chunk_cut
+from speechattn.batches.spec_augment import cut_seed
 from speechattn.batches.utterances import Batch, Utterances
 from speechattn.cuts.shards import Shards
 
@@ -60,7 +61,9 @@ class ShardBatches(IterableDataset):
         enough = len(self.shards) >= BUCKET_CUTS * MAX_BUCKETS * num_parts
         sampler = _sampler(
             self._chunked(cuts), self.shards.duration_bounds if enough else None,
-            max_duration=self.batch_seconds, shuffle=self.shuffle, seed=self.utterances.seed,
+            max_duration=self.batch_seconds, shuffle=self.shuffle,
+            # Lhotse adds the epoch to the seed: with small seeds, runs would share their orders, shifted by an epoch.
+            seed=cut_seed(self.utterances.seed, self.epoch, "order") >> 32,
         )  # fmt: skip
         sampler.set_epoch(self.epoch)
         for batch in sampler:

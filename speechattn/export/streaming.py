@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from speechattn.frontend import Frontend
 from speechattn.frontend.deltas import inner_deltas
-from speechattn.frontend.normalisation import online_cmvn
+from speechattn.frontend.normalisation import LEVEL_FRAMES, online_cmvn
 from speechattn.model.block import EncoderBlock
 from speechattn.model.classifier import FrameClassifier
 from speechattn.model.encoder import Encoder
@@ -151,14 +151,17 @@ class StreamingStep(nn.Module):
             rows = rows._replace(values=(rows.values - frontend.mean) * frontend.scale)
         rows = rows.masked()
         if config.normalisation == "online":
-            values = memory.extended(rows.values, config.cmn_window - 1)
-            first = rows.first - (config.cmn_window - 1)
+            before = config.cmn_window - 1 + (LEVEL_FRAMES - 1 if config.cmn_min_range else 0)
+            values = memory.extended(rows.values, before)
+            first = rows.first - before
             values = online_cmvn(
                 values[None],
                 (rows.end - first)[None],
                 window=config.cmn_window,
                 global_frames=config.global_frames,
                 variance=config.normalise_variance,
+                min_range=config.cmn_min_range,
+                level=config.level_columns,
                 before=first,
             )[0, -self.chunk_frames :]
             rows = rows._replace(values=values).masked()

@@ -116,6 +116,9 @@ class FrontendConfig:
         min_cmn_window: Minimum window of `sliding` normalisation at the start of an utterance, frames.
         center_cmn: Centre the window of `sliding` normalisation on the frame; otherwise it ends there.
         global_frames: Maximum weight of the stored statistics in `online` normalisation, frames.
+        cmn_min_range: `online` normalisation learns only from frames in whose last second the level (c0, the energy, or
+            the mean of the channels) varied by at least this many standard deviations, so that it does not adapt to
+            pauses and noise; 0: from all frames.
 
     Raises:
         ValueError: When a field is out of its range.
@@ -159,6 +162,7 @@ class FrontendConfig:
     min_cmn_window: int = 100
     center_cmn: bool = False
     global_frames: int = 200
+    cmn_min_range: float = 0.0
 
     def __post_init__(self) -> None:
         if self.preset in FRONTEND_PRESETS and self.resolved is not self:
@@ -169,7 +173,15 @@ class FrontendConfig:
         for name in ("sample_rate", "window_ms", "hop_ms", "scale", "floor", "num_mels", "delta_window", "cmn_window"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {name}={getattr(self, name)}")
-        for name in ("preemphasis", "top_db", "lifter", "energy_floor", "min_cmn_window", "global_frames"):
+        for name in (
+            "preemphasis",
+            "top_db",
+            "lifter",
+            "energy_floor",
+            "min_cmn_window",
+            "global_frames",
+            "cmn_min_range",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {name}={getattr(self, name)}")
         if self.kind == "mfcc" and not 1 <= self.num_ceps <= self.num_mels:
@@ -245,6 +257,13 @@ class FrontendConfig:
             left = self.fft_length // 2 - (self.fft_length - window) // 2
             right = window - left - self.fft_length % 2  # these tools pad n_fft // 2 samples on either side
         return Geometry(self.sample_rate, window, hop, left, right)
+
+    @property
+    def level_columns(self) -> slice:
+        """The static features whose mean is the level of a frame: c0 or the energy, or all channels."""
+        if self.kind != "mfcc":
+            return slice(self.static_dim)
+        return slice(self.num_ceps - 1, self.num_ceps) if self.resolved.htk_compat else slice(1)
 
     @property
     def static_dim(self) -> int:

@@ -126,8 +126,9 @@ class Frontend(nn.Module):
         features = (features - mean) * scale * frame_mask(frame_lengths, features.shape[1])[..., None]
         if config.normalisation == "online":
             return online_cmvn(
-                features, frame_lengths, window=window, global_frames=config.global_frames, variance=variance
-            )
+                features, frame_lengths, window=window, global_frames=config.global_frames, variance=variance,
+                min_range=config.cmn_min_range, level=config.level_columns,
+            )  # fmt: skip
         return features
 
     def set_statistics(self, mean: Tensor, variance: Tensor) -> None:
@@ -194,7 +195,12 @@ class Frontend(nn.Module):
             parts.append(WindowStream(normalise, max(window, minimum), minimum=minimum))
         elif config.normalisation == "online":
             parts.append(WindowStream(lambda rows, _: (rows - self.mean) * self.scale))
-            parts.append(OnlineCmvnStream(window, config.global_frames, config.normalise_variance))
+            parts.append(
+                OnlineCmvnStream(
+                    window, config.global_frames, config.normalise_variance,
+                    min_range=config.cmn_min_range, level=config.level_columns,
+                )
+            )  # fmt: skip
         elif config.normalisation != "none":
             parts.append(WindowStream(normalise))
         return FeatureStream(self.geometry, self.energies, static, parts)

@@ -14,6 +14,8 @@ __all__ = ["FeatureStatistics", "OnlineCmvnStream", "online_cmvn", "sliding_cmvn
 
 VARIANCE_FLOOR = 1e-3  # cepstral variances of speech exceed 0.5; the floor keeps rounding noise from being amplified
 SLIDING_VARIANCE_FLOOR = 1e-10  # as in Kaldi's SlidingWindowCmn
+LEVEL_FRAMES = 100  # in which the level must vary for a frame to count as near speech
+BELOW_ALL = -1e30  # finite, for ONNX runtimes
 
 
 def scale_of(variance: Tensor) -> Tensor:
@@ -89,6 +91,8 @@ def online_cmvn(
     window: int = 600,
     global_frames: int = 200,
     variance: bool,
+    min_range: float = 0.0,
+    level: slice = slice(1),
     before: int | Tensor = 0,
 ) -> Tensor:
     """Normalise each frame by the frames up to it: Kaldi's OnlineCmvn, without statistics of the speaker.
@@ -98,32 +102,51 @@ def online_cmvn(
     frames from being normalised by themselves alone. Sums are in float64. `window` below 1 or negative `global_frames`
     is a ValueError.
 
+    With `min_range`, only frames near speech enter the statistics: those in whose last second (100 frames) the level,
+    the mean of the columns `level`, varied by at least `min_range`. Steady noise varies less, so neither a pause nor
+    noise alone is scaled up to look like speech.
+
     `features` must be normalised by the training data's mean and, with `variance`, variance; variances are floored at
     1e-3 of that. They may be a part of an utterance with `before` frames before it: results are right for frames whose
-    whole window is in this part. If `before` is negative, `features` begins with that many rows of zeros.
+    whole window, and the `LEVEL_FRAMES - 1` frames before it, are in this part. If `before` is negative, `features`
+    begins with that many rows of zeros.
     """
     _check_windows(window, 1)
     if global_frames < 0:
         raise ValueError(f"global_frames must not be negative, got global_frames={global_frames}")
     num_frames = features.shape[1]
+    times = torch.arange(num_frames, device=features.device) + before
+    counted = (frame_mask(frame_lengths, num_frames) & (times >= 0))[..., None]
+    if min_range:
+        counted = counted & (level_range(features[..., level], counted) >= min_range)
+    weights = counted.double()
     exact = zero_padding(features, frame_lengths).double()
-    times = torch.arange(1, num_frames + 1, device=features.device) + before
 
     def window_sum(values: Tensor) -> Tensor:
         sums = values.cumsum(dim=1)
         return sums - nn.functional.pad(sums, (0, 0, window, 0))[:, :num_frames]
 
-    squares = window_sum(exact.square()) if variance else None
-    normalised = _normalised_online(exact, window_sum(exact), squares, times, window, global_frames)
-    return zero_padding(normalised, frame_lengths).to(features.dtype)
+    squares = window_sum(weights * exact.square()) if variance else None
+    sums = (window_sum(weights * exact), squares, window_sum(weights))
+    return zero_padding(_normalised_online(exact, *sums, window, global_frames), frame_lengths).to(features.dtype)
+
+
+def level_range(columns: Tensor, valid: Tensor) -> Tensor:
+    """Range of the mean of `columns`, (B, T, C), over the last LEVEL_FRAMES valid rows: (B, T, 1)."""
+    level, shape = columns.mean(dim=2, keepdim=True), (0, 0, LEVEL_FRAMES, 0)  # one more, for inputs without rows
+    extremes = []
+    for sign in (1.0, -1.0):
+        values = nn.functional.pad((sign * level).masked_fill(~valid, BELOW_ALL), shape, value=BELOW_ALL)
+        extremes.append(nn.functional.max_pool1d(values.transpose(1, 2), LEVEL_FRAMES, stride=1).transpose(1, 2))
+    return (extremes[0] + extremes[1])[:, 1:]
 
 
 def _normalised_online(
-    exact: Tensor, sums: Tensor, squares: Tensor | None, times: Tensor, window: int, global_frames: int
+    exact: Tensor, sums: Tensor, squares: Tensor | None, count: Tensor, window: int, global_frames: int
 ) -> Tensor:
-    """Frames number `times`, counted from 1, normalised by the sums over their windows and the training data."""
-    count = times.clamp(1, window)[:, None]
+    """Frames normalised by the sums over the counted frames of their windows, and by the training data."""
     added = (window - count).clamp(max=global_frames)  # frames of mean 0 and variance 1
+    added = torch.maximum(added, 1 - count)  # at least one frame in all
     mean = sums / (count + added)
     normalised = exact - mean
     if squares is not None:
@@ -134,17 +157,21 @@ def _normalised_online(
 class OnlineCmvnStream:
     """`online_cmvn` for one utterance that grows, computing only its new frames; arguments as there."""
 
-    def __init__(self, window: int, global_frames: int, variance: bool) -> None:
+    def __init__(
+        self, window: int, global_frames: int, variance: bool, *, min_range: float = 0.0, level: slice = slice(1)
+    ) -> None:
         self.window, self.global_frames, self.variance = window, global_frames, variance
-        self._sums: Tensor | None = None  # (S, D or 2D) float64; row `_end - 1`: sums of all frames so far
+        self.min_range, self.level = min_range, level
+        self._levels: Tensor | None = None  # the last rows of the level columns
+        self._sums: Tensor | None = None  # (S, D + 1 or 2D + 1) float64; row `_end - 1`: sums of all frames so far
         self._end = window
-        self._num_frames = 0
 
     def push(self, features: Tensor, *, last: bool = False) -> Tensor:
         """New frames (n, D), normalised by the training data's statistics -> (n, D), normalised."""
         num_frames, dim = features.shape
         exact = features.double()
-        moments = torch.cat([exact, exact.square()], dim=1) if self.variance else exact
+        weights = self._counted(features).double()
+        moments = torch.cat([weights, weights * exact, *([weights * exact.square()] if self.variance else [])], dim=1)
         if self._sums is None:
             self._sums = moments.new_zeros(self.window, moments.shape[1])
         if self._end + num_frames > len(self._sums):  # room for many pieces: copying a long window is slow
@@ -153,11 +180,21 @@ class OnlineCmvnStream:
         first, self._end = self._end, self._end + num_frames
         torch.add(moments.cumsum(dim=0), self._sums[first - 1], out=self._sums[first : self._end])
         moments = self._sums[first : self._end] - self._sums[first - self.window : self._end - self.window]
-        times = torch.arange(self._num_frames + 1, self._num_frames + num_frames + 1, device=features.device)
-        self._num_frames += num_frames
-        squares = moments[:, dim:] if self.variance else None
-        normalised = _normalised_online(exact, moments[:, :dim], squares, times, self.window, self.global_frames)
-        return normalised.to(features.dtype)
+        squares = moments[:, dim + 1 :] if self.variance else None
+        count, sums = moments[:, :1], moments[:, 1 : dim + 1]
+        return _normalised_online(exact, sums, squares, count, self.window, self.global_frames).to(features.dtype)
+
+    def _counted(self, features: Tensor) -> Tensor:
+        """Which new frames enter the statistics, (n, 1) bool."""
+        valid = torch.ones(1, len(features), 1, dtype=torch.bool, device=features.device)
+        if not self.min_range:
+            return valid[0]
+        columns = features[:, self.level]
+        if self._levels is not None:
+            columns = torch.cat([self._levels, columns])
+        self._levels = columns[-(LEVEL_FRAMES - 1) :]
+        valid = torch.ones(1, len(columns), 1, dtype=torch.bool, device=features.device)
+        return level_range(columns[None], valid)[0, len(columns) - len(features) :] >= self.min_range
 
 
 def sliding_reach(window: int, min_window: int, center: bool) -> tuple[int, int]:

@@ -63,8 +63,9 @@ class EncoderConfig:
             be limited to any of them, see `Encoder.limit_right`. None may exceed `right`. Empty: always `right`.
         score: See `TruncatedSelfAttention`.
         normaliser: See `TruncatedSelfAttention`.
-        position: `none`; `sinusoidal` or `learned`, added to the encoder's input; `relative` or `rotary`, in each
-            attention layer.
+        position: `none`; `relative` or `rotary`, in each attention layer; `sinusoidal` or `learned`, added to the
+            encoder's input. The last two depend on the time since the start of the recording; training starts each
+            utterance at a random time, so that long recordings and streams are as accurate as short ones.
         max_positions: Rows of the table of learned positions. Step t takes row t mod `max_positions`: longer input
             repeats them.
         feed_forward: Hidden width of the feed-forward module.
@@ -89,7 +90,7 @@ class EncoderConfig:
     rights: tuple[int | None, ...] = ()
     score: str = "dot"
     normaliser: str = "softmax"
-    position: str = "sinusoidal"
+    position: str = "rotary"
     max_positions: int = 1000
     feed_forward: int = 576
     activation: str = "silu"

@@ -13,9 +13,11 @@ from torch.nn import functional as F
 from speechattn.attention.positions import RelativeBias
 from speechattn.frontend.masks import zero_padding
 from speechattn.model.block import EncoderBlock
-from speechattn.model.config import EncoderConfig, exceeds
+from speechattn.model.config import INPUT_POSITIONS, EncoderConfig, exceeds
 
 __all__ = ["Encoder", "sinusoidal_positions"]
+
+SLOWEST_PERIOD = 1 << 16  # steps; the slowest sinusoid repeats after 2 pi * 10000
 
 
 class Encoder(nn.Module):
@@ -129,6 +131,10 @@ class Encoder(nn.Module):
         missing = steps * stack - features.shape[1]
         features = F.pad(zero_padding(features, frame_lengths), (0, 0, context, context + missing))
         times = torch.arange(steps, device=features.device)
+        if self.training and self.config.position in INPUT_POSITIONS:
+            # A random start for each utterance: otherwise accuracy falls beyond the lengths seen in training.
+            period = SLOWEST_PERIOD if self.positions is None else self.config.max_positions
+            times = times + torch.randint(period, (len(features), 1)).to(times)
         return self.embed(features, times), (frame_lengths + stack - 1) // stack
 
     def embed(self, features: Tensor, times: Tensor) -> Tensor:
@@ -136,7 +142,7 @@ class Encoder(nn.Module):
 
         Args:
             features: (B, S * stack + 2 * input_context, input_dim).
-            times: (S,) int, index of each step in the utterance.
+            times: (S,) or (B, S) int, index of each step in the utterance.
 
         Returns:
             (B, S, dim).
@@ -144,9 +150,9 @@ class Encoder(nn.Module):
         stack, context = self.config.stack, self.config.input_context
         window = torch.arange(stack + 2 * context, device=features.device)
         if context:
-            first = stack * torch.arange(times.shape[0], device=features.device)
+            first = stack * torch.arange(times.shape[-1], device=features.device)
             features = features.index_select(1, (first[:, None] + window).flatten())
-        x = self.input(features.unflatten(1, (times.shape[0], len(window))).flatten(2))
+        x = self.input(features.unflatten(1, (times.shape[-1], len(window))).flatten(2))
         if self.positions is not None:
             return x + self.positions(times % self.config.max_positions)
         if self.config.position == "sinusoidal":
@@ -162,11 +168,11 @@ class Encoder(nn.Module):
 
 
 def sinusoidal_positions(times: Tensor, dim: int) -> Tensor:
-    """Sinusoidal positional encoding of times (T,) int, (T, D) float64 (Vaswani et al. 2017, sec. 3.5).
+    """Sinusoidal positional encoding of times (..., T) int, (..., T, D) float64 (Vaswani et al. 2017, sec. 3.5).
 
     Column 2i holds sin(t / 10000^(2i/D)), column 2i + 1 the cosine.
     """
     # A constant: runtimes differ in the last digits of powers, which matter for large times.
     rates = [10000.0 ** (-column / dim) for column in range(0, dim, 2)]
-    angle = times[:, None] * torch.tensor(rates, dtype=torch.float64, device=times.device)
-    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :dim]
+    angle = times[..., None] * torch.tensor(rates, dtype=torch.float64, device=times.device)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[..., :dim]

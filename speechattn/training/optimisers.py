@@ -108,7 +108,8 @@ class Learner:
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor | float, Tensor]:
         """The loss and the weighted auxiliary loss, both summed over the labels, and frame lengths."""
         frontend, optim = self.model.config.frontend, self.config.optim
-        torch.manual_seed(batch.seeds[0])  # makes dropout, too, a function of seed, epoch and cuts
+        # Dropout, too, is a function of seed, epoch and cuts; `+ 1` keeps it independent of SpecAugment.
+        torch.manual_seed(batch.seeds[0] + 1)
         augment = None if frontend is None else SpecAugment(self.config.spec_augment, batch.seeds, frontend)
         logits, *neighbours, frame_lengths = self.wrapped(batch.waveforms, batch.lengths, log_mel_transform=augment)
         loss = frame_loss(logits, batch.labels, optim.label_smoothing)

@@ -72,9 +72,12 @@ class RunState:
     best_accuracy: float = -1.0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def fraction_done(self, epochs: int, num_cuts: int) -> float:
-        """Fraction of the run that is done, [0, 1], for a run of `epochs` over `num_cuts` cuts each."""
-        return (self.epoch * num_cuts + self.tally.utterances) / (epochs * num_cuts)
+    def fraction_done(self, epochs: int, num_cuts: int, utterances: float = 0.0) -> float:
+        """Fraction of the run done, [0, 1], in the middle of a step: `epochs` over `num_cuts` cuts each.
+
+        The middle, so that neither the first nor the last step has a learning rate of 0.
+        """
+        return (self.epoch * num_cuts + self.tally.utterances + utterances / 2) / (epochs * num_cuts)
 
     def close_epoch(self, accuracy: float, model: FrameClassifier) -> bool:
         """Move on to the next epoch; returns whether this model is the best so far."""

@@ -128,7 +128,7 @@ def _train_epoch(run: Run, interruption: Interruption) -> None:
                 accelerator, local_loss, local_frames, sum(waits), interruption.received is not None
             )
             with interruption.held():
-                learner.update(run.state.fraction_done(optim.epochs, num_cuts))
+                learner.update(run.state.fraction_done(optim.epochs, num_cuts, utterances))
                 now = time.monotonic()
                 tally.add(
                     batches=len(group), utterances=utterances, labels=int(labels), loss=loss, frames=int(frames),

@@ -40,7 +40,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "encoder": EncoderConfig(**SMALL, layers=2, left=4, right=1, stack=2, position="sinusoidal"),
     },
     "online normalised": {
-        "frontend": FrontendConfig(normalisation="online", cmn_window=30),
+        "frontend": FrontendConfig(normalisation="online", cmn_window=30, cmn_min_range=1.0),
         "encoder": EncoderConfig(**SMALL, layers=1, left=4, right=1, position="rotary"),
     },
     "unlimited contexts": {

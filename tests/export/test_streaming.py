@@ -21,6 +21,7 @@ NORMALISATIONS: dict[str, dict[str, Any]] = {
     "global": {"normalisation": "global"},
     "online": {"normalisation": "online"},
     "online, short": {"normalisation": "online", "cmn_window": 6, "global_frames": 4},
+    "online, near speech": {"normalisation": "online", "cmn_window": 20, "cmn_min_range": 3.0},
     "online, mean only": {"normalisation": "online", "cmn_window": 30, "normalise_variance": False},
 }
 FRONTENDS: dict[str, dict[str, Any]] = {

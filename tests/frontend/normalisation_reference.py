@@ -65,13 +65,18 @@ def sliding_by_loops(features: Tensor, window: int, min_window: int, center: boo
     return output
 
 
-def online_by_loops(features: Tensor, window: int, global_frames: int, variance: bool) -> Tensor:
+def online_by_loops(
+    features: Tensor, window: int, global_frames: int, variance: bool, min_range: float = 0.0, level: slice = slice(1)
+) -> Tensor:
     """Every window summed afresh, with the frames that stand for the training data; (T, D) -> (T, D)."""
     output = torch.zeros_like(features)
+    levels = [sum(row) / len(row) for row in features[:, level].tolist()]
+    ranges = [max(levels[max(0, t - 99) : t + 1]) - min(levels[max(0, t - 99) : t + 1]) for t in range(len(levels))]
     for t in range(len(features)):
         for d in range(features.shape[1]):
-            own = features[max(0, t + 1 - window) : t + 1, d].tolist()
-            usual = min(global_frames, window - len(own))
+            counted = [s for s in range(max(0, t + 1 - window), t + 1) if not min_range or ranges[s] >= min_range]
+            own = [features[s, d].item() for s in counted]
+            usual = max(min(global_frames, window - len(own)), 1 - len(own))
             mean = sum(own) / (len(own) + usual)  # theirs is 0, their variance 1
             spread = (sum(value**2 for value in own) + usual) / (len(own) + usual) - mean**2
             output[t, d] = (features[t, d] - mean) / (math.sqrt(max(spread, 1e-3)) if variance else 1.0)

@@ -52,6 +52,7 @@ ALTERNATIVES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "min_cmn_window": (2, 4, SLIDING),
     "center_cmn": (True, False, SLIDING),
     "global_frames": (200, 2, {"normalisation": "online", "cmn_window": 5}),
+    "cmn_min_range": (0.0, 1e9, {"normalisation": "online", "cmn_window": 5}),
 }
 
 

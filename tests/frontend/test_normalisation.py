@@ -81,6 +81,49 @@ def test_online_cmvn_equals_loops(
     assert_rows(normalised, expected, rtol=1e-6, atol=1e-6)
 
 
+@settings(max_examples=40)
+@given(
+    lengths=st.lists(st.integers(0, 260), min_size=1, max_size=3),
+    before=st.integers(0, 5),
+    padding=st.sampled_from([0.0, math.nan]),
+    variance=st.booleans(),
+    window=st.integers(1, 150),
+    global_frames=st.integers(0, 60),
+    level=st.sampled_from([slice(1), slice(2, 3), slice(3)]),
+)
+def test_online_cmvn_near_speech_equals_loops(
+    lengths: list[int], before: int, padding: float, variance: bool, window: int, global_frames: int, level: slice
+) -> None:
+    features, frame_lengths = random_batch(lengths, 2, padding)
+    generator = torch.Generator().manual_seed(sum(lengths))
+    for row, length in enumerate(lengths):  # steady, then varied, then steady
+        values = torch.randn(length, 3, dtype=torch.float64, generator=generator)
+        third = max(length // 3, 1)
+        values[:third] *= 0.01
+        values[2 * third :] *= 0.01
+        features[row, :length] = values
+    options = {"window": window, "global_frames": global_frames, "variance": variance, "min_range": 1.0, "level": level}
+    normalised = online_cmvn(features, frame_lengths, **options)
+    expected = [
+        online_by_loops(features[row, :length], window, global_frames, variance, 1.0, level)
+        for row, length in enumerate(lengths)
+    ]
+    assert_rows(normalised, expected, rtol=1e-6, atol=1e-6)
+    rows = torch.nn.functional.pad(features, (0, 0, before, 0))
+    shifted = online_cmvn(rows, frame_lengths + before, before=-before, **options)
+    assert_rows(shifted[:, before:], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_online_cmvn_near_speech_learns_from_speech_only() -> None:
+    noise, speech = 0.1 * torch.randn(1, 1000, 3) - 2, 2 * torch.randn(1, 500, 3)
+    features, lengths = torch.cat([speech, noise, speech], dim=1), torch.tensor([2000])
+    alone = online_cmvn(torch.cat([speech, speech], dim=1), torch.tensor([1000]), window=3000, variance=True)
+    for min_range, close in ((1.0, True), (0.0, False)):
+        normalised = online_cmvn(features, lengths, window=3000, variance=True, min_range=min_range)
+        assert torch.allclose(normalised[0, 1600:], alone[0, 600:], atol=0.3) == close
+        assert (normalised[0, 1000:1500].mean() < -0.8) == close
+
+
 def test_online_cmvn_begins_as_global_and_ends_as_the_window() -> None:
     features = torch.randn(1, 500, 3, dtype=torch.float64) + torch.tensor([-2.0, 0.0, 1.0])
     normalised = online_cmvn(features, torch.tensor([500]), window=100, global_frames=50, variance=True)[0]

@@ -37,6 +37,7 @@ NORMALISATIONS: dict[str, dict[str, Any]] = {
     "global": {"normalisation": "global"},
     "online": {"normalisation": "online"},
     "online, short": {"normalisation": "online", "cmn_window": 6, "global_frames": 4},
+    "online, near speech": {"normalisation": "online", "cmn_window": 120, "cmn_min_range": 3.0},
     "sliding": {"normalisation": "sliding"},
     "sliding, short": {"normalisation": "sliding", "cmn_window": 6, "min_cmn_window": 3},
     "sliding, least above window": {"normalisation": "sliding", "cmn_window": 2, "min_cmn_window": 7},

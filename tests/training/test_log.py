@@ -37,6 +37,7 @@ def test_a_tally_adds_up() -> None:
 def test_progress_is_a_fraction_of_all_epochs() -> None:
     states = [RunState(epoch, Tally(utterances=5)) for epoch in (0, 3)]
     assert [state.fraction_done(4, 10) for state in states] == [0.125, 0.875]
+    assert RunState().fraction_done(1, 10, 5) == 0.25  # the middle of the first step
 
 
 def test_a_log_begins_with_the_earlier_rows(tmp_path: Path) -> None:
