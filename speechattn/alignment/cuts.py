@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lhotse import MonoCut
-from lhotse.utils import fastcopy
 
 from speechattn.alignment.aligner import Engine, Utterance, align_each
 from speechattn.alignment.classifier_engine import ClassifierEngine
 from speechattn.alignment.lexicon import WordSource, find_pronunciations, read_lexicon
 from speechattn.alignment.pocketsphinx_engine import PocketSphinxEngine
-from speechattn.cuts.files import alignment_items, read_cuts, recording_file, save_cuts, save_rejected
+from speechattn.cuts.files import read_cuts, recording_file, save_cuts, save_rejected, with_phones
 from speechattn.cuts.model_inputs import MODEL_ALIGNER
 from speechattn.jobs.atomic import save_text
 from speechattn.labels.intervals import Interval
 
-__all__ = ["align_file", "cut_utterance", "save_word_sources", "with_phones"]
+__all__ = ["align_file", "aligned_cut", "cut_utterance", "save_word_sources"]
 
 
 def align_file(
@@ -63,7 +61,7 @@ def align_file(
     save_rejected(Path(f"{output}.rejected.tsv"), rejected)
     if len(rejected) < len(pairs):
         # One cut at a time: Lhotse's alignment items take far more memory than ours.
-        aligned = (with_phones(cut, each.intervals, aligner) for cut, each in pairs if each.reason is None)
+        aligned = (aligned_cut(cut, each.intervals, aligner) for cut, each in pairs if each.reason is None)
         save_cuts(Path(output), aligned)
     journal.unlink()
     if len(rejected) == len(pairs):
@@ -80,14 +78,12 @@ def save_word_sources(path: Path, sources: Sequence[WordSource]) -> None:
         print(f"words that are not in the first lexicon: {', '.join(parts)}, listed in {path}")
 
 
-def with_phones(cut: MonoCut, intervals: Sequence[Interval], aligner: str | None = None) -> Any:
+def aligned_cut(cut: MonoCut, intervals: Sequence[Interval], aligner: str | None = None) -> MonoCut:
     """Copy a cut with these phones (samples at 16 kHz) in its supervision, and the aligner's name in `custom`."""
-    supervision = cut.supervisions[0]
-    custom = {key: value for key, value in (supervision.custom or {}).items() if key != "aligner"}
+    custom = {key: value for key, value in (cut.supervisions[0].custom or {}).items() if key != "aligner"}
     if aligner is not None:
         custom["aligner"] = aligner
-    alignment = {**(supervision.alignment or {}), "phone": alignment_items(intervals)}
-    return fastcopy(cut, supervisions=[fastcopy(supervision, alignment=alignment, custom=custom or None)])
+    return with_phones(cut, intervals, custom=custom or None)
 
 
 def cut_utterance(cut: MonoCut) -> Utterance:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from speechattn.batches.wave_augment import cropped_intervals
-from speechattn.cuts.files import alignment_items, phone_intervals
+from speechattn.cuts.files import phone_intervals, with_phones
 from speechattn.cuts.model_inputs import cut_length
 from speechattn.geometry import Geometry
 
@@ -99,15 +99,13 @@ def chunk_cut(cut: Any, chunking: Chunking) -> list[Any]:
         return [cut]
     intervals, chunks = phone_intervals(cut, rate), []
     for number, (start, end, first, last) in enumerate(spans, 1):
-        phones = alignment_items(cropped_intervals(intervals, first, last, origin=start), rate)
         duration = (end - start) / rate
-        supervision = fastcopy(cut.supervisions[0], duration=duration, alignment={"phone": phones})
-        chunks.append(
-            fastcopy(
-                cut, id=f"{cut.id}-{number}-of-{len(spans)}", start=cut.start + start / rate, duration=duration,
-                supervisions=[supervision], custom={**(cut.custom or {}), "num_chunks": len(spans)},
-            )
+        chunk = fastcopy(
+            cut, id=f"{cut.id}-{number}-of-{len(spans)}", start=cut.start + start / rate, duration=duration,
+            custom={**(cut.custom or {}), "num_chunks": len(spans)},
         )  # fmt: skip
+        phones = cropped_intervals(intervals, first, last, origin=start)
+        chunks.append(with_phones(chunk, phones, rate, start=0.0, duration=duration))
     return chunks
 
 

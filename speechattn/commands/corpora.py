@@ -164,6 +164,9 @@ def add_score(parser: ArgumentParser) -> None:
         "--closures-as-stops", action="store_true", help="count TIMIT's closures as parts of their stops"
     )
     parser.add_argument("--tier", type=str, default="phones", help="name of the tier in TextGrids")
+    parser.add_argument(
+        "--label-rate", type=float, help="units per second in .phn (default: 16000) and .lab (default: HTK's) files"
+    )
     parser.add_argument("--json", type=str, help="write the figures to this file")
 
 
@@ -177,5 +180,6 @@ def score(arguments: Any) -> None:
         phones=arguments.phones,
         closures_as_stops=arguments.closures_as_stops,
         tier=arguments.tier,
+        label_rate=arguments.label_rate,
         json_file=arguments.json,
     )

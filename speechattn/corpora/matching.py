@@ -1,13 +1,14 @@
 """Match recordings with alignments: by relative path, by utterance id, or by file name."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from speechattn.jobs.folders import visible_files
 from speechattn.labels.files import SUFFIXES, read_ctm
 from speechattn.labels.intervals import Segment
 
-__all__ = ["AlignmentSource", "UnlabelledUtterance", "find_alignments", "match", "visible_files"]
+__all__ = ["AlignmentSource", "UnlabelledUtterance", "find_alignments", "match"]
 
 
 class UnlabelledUtterance(NamedTuple):
@@ -54,31 +55,31 @@ class AlignmentSource(NamedTuple):
 Names = set[str | None]
 
 
-def visible_files(folder: Path, suffixes: Iterable[str]) -> Iterator[Path]:
-    """The files below a folder with one of these suffixes, in any case, sorted; hidden files and folders excluded."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in suffixes and not hidden and path.is_file():
-            yield path
-
-
-def find_alignments(root: Path, format: str | None) -> list[AlignmentSource]:
+def find_alignments(root: Path, format: str | None, *, ctm_channel: str | None = None) -> list[AlignmentSource]:
     """The alignments in a folder, or in a single file.
 
     Args:
         root: The folder or file.
         format: Suffix of the files, without dot; None: any of `labels.files.SUFFIXES`.
+        ctm_channel: Channel to read of a CTM's utterances that have several.
 
     Raises:
-        ValueError: When there are none, or a CTM cannot be read.
+        ValueError: When there are none, a CTM cannot be read, or it has an utterance with several channels and none is
+            chosen.
     """
     suffixes = SUFFIXES if format is None else (f".{format}",)
-    folder, files = (root.parent, [root]) if root.is_file() else (root, list(visible_files(root, suffixes)))
+    folder, files = (root.parent, [root]) if root.is_file() else (root, visible_files(root, suffixes))
     alignments = []
     for file in files:
         path = file.relative_to(folder).with_suffix("").as_posix()
         if file.suffix.lower() == ".ctm":
-            ctm = read_ctm(file)
+            ctm = read_ctm(file, channel=ctm_channel)
+            if several := next((name for name in ctm if " " in name), None):
+                utterance, channel = several.split()
+                raise ValueError(
+                    f"{file}: utterance {utterance} has phones on several channels, such as {channel}; "
+                    "choose one with --ctm-channel"
+                )
             ctm_path = path if len(ctm) == 1 else None
             alignments += [AlignmentSource(file, ctm_path, utterance, segments) for utterance, segments in ctm.items()]
         else:

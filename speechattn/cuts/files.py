@@ -1,7 +1,7 @@
 """Files of Lhotse cuts: one utterance as a cut, reading cuts, and writing the splits of a prepared corpus.
 
-A cut is a whole audio file with one supervision: text, speaker, and the phones in `alignment["phone"]`. Lhotse stores
-seconds; `phone_intervals` converts them back to exact samples.
+A cut is an audio file, or a part of one, with one supervision: text, speaker, and the phones in `alignment["phone"]`.
+Lhotse stores seconds from the start of the recording; `phone_intervals` converts them to exact samples of the cut.
 """
 
 import gzip
@@ -31,6 +31,7 @@ __all__ = [
     "save_splits",
     "speaker_in_train",
     "utterance_cut",
+    "with_phones",
     "with_supervision",
 ]
 
@@ -99,33 +100,51 @@ def recording_file(cut: MonoCut) -> Path:
     return Path(recording.sources[0].source)
 
 
-def alignment_items(intervals: Iterable[Interval], sample_rate: int = SAMPLE_RATE) -> list[AlignmentItem]:
-    """Convert intervals to Lhotse's items in seconds; `round(seconds * sample_rate)` restores the samples."""
-    return [AlignmentItem(symbol, start / sample_rate, (end - start) / sample_rate) for start, end, symbol in intervals]
+def alignment_items(
+    intervals: Iterable[Interval], sample_rate: int = SAMPLE_RATE, *, start: float = 0.0
+) -> list[AlignmentItem]:
+    """Convert intervals to Lhotse's items, which count from the start of the recording.
+
+    Args:
+        intervals: In samples from the start of the cut.
+        sample_rate: Of the samples.
+        start: Start of the cut in its recording, in seconds.
+    """
+    return [AlignmentItem(symbol, start + a / sample_rate, (b - a) / sample_rate) for a, b, symbol in intervals]
+
+
+def with_phones(cut: MonoCut, intervals: Iterable[Interval], sample_rate: int = SAMPLE_RATE, **changes: Any) -> MonoCut:
+    """Copy a cut with these phones, in samples from its start, and with other fields of its supervision changed."""
+    items = alignment_items(intervals, sample_rate, start=cut.start)
+    return with_supervision(cut, alignment={**(cut.supervisions[0].alignment or {}), "phone": items}, **changes)
 
 
 def phone_intervals(cut: MonoCut, sample_rate: int = SAMPLE_RATE) -> list[Interval]:
-    """The phones of a cut in samples at `sample_rate`, sorted by time.
+    """The phones of a cut in samples at `sample_rate` from the cut's start, sorted by time.
 
-    An end that differs from the next start by one sample, from rounded seconds, is set to that start.
+    Lhotse's alignments count from the start of the recording. Of a cut that is only a part of its supervision, phones
+    outside the cut are left out, and those at its edges are cut off. An end that differs from the next start by one
+    sample, from rounded seconds, is set to that start.
 
     Raises:
-        ValueError: When the cut does not have exactly one supervision with phones, or is only part of an utterance
-            (Lhotse does not shift the phones then); names the cut.
+        ValueError: When the cut does not have exactly one supervision with phones; names the cut.
     """
     if len(cut.supervisions) != 1 or "phone" not in (cut.supervisions[0].alignment or {}):
         raise ValueError(f"cut {cut.id}: expected one supervision with phones in alignment['phone']")
     supervision = cut.supervisions[0]
-    if supervision.start != 0:
-        raise ValueError(f"cut {cut.id}: is only a part of an utterance; its phone times cannot be trusted")
     items = sorted(supervision.alignment["phone"], key=lambda item: item.start)
-    starts = [round(item.start * sample_rate) for item in items]
+    starts = [round((item.start - cut.start) * sample_rate) for item in items]
     # Not AlignmentItem.end, which is rounded to 0.1 ms: more than a sample.
-    ends = [round((item.start + item.duration) * sample_rate) for item in items]
+    ends = [round((item.start + item.duration - cut.start) * sample_rate) for item in items]
     for index, next_start in enumerate(starts[1:]):
         if abs(ends[index] - next_start) <= 1:
             ends[index] = next_start
-    return [Interval(start, end, item.symbol) for start, end, item in zip(starts, ends, items, strict=True)]
+    intervals = [Interval(start, end, item.symbol) for start, end, item in zip(starts, ends, items, strict=True)]
+    if supervision.start < 0 or supervision.end > cut.duration + 1 / sample_rate:
+        limit = round(cut.duration * sample_rate)
+        clipped = (Interval(max(start, 0), min(end, limit), symbol) for start, end, symbol in intervals)
+        intervals = [interval for interval in clipped if interval.start < interval.end]
+    return intervals
 
 
 def save_splits(output: Path, splits: Mapping[str, Sequence[MonoCut]], *, shared_speakers: bool = False) -> None:

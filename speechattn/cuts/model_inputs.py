@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from lhotse import CutSet
 from lhotse.audio import set_current_audio_backend
 from lhotse.audio.backend import LibsndfileBackend
 
-from speechattn.cuts.files import alignment_items, phone_intervals, read_cuts, with_supervision
+from speechattn.audio import seeks_exactly
+from speechattn.cuts.files import phone_intervals, read_cuts, with_phones
 from speechattn.cuts.shards import Shards, is_sharded, read_shards
 from speechattn.geometry import Geometry
 from speechattn.labels.folding import merge_closures
@@ -20,6 +22,7 @@ from speechattn.phones import PhoneSet
 
 __all__ = [
     "MODEL_ALIGNER",
+    "check_coverage",
     "check_labels",
     "closures_merged",
     "cut_features",
@@ -65,6 +68,8 @@ def load_cuts(path: str | Path, geometry: Geometry, *, feature_dim: int | None =
             _check_features(cut, path, geometry, feature_dim)
         elif not cut.has_recording:
             raise ValueError(f"{path}: cut {cut.id} has features but no recording, which is what the model takes")
+        else:
+            _check_seeking(cut, path)
         if cut.sampling_rate != geometry.sample_rate:
             rate = f"{cut.sampling_rate} Hz, the model at {geometry.sample_rate} Hz"
             raise ValueError(f"{path}: cut {cut.id} is at {rate}")
@@ -74,6 +79,22 @@ def load_cuts(path: str | Path, geometry: Geometry, *, feature_dim: int | None =
     if not cuts:
         raise ValueError(f"{path} holds no utterance of at least one frame")
     return CutSet.from_cuts(cuts)
+
+
+def _check_seeking(cut: Any, path: str | Path) -> None:
+    """Refuse a part of a file that cannot be read in parts exactly."""
+    source, recording = cut.recording.sources[0], cut.recording
+    is_part = cut.start > 0 or cut.duration < recording.duration - 1 / recording.sampling_rate
+    if is_part and source.type == "file" and Path(source.source).is_file() and not _seeks(source.source):
+        raise ValueError(
+            f"{path}: cut {cut.id} is a part of {source.source}, whose format cannot be read in parts exactly; "
+            "`speechattn prepare folder --cuts` makes FLAC files of the parts"
+        )
+
+
+@cache
+def _seeks(path: str) -> bool:
+    return seeks_exactly(path)
 
 
 def cut_length(cut: Any) -> int:
@@ -125,8 +146,7 @@ def cut_labels(
 def closures_merged(cut: Any) -> Any:
     """Copy a cut with TIMIT's closures merged into their stops, see `merge_closures`."""
     rate = cut.sampling_rate
-    phones = alignment_items(merge_closures(phone_intervals(cut, rate)), rate)
-    return with_supervision(cut, alignment={**cut.supervisions[0].alignment, "phone": phones})
+    return with_phones(cut, merge_closures(phone_intervals(cut, rate)), rate)
 
 
 def cut_label(cut: Any, symbols: Sequence[str]) -> int:
@@ -168,6 +188,20 @@ def check_labels(cuts: Any, phones: PhoneSet, geometry: Geometry, *, per_utteran
             cut_label(cut, phones.symbols)
         else:
             cut_labels(cut, phones, geometry)
+            check_coverage(cut, geometry)
+
+
+def check_coverage(cut: Any, geometry: Geometry) -> None:
+    """Refuse a cut none of whose frames has a phone, ignored or not: its times are wrong.
+
+    Raises:
+        ValueError: If there is no such frame; names the cut.
+    """
+    centres = geometry.centres(cut_length(cut))
+    intervals = phone_intervals(cut, geometry.sample_rate)
+    if not any(((centres >= start) & (centres < end)).any() for start, end, _ in intervals):
+        end_s = max((interval.end for interval in intervals), default=0) / geometry.sample_rate
+        raise ValueError(f"cut {cut.id}: no frame has a label; the labels end at {end_s:g} s of {cut.duration:g} s")
 
 
 def cut_waveform(cut: Any) -> np.ndarray:

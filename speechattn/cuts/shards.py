@@ -22,6 +22,7 @@ from lhotse.audio import set_current_audio_backend
 from lhotse.audio.backend import LibsndfileBackend
 from lhotse.serialization import open_best
 from lhotse.shar import SharWriter
+from lhotse.utils import fastcopy
 from tqdm import tqdm
 
 from speechattn.jobs.atomic import atomic_path, save_json
@@ -226,7 +227,7 @@ def _write_shard(unfinished: Path, number: int, lines: Sequence[bytes]) -> dict[
     with SharWriter(unfinished / "shards", fields=fields, shard_size=None, shard_suffix=suffix) as writer:
         for cut in map(_parse_cut, lines):
             try:
-                writer.write(cut)
+                writer.write(_counting_from_its_start(cut))
             except Exception as error:  # Lhotse and soundfile raise anything
                 raise ValueError(f"cut {cut.id}: its audio {cut.recording.sources[0].source} cannot be read") from error
             durations.append(cut.duration)
@@ -243,6 +244,18 @@ def _write_shard(unfinished: Path, number: int, lines: Sequence[bytes]) -> dict[
     }
     save_json(summary_file, summary)  # last: it marks the shard as complete
     return summary
+
+
+def _counting_from_its_start(cut: Any) -> Any:
+    """Shift the alignments of a cut: in a shard, its recording begins where the cut does."""
+    supervisions = []
+    for supervision in cut.supervisions:
+        alignment = {
+            kind: [item._replace(start=item.start - cut.start) for item in items]
+            for kind, items in (supervision.alignment or {}).items()
+        }
+        supervisions.append(fastcopy(supervision, alignment=alignment or None))
+    return fastcopy(cut, supervisions=supervisions)
 
 
 def _parse_cut(line: bytes) -> Any:

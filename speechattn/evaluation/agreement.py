@@ -40,7 +40,8 @@ def frame_confusion(
     """
     ids = {symbol: index for index, symbol in enumerate(symbols)}
     num_samples = max((interval.end for interval in reference), default=0)
-    expected, found = (frame_labels(intervals, num_samples, ids) for intervals in (reference, hypothesis))
+    within = [interval for interval in hypothesis if interval.start < num_samples]
+    expected, found = (frame_labels(intervals, num_samples, ids) for intervals in (reference, within))
     return confusion_matrix(expected, np.where(found < 0, len(symbols), found), len(symbols) + 1)
 
 

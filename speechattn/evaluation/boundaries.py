@@ -1,8 +1,8 @@
 """Boundaries between phones: positions, one-to-one matching, precision, recall, F1 and R-value.
 
 The start and the end of an utterance are not boundaries. The R-value follows Räsänen et al., "An improved speech
-segmentation quality measure: the R-value" (Interspeech 2009); unlike recall and F1, it does not reward inserting
-boundaries at random.
+segmentation quality measure: the R-value" (Interspeech 2009); unlike recall, it does not reward inserting boundaries
+at random.
 """
 
 from collections.abc import Sequence

@@ -1,15 +1,15 @@
 """`speechattn score`: compare two alignments of the same speech, read from files of any tool."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from speechattn.audio import SAMPLE_RATE
-from speechattn.corpora.matching import visible_files
 from speechattn.evaluation.agreement import agreement_figures
 from speechattn.evaluation.metrics import percent
 from speechattn.jobs.atomic import save_json
+from speechattn.jobs.folders import visible_files
 from speechattn.labels.files import SUFFIXES, read_alignments
 from speechattn.labels.folding import merge_closures
 from speechattn.labels.intervals import Interval
@@ -19,6 +19,8 @@ from speechattn.phones import PhoneSet
 __all__ = ["format_agreement", "read_phone_intervals", "score_files"]
 
 Alignments = dict[str, list[Interval]]  # utterance -> phones, in samples at 16 kHz
+OTHER_RATES = (8000, 11025, 22050, 24000, 32000, 44100, 48000)
+RATIO_TOLERANCE = 0.002
 NUM_NAMED = 10  # utterances named in a message; the JSON file lists all
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ def score_files(
     phones: str | None = None,
     closures_as_stops: bool = False,
     tier: str = TIER,
+    label_rate: float | None = None,
     json_file: str | Path | None = None,
 ) -> dict[str, Any]:
     """Compare two alignments and print their agreement.
@@ -43,6 +46,8 @@ def score_files(
         phones: Name or file of the inventory to fold both to; None: compare symbols as they are.
         closures_as_stops: Count TIMIT's closures as parts of their stops.
         tier: Name of the tier in TextGrids.
+        label_rate: Units per second of whole-number times in .phn and .lab files; None: 16,000 for .phn, HTK's
+            10,000,000 for .lab.
         json_file: If given, save the figures there.
 
     Returns:
@@ -52,7 +57,7 @@ def score_files(
         ValueError: If a file cannot be read, no utterance is in both, or as for `agreement_figures`.
     """
     paths = (reference, hypothesis)
-    sides = [read_phone_intervals(path, tier=tier) for path in paths]
+    sides = [read_phone_intervals(path, tier=tier, label_rate=label_rate) for path in paths]
     if all(len(side) == 1 and _named_by_file(path) for side, path in zip(sides, paths, strict=True)):
         sides[1] = {next(iter(sides[0])): next(iter(sides[1].values()))}
     common = sorted(sides[0].keys() & sides[1].keys())
@@ -64,6 +69,8 @@ def score_files(
         if names:
             more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
             logger.warning("%d utterances only in %s: %s%s", len(names), path, ", ".join(names[:NUM_NAMED]), more)
+    for name in common:
+        _check_rates(name, *(side[name] for side in sides))
     pair = [{name: side[name] for name in common} for side in sides]
     if closures_as_stops:
         pair = [{name: merge_closures(intervals) for name, intervals in side.items()} for side in pair]
@@ -75,7 +82,7 @@ def score_files(
     return figures
 
 
-def read_phone_intervals(path: str | Path, *, tier: str = TIER) -> Alignments:
+def read_phone_intervals(path: str | Path, *, tier: str = TIER, label_rate: float | None = None) -> Alignments:
     """Read the phones of all utterances in a file or folder, in samples at 16 kHz.
 
     Args:
@@ -84,13 +91,14 @@ def read_phone_intervals(path: str | Path, *, tier: str = TIER) -> Alignments:
             order of `labels.files.SUFFIXES`. Utterances are named by their cut, by the first field of a CTM, or by
             the file's path below the folder without suffix.
         tier: Name of the tier in TextGrids.
+        label_rate: See `score_files`.
 
     Raises:
         ValueError: If the file is missing or unreadable, the folder has no label file, or two utterances share a name.
     """
     path = Path(path)
     if path.is_dir():
-        return _read_folder(path, tier)
+        return _read_folder(path, tier, label_rate)
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         # Lhotse takes a second to import, and other files do not need it.
         from speechattn.cuts.files import phone_intervals, read_cuts
@@ -98,18 +106,18 @@ def read_phone_intervals(path: str | Path, *, tier: str = TIER) -> Alignments:
         return {cut.id: phone_intervals(cut) for cut in read_cuts(path)}
     return {
         name: [Interval(round(s.start * SAMPLE_RATE), round(s.end * SAMPLE_RATE), s.phone) for s in segments]
-        for name, segments in read_alignments(path, tier=tier).items()
+        for name, segments in read_alignments(path, tier=tier, label_rate=label_rate).items()
     }
 
 
-def _read_folder(folder: Path, tier: str) -> Alignments:
-    files = list(visible_files(folder, SUFFIXES))
+def _read_folder(folder: Path, tier: str, label_rate: float | None) -> Alignments:
+    files = visible_files(folder, SUFFIXES)
     if not files:
         raise ValueError(f"{folder}: no label files found ({' '.join(SUFFIXES)})")
     suffix = min((path.suffix.lower() for path in files), key=SUFFIXES.index)
     alignments: Alignments = {}
     for path in (path for path in files if path.suffix.lower() == suffix):
-        read = read_phone_intervals(path, tier=tier)
+        read = read_phone_intervals(path, tier=tier, label_rate=label_rate)
         if suffix != ".ctm":
             read = {path.relative_to(folder).with_suffix("").as_posix(): next(iter(read.values()))}
         for name, intervals in read.items():
@@ -117,6 +125,15 @@ def _read_folder(folder: Path, tier: str) -> Alignments:
                 raise ValueError(f"{path}: another file has an utterance {name}, too")
             alignments[name] = intervals
     return alignments
+
+
+def _check_rates(name: str, reference: Sequence[Interval], hypothesis: Sequence[Interval]) -> None:
+    """Refuse alignments whose ends differ by the ratio of 16 kHz and another common sample rate."""
+    ends = sorted(max((interval.end for interval in intervals), default=0) for intervals in (reference, hypothesis))
+    ratios = [max(rate, SAMPLE_RATE) / min(rate, SAMPLE_RATE) for rate in OTHER_RATES]
+    if ends[0] > 0 and any(abs(ends[1] / ends[0] / ratio - 1) < RATIO_TOLERANCE for ratio in ratios):
+        seconds = " and ".join(f"{end / SAMPLE_RATE:g} s" for end in ends)
+        raise ValueError(f"utterance {name} ends at {seconds}: labels at another sample rate? use --label-rate")
 
 
 def _named_by_file(path: str | Path) -> bool:

@@ -47,13 +47,22 @@ __all__ = [
 SUFFIXES = (".textgrid", ".ctm", ".phn", ".lab", ".txt", ".json", ".csv")  # case-insensitive; .txt: Audacity's labels
 
 
-def read_alignments(path: str | Path, *, tier: str = TIER, sample_rate: int = SAMPLE_RATE) -> dict[str, list[Segment]]:
+def read_alignments(
+    path: str | Path,
+    *,
+    tier: str = TIER,
+    sample_rate: int = SAMPLE_RATE,
+    label_rate: float | None = None,
+    channel: str | None = None,
+) -> dict[str, list[Segment]]:
     """Read the phones in a file of any of these formats, chosen by its suffix.
 
     Args:
         path: The file; its suffix is one of SUFFIXES.
         tier: For a TextGrid: the interval tier that holds the phones.
         sample_rate: For a .phn file: the sample rate of its audio, in Hz.
+        label_rate: For whole numbers in a .phn or .lab file: units per second; None: `sample_rate`, or HTK's units.
+        channel: For a CTM file: see `read_ctm`.
 
     Returns:
         Utterance -> its segments in order of time, in seconds. Only a CTM file names utterances; any other file holds
@@ -67,11 +76,11 @@ def read_alignments(path: str | Path, *, tier: str = TIER, sample_rate: int = SA
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: not a file of phones: its suffix is none of {' '.join(SUFFIXES)}")
     if suffix == ".ctm":
-        return read_ctm(path)
+        return read_ctm(path, channel=channel)
     readers: dict[str, Callable[[Path], list[Segment]]] = {
         ".textgrid": partial(read_textgrid, tier=tier),
-        ".phn": partial(_read_phn_segments, sample_rate=sample_rate),
-        ".lab": read_lab,
+        ".phn": partial(_read_phn_segments, rate=label_rate or sample_rate),
+        ".lab": partial(read_lab, rate=label_rate),
         ".txt": read_audacity,
         ".json": read_json,
         ".csv": read_csv,
@@ -79,8 +88,8 @@ def read_alignments(path: str | Path, *, tier: str = TIER, sample_rate: int = SA
     return {path.stem: readers[suffix](path)}
 
 
-def _read_phn_segments(path: Path, sample_rate: int) -> list[Segment]:
-    return [Segment(phone, start / sample_rate, end / sample_rate) for start, end, phone in read_phn(path)]
+def _read_phn_segments(path: Path, rate: float) -> list[Segment]:
+    return [Segment(phone, start / rate, end / rate) for start, end, phone in read_phn(path)]
 
 
 def write_json(path: str | Path, segments: Sequence[Segment]) -> None:

@@ -42,7 +42,7 @@ def frame_labels(
         array([0, 1, 1])
     """
     intervals = sorted(Interval(*interval) for interval in intervals)
-    _check(intervals, ids)
+    _check(intervals, num_samples, ids)
     centres = geometry.centres(num_samples)
     if not intervals:
         return np.full(len(centres), IGNORED, dtype=np.int64)
@@ -53,7 +53,7 @@ def frame_labels(
     return np.where((latest >= 0) & (centres < ends[latest]), classes[latest], IGNORED)
 
 
-def _check(intervals: Sequence[Interval], ids: Mapping[str, int]) -> None:
+def _check(intervals: Sequence[Interval], num_samples: int, ids: Mapping[str, int]) -> None:
     """Refuse intervals, sorted by time, that cannot be labelled."""
     previous: Interval | None = None
     for start, end, symbol in intervals:
@@ -66,6 +66,8 @@ def _check(intervals: Sequence[Interval], ids: Mapping[str, int]) -> None:
             raise ValueError(f"{what} is empty: its end must be greater than its start")
         if start < 0:
             raise ValueError(f"{what} starts before sample 0")
+        if start >= num_samples:
+            raise ValueError(f"{what} starts after the end of the signal, {num_samples} samples")
         if previous is not None and start < previous.end:
             raise ValueError(f"{what} overlaps interval [{previous.start}, {previous.end}) {previous.symbol!r}")
         previous = Interval(start, end, symbol)

@@ -90,17 +90,21 @@ def sort_segments(
     return segments
 
 
-def write_ctm(path: str | Path, segments: Sequence[Segment]) -> None:
+def write_ctm(path: str | Path, segments: Sequence[Segment], *, utterance: str | None = None) -> None:
     """Write lines `utterance channel start duration phone confidence`.
 
-    The utterance is the file's stem, with `_` for white space, which separates CTM's fields, and `?` for characters
-    that UTF-8 cannot encode.
+    Args:
+        path: The file.
+        segments: The phones.
+        utterance: The utterance; None: the file's stem. White space, which separates CTM's fields, becomes `_`, and
+            characters that UTF-8 cannot encode become `?`.
 
     Raises:
         ValueError: As for `write_textgrid`, and when a phone is empty or contains white space.
     """
     check_segments(path, segments)
-    utterance = "_".join(Path(path).stem.split()).encode(errors="replace").decode() or "_"
+    name = Path(path).stem if utterance is None else utterance
+    utterance = "_".join(name.split()).encode(errors="replace").decode() or "_"
     lines = []
     for phone, start, end, confidence in segments:
         if len(phone.split()) != 1:
@@ -111,27 +115,40 @@ def write_ctm(path: str | Path, segments: Sequence[Segment]) -> None:
     save_text(path, "".join(lines))
 
 
-def read_ctm(path: str | Path) -> dict[str, list[Segment]]:
+def read_ctm(path: str | Path, *, channel: str | None = None) -> dict[str, list[Segment]]:
     """Read a CTM file whose fifth field is a phone; a missing confidence is 1.
 
+    Args:
+        path: The file.
+        channel: Channel to read of utterances that have several, such as A; None: all.
+
     Returns:
-        Utterance -> segments in order of time.
+        Utterance -> segments in order of time. An utterance with several channels becomes one entry per channel, named
+        `utterance channel`, unless `channel` chooses one.
 
     Raises:
         ValueError: When a line is not `utterance channel start duration phone [confidence]`, or two phones of an
             utterance overlap.
     """
 
-    def parse(line: str) -> tuple[str, Segment]:
-        utterance, _, start, duration, phone, *rest = line.split()
+    def parse(line: str) -> tuple[str, str, Segment]:
+        utterance, line_channel, start, duration, phone, *rest = line.split()
         confidence = float(rest[0]) if rest else 1.0
-        return utterance, Segment(phone, float(start), round(float(start) + float(duration), 7), confidence)
+        end = round(float(start) + float(duration), 7)
+        return utterance, line_channel, Segment(phone, float(start), end, confidence)
 
     expected = "`utterance channel start duration phone [confidence]`"
-    utterances: dict[str, list[tuple[int, Segment]]] = {}
-    for number, (utterance, segment) in _parse_lines(path, parse, expected, comment=";;"):
-        utterances.setdefault(utterance, []).append((number, segment))
-    return {utterance: sort_segments(path, numbered) for utterance, numbered in utterances.items()}
+    utterances: dict[str, dict[str, list[tuple[int, Segment]]]] = {}
+    for number, (utterance, line_channel, segment) in _parse_lines(path, parse, expected, comment=";;"):
+        utterances.setdefault(utterance, {}).setdefault(line_channel, []).append((number, segment))
+    read: dict[str, list[Segment]] = {}
+    for utterance, channels in utterances.items():
+        for line_channel, numbered in channels.items():
+            if len(channels) == 1 or line_channel == channel:
+                read[utterance] = sort_segments(path, numbered)
+            elif channel is None:
+                read[f"{utterance} {line_channel}"] = sort_segments(path, numbered)
+    return read
 
 
 def read_phn(path: str | Path) -> list[Interval]:
@@ -149,10 +166,14 @@ def read_phn(path: str | Path) -> list[Interval]:
     return [Interval(int(start), int(end), phone) for phone, start, end, _ in segments]
 
 
-def read_lab(path: str | Path) -> list[Segment]:
+def read_lab(path: str | Path, *, rate: float | None = None) -> list[Segment]:
     """Read a .lab file: lines `start end phone [score]`, in HTK's units of 100 ns or in seconds.
 
     If all times are whole numbers they are in HTK's units (HTK Book, section 6.2.1), else in seconds.
+
+    Args:
+        path: The file.
+        rate: Units per second of whole numbers; None: HTK's 10,000,000.
 
     Raises:
         ValueError: When a line is malformed, two phones overlap, or whole numbers are too small to be HTK's units.
@@ -167,12 +188,12 @@ def read_lab(path: str | Path) -> list[Segment]:
 
     rows = list(_parse_lines(path, parse, "`start end phone [score]`"))
     whole = all(re.fullmatch(r"-?\d+", time) for _, (_, *times) in rows for time in times)
-    if rows and whole and max(float(end) for _, (_, _, end) in rows) < MIN_LAB_END:
+    if rows and whole and rate is None and max(float(end) for _, (_, _, end) in rows) < MIN_LAB_END:
         raise ValueError(
             f"{path}: whole numbers are HTK's units of 100 ns, and the file would last less than 1 ms; "
-            "write seconds with a decimal point"
+            "write seconds with a decimal point, or use --label-rate"
         )
-    unit = HTK_UNITS if whole else 1
+    unit = (rate or HTK_UNITS) if whole else 1
     segments = [
         (number, Segment(phone, float(start) / unit, float(end) / unit)) for number, (phone, start, end) in rows
     ]

@@ -121,7 +121,7 @@ def predict_files(
         try:
             if output is None:
                 return _segments(model, recordings[name], options, on_progress)
-            _write(model, recordings[name], options, Path(output) / name, on_progress)
+            _write(model, recordings[name], options, Path(output), name, on_progress)
             return []
         except ValueError as error:
             return str(error)
@@ -168,8 +168,11 @@ def _renamed(model: FrameClassifier, segments: list[Segment], options: OutputOpt
     return in_ipa(segments) if options.symbols == "ipa" else segments
 
 
-def _write(model: FrameClassifier, path: Path, options: OutputOptions, target: Path, on_progress: Progress) -> None:
-    """Write all files of one recording; `target` is their path without suffix."""
+def _write(
+    model: FrameClassifier, path: Path, options: OutputOptions, output: Path, recording: str, on_progress: Progress
+) -> None:
+    """Write all files of the recording of this name."""
+    target = output / recording
     if options.plot or POSTERIORS in options.formats:
         posteriors = recording_posteriors(model, path, channel=options.channel, on_progress=on_progress)
         segments = model.segments(posteriors, model.duration(path), smooth=options.smooth)
@@ -184,7 +187,11 @@ def _write(model: FrameClassifier, path: Path, options: OutputOptions, target: P
     for name in options.formats:
         if name != POSTERIORS:
             suffix, write = FORMATS[name]
-            write(_with_suffix(target, suffix), segments)
+            path = _with_suffix(target, suffix)
+            if name == "ctm":  # with its folders: CTM files of several folders may be joined
+                write_ctm(path, segments, utterance=recording)
+            else:
+                write(path, segments)
 
 
 def _draw(

@@ -11,6 +11,7 @@ from io import BufferedIOBase
 
 import numpy as np
 
+from speechattn.audio import is_container
 from speechattn.decoding.smoothing import SmoothingStream
 from speechattn.jobs.interruption import Interruption
 from speechattn.labels.frames import runs_of_frames
@@ -22,7 +23,7 @@ __all__ = ["LiveSegments", "microphone", "pcm", "print_live"]
 
 log = logging.getLogger("speechattn")
 
-FILE_HEADERS = (b"RIFF", b"fLaC", b"OggS", b"FORM", b"ID3", b"NIST_1A")
+HEADER_BYTES = 3200  # enough to recognise an audio file
 PIECE_S = 0.1  # read at a time from a microphone or pipe
 
 
@@ -128,7 +129,9 @@ def pcm(file: BufferedIOBase, sample_rate: int) -> Iterator[np.ndarray]:
     """
     odd, started = b"", False
     while piece := file.read1(2 * round(PIECE_S * sample_rate)):  # read1 returns what is there, without waiting
-        if not started and piece.startswith(FILE_HEADERS):
+        while not started and len(piece) < HEADER_BYTES and (more := file.read1(HEADER_BYTES)):
+            piece += more
+        if not started and is_container(piece):
             raise ValueError("standard input is an audio file, not raw samples: use `speechattn predict -`")
         piece, started = odd + piece, True
         whole = len(piece) // 2 * 2

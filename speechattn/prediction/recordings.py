@@ -5,14 +5,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from speechattn.audio import find_audio
 from speechattn.geometry import Geometry
 
-__all__ = ["SUFFIXES", "by_cut", "find_recordings"]
-
-# Files with these suffixes are taken from folders; files named by the user may have any.
-SUFFIXES = (
-    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav"
-)  # fmt: skip
+__all__ = ["by_cut", "find_recordings"]
 
 
 def find_recordings(sources: Iterable[str | Path]) -> dict[str, Path]:
@@ -42,20 +38,13 @@ def find_recordings(sources: Iterable[str | Path]) -> dict[str, Path]:
 
 def _named(source: Path) -> list[tuple[str, Path]]:
     if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if _is_audio(path))
-        if not found:
-            raise ValueError(f"{source}: the folder has no audio files ({' '.join(SUFFIXES)})")
-        return [(path.relative_to(source).with_suffix("").as_posix(), path) for path in found]
+        return [(path.relative_to(source).with_suffix("").as_posix(), path) for path in find_audio(source)]
     if not source.exists() and glob.has_magic(str(source)):
         matches = sorted(path for match in glob.glob(str(source), recursive=True) if (path := Path(match)).is_file())
         if not matches:
             raise ValueError(f"{source}: no file matches")
         return [(path.stem, path) for path in matches]
     return [(source.stem, source)]
-
-
-def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
 
 
 def by_cut(cuts: str | Path, geometry: Geometry) -> dict[str, Path]:

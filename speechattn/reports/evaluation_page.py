@@ -123,7 +123,7 @@ def _figures(figures: Mapping[str, Any]) -> list[Html]:
                     ("precision", "precision", "predicted boundaries that are in the reference"),
                     ("recall", "recall", "boundaries of the reference that are predicted"),
                     ("f1", "F1", "harmonic mean of precision and recall"),
-                    ("r_value", "R-value", "unlike F1, penalises random insertions"),
+                    ("r_value", "R-value", "unlike recall, penalises random insertions"),
                 )
             ),
             _headline(

@@ -16,7 +16,7 @@ from speechattn.alignment.classifier_engine import (
     align_posteriors,
     statistics_of,
 )
-from speechattn.alignment.cuts import with_phones
+from speechattn.alignment.cuts import aligned_cut
 from speechattn.commands import main as cli
 from speechattn.cuts.files import phone_intervals, read_cuts, save_cuts, utterance_cut
 from speechattn.evaluation.evaluate import evaluate
@@ -48,7 +48,7 @@ def realigned(tone_corpus, tmp_path_factory):
     for cut in read_cuts(tone_corpus / "train.jsonl.gz"):
         intervals = phone_intervals(cut)
         text = " ".join(i.symbol.lower() for i in intervals if i.symbol != "SIL")
-        cut = with_phones(cut, jittered(intervals, generator))
+        cut = aligned_cut(cut, jittered(intervals, generator))
         cuts.append(fastcopy(cut, supervisions=[fastcopy(cut.supervisions[0], text=text)]))
     save_cuts(folder / "jittered.jsonl.gz", cuts)
     (folder / "lexicon.dict").write_text(LEXICON)
@@ -106,7 +106,7 @@ def test_realigned_labels_are_trained_on_and_never_scored(realigned, tone_corpus
         one_epoch(cuts)
     one_epoch(tone_corpus / "dev.jsonl.gz")
     # Labels that another aligner makes of these cuts may be scored again.
-    again = with_phones(read_cuts(cuts)[0], [Interval(0, 160, "SIL")])
+    again = aligned_cut(read_cuts(cuts)[0], [Interval(0, 160, "SIL")])
     assert again.supervisions[0].custom is None
 
 

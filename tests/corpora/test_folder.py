@@ -1,6 +1,7 @@
 """People's own data, in all the shapes it comes in: every frame gets the label that its files say, or none."""
 
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +72,10 @@ def test_channels(tmp_path, capsys):
     root = corpus(tmp_path / "in")
     for path in root.rglob("*.wav"):
         sound(path, channels=2)
+    for cut in prepare(root, tmp_path / "mean").values():
+        assert cut_waveform(cut)[8000] == pytest.approx(0.25 * 0.75, abs=1e-3)
+        assert Path(cut.recording.sources[0].source).parent == (tmp_path / "mean/audio").resolve()
+    assert "6 recordings are copied to" in capsys.readouterr().out
     for channel in (0, 1):
         for cut in prepare(root, tmp_path / f"out{channel}", channel=channel).values():
             assert cut_waveform(cut)[8000] == pytest.approx(0.25 / (1 + channel), abs=1e-3)
@@ -96,6 +101,10 @@ def test_phone_track_against_every_sample(steps, filled):
     for phone, start, end, _ in rows:
         for sample in range(round(start * RATE), min(round(end * RATE), num_samples)):
             samples[sample] = phone.strip() or samples[sample]
+    if any(phone.strip() and round(start * RATE) >= num_samples for phone, start, _, _ in rows):
+        with pytest.raises(ValueError, match="after the end of the audio"):
+            phone_track(rows, num_samples / RATE, gap="gap" if filled else None)
+        return
     if set(samples) <= {"", "gap"}:
         with pytest.raises(ValueError, match="holds no phone"):
             phone_track(rows, num_samples / RATE, gap="gap" if filled else None)

@@ -139,7 +139,7 @@ def test_other_refusals(tmp_path, capsys):
     for arguments, message in [
         (["--tier", "words"], "u1.TextGrid: no interval tier 'words'; its interval tiers: phones"),
         (["--audio", tmp_path / "none"], "none: no such folder; --audio names the one of your recordings"),
-        (["--audio", tmp_path / "empty"], "empty: holds no audio; files that end in .wav .flac"),
+        (["--audio", tmp_path / "empty"], "empty: the folder has no audio files (.aif"),
         (["--alignments", tmp_path / "none"], "none: no such folder or file of alignments"),
         (["--alignments", tmp_path / "empty"], "empty: holds no alignments; files that end in .textgrid .ctm"),
         (["--alignments", tmp_path / "grids"], "no utterance has both audio and phones; anna-u1: no alignment for "),

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from speechattn.corpora.matching import AlignmentSource, UnlabelledUtterance, find_alignments, match, visible_files
+from speechattn.corpora.matching import AlignmentSource, UnlabelledUtterance, find_alignments, match
+from speechattn.jobs.folders import visible_files
 from speechattn.labels.intervals import Segment
 
 

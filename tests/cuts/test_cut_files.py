@@ -6,7 +6,7 @@ import soundfile
 from lhotse import CutSet
 from lhotse.supervision import AlignmentItem
 
-from speechattn.cuts.files import phone_intervals, save_rejected, save_splits, utterance_cut
+from speechattn.cuts.files import phone_intervals, save_rejected, save_splits, utterance_cut, with_phones
 from speechattn.labels.intervals import Interval
 
 
@@ -77,11 +77,25 @@ def test_ends_follow_starts_only_where_they_differ_by_rounding(tmp_path):
     ]
 
 
-def test_part_of_an_utterance_is_refused(tmp_path):
+def test_phones_count_from_the_start_of_the_recording_as_in_lhotse(tmp_path):
     cut = three_splits(tmp_path)["train"][0]
-    part = cut.truncate(offset=0.1, duration=0.2, preserve_id=True)
-    with pytest.raises(ValueError, match="cut train-0: is only a part of an utterance"):
-        phone_intervals(part)
+    whole = phone_intervals(cut)
+    for offset_s, duration_s in ((0.0, 0.2), (0.1, 0.2), (0.0125, 0.3)):
+        part = cut.truncate(offset=offset_s, duration=duration_s, preserve_id=True)
+        first, last = round(offset_s * 16000), round((offset_s + duration_s) * 16000)
+        expected = [
+            Interval(max(start, first) - first, min(end, last) - first, symbol)
+            for start, end, symbol in whole
+            if start < last and end > first
+        ]
+        assert phone_intervals(part) == expected
+        again = with_phones(part, expected)
+        assert phone_intervals(again) == expected
+        for phone, piece in zip(
+            expected, CutSet.from_cuts([again]).trim_to_alignments("phone", max_segment_duration=0), strict=True
+        ):
+            assert round(piece.start * 16000) == first + phone.start
+            assert round(piece.duration * 16000) == phone.end - phone.start
 
 
 def test_splits_are_written_whole_and_reproducibly(tmp_path, capsys):

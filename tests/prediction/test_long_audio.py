@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechattn import FrameClassifier, audio
-from speechattn.audio import AudioError, audio_blocks, load_audio
+from speechattn import FrameClassifier
+from speechattn.audio import AudioError, audio_blocks, load, load_audio
 from speechattn.decoding.smoothing import phonotactics_of
 from speechattn.prediction import long_audio
 from speechattn.prediction.long_audio import recording_excerpts, recording_posteriors, recording_segments
@@ -53,14 +53,14 @@ def test_blocks_of_compressed_audio_are_those_of_the_whole(tmp_path, suffix):
 @pytest.mark.parametrize("rate", [16000, 44100])
 def test_blocks_hold_fewer_samples_of_many_channels(tmp_path, monkeypatch, rate):
     path = write(tmp_path / "a.wav", 2.0, rate, channels=7)
-    whole, read, mono = load_audio(path), [], audio._mono
+    whole, read, mono = load_audio(path), [], load._mono
 
     def watched(samples, *rest):
         read.append(samples.size)
         return mono(samples, *rest)
 
-    monkeypatch.setattr(audio, "READ_AT_ONCE", 70_000)
-    monkeypatch.setattr(audio, "_mono", watched)
+    monkeypatch.setattr(load, "READ_AT_ONCE", 70_000)
+    monkeypatch.setattr(load, "_mono", watched)
     blocks = list(audio_blocks(path))
     np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
     assert max(read) == 70_000 and sum(read) == 2 * 7 * rate

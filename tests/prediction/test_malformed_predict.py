@@ -13,10 +13,11 @@ import pytest
 import soundfile
 from malformed_audio import fuzzed_files, malformed_files
 
+from speechattn.audio import AUDIO_SUFFIXES
 from speechattn.commands.main import main
 from speechattn.model.classifier import FrameClassifier
 from speechattn.prediction.files import FORMATS, POSTERIORS, OutputOptions, predict_files
-from speechattn.prediction.recordings import SUFFIXES, find_recordings
+from speechattn.prediction.recordings import find_recordings
 
 MOST_MB = 1500
 ALL_FORMATS = [*FORMATS, POSTERIORS]
@@ -57,7 +58,7 @@ def test_a_folder_of_malformed_files_among_good_ones(model_folder: Path, model: 
     folder.mkdir()
     bad = []
     for path in malformed_files(folder):  # a folder's recordings differ in more than their suffix, which shows audio
-        suffix = path.suffix if path.suffix in SUFFIXES else ".wav"
+        suffix = path.suffix if path.suffix in AUDIO_SUFFIXES else ".wav"
         bad.append(path.rename(folder / f"{path.name}{suffix}"))
     assert len(bad) >= 200
     good = [

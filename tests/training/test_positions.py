@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from benchmarks.positions import accuracy, late
 
+from benchmarks.positions import accuracy, late
 from speechattn.model.classifier import FrameClassifier
 from speechattn.model.config import EncoderConfig
 from speechattn.training.run import train

@@ -10,8 +10,7 @@ import soundfile
 import torch
 import torchaudio
 
-from speechattn import audio
-from speechattn.audio import AudioError, AudioInfo, audio_info, load_audio, read_audio, resample
+from speechattn.audio import AudioError, AudioInfo, audio_info, load_audio, read_audio, resample, resampling
 
 INT16 = np.array([-32768, -1, 0, 1, 12345, 32767], dtype=np.int16)
 
@@ -74,15 +73,15 @@ def test_other_rates_are_resampled_as_torchaudio_does(tmp_path: Path, rate: int)
 def test_the_way_without_a_table_computes_the_same(num_samples: int, rate: int) -> None:
     samples = noise(num_samples)
     expected = torchaudio.functional.resample(torch.from_numpy(samples), rate, 16_000).numpy()
-    got = audio._interpolate(samples, rate, 16_000)
+    got = resampling._interpolate(samples, rate, 16_000)
     assert got.shape == expected.shape and got.dtype == np.float32
     np.testing.assert_allclose(got, expected, atol=1e-5)  # torchaudio tabulates in float32
 
 
 def test_the_way_without_a_table_does_not_depend_on_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = audio._interpolate(noise(5000), 44_101, 16_000)
-    monkeypatch.setattr(audio, "MOST_TAPS", 1000)
-    assert np.array_equal(audio._interpolate(noise(5000), 44_101, 16_000), expected)
+    expected = resampling._interpolate(noise(5000), 44_101, 16_000)
+    monkeypatch.setattr(resampling, "MOST_TAPS", 1000)
+    assert np.array_equal(resampling._interpolate(noise(5000), 44_101, 16_000), expected)
 
 
 @pytest.mark.parametrize("rate", [8000, 12_345, 16_001, 37_800, 44_101, 96_000])
@@ -100,7 +99,7 @@ def test_the_wanted_rate_may_be_another() -> None:
 
 
 def test_resampling_is_logged_once_per_rate(caplog: pytest.LogCaptureFixture) -> None:
-    audio._log_resampling.cache_clear()
+    resampling._log_resampling.cache_clear()
     with caplog.at_level(logging.WARNING, logger="speechattn"):
         for rate in (8000, 8000, 48_000, 8000):
             resample(noise(1000), rate)
@@ -246,7 +245,7 @@ def test_a_torchaudio_that_does_not_fit_is_explained(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(builtins, "__import__", broken)
     message = rf"torch [0-9.]+.* and torchaudio {torchaudio.__version__.split('+')[0]}.*one kind.*libcudart"
     with pytest.raises(ImportError, match=message):
-        audio.import_torchaudio()
+        resampling.import_torchaudio()
 
 
 def test_every_file_of_the_timit_sample_is_read_whole(timit_archive: Path, tmp_path: Path) -> None:

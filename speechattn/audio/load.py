@@ -8,37 +8,24 @@ import logging
 import math
 import os
 import re
-import runpy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import soundfile
 
-__all__ = [
-    "SAMPLE_RATE",
-    "AudioError",
-    "AudioInfo",
-    "audio_blocks",
-    "audio_info",
-    "load_audio",
-    "read_audio",
-    "resample",
-]
+from speechattn.audio.container import AudioError, audio_views
+from speechattn.audio.resampling import ROLLOFF, SAMPLE_RATE, ZERO_CROSSINGS, resample
 
-SAMPLE_RATE = 16000
+__all__ = ["AudioInfo", "audio_blocks", "audio_info", "load_audio", "read_audio", "seeks_exactly"]
+
 INT16_SCALE = 32768.0
-LARGEST_TABLE = 1 << 22  # weights in the table of torchaudio's resampler
-ZERO_CROSSINGS, ROLLOFF = 6, 0.99  # of the resampler's windowed sinc: torchaudio's defaults
 SAMPLE_RATES = (1000, 768_000)  # Hz; other rates mean a damaged header, and are costly to resample
 LOUDEST = 100.0  # floats may exceed 1, but 40 dB more means another scale; from 1e14 on a spectrum overflows
 READ_AT_ONCE = 1 << 22  # samples of all channels; a header may state far more than the file holds
-MOST_TAPS = 1 << 21  # computed at a time without a table: bounds the memory
+CANCELLED = 0.02  # power of the channels' mean, relative to that of the channels, below which they cancel each other
 UNKNOWN_LENGTH = 0x7FFF0000  # 32-bit lengths from here on mean "unknown" (written to a pipe)
 # Messages in libsndfile's log about truncated files, and their units.
 CUT_SHORT = {
@@ -47,13 +34,10 @@ CUT_SHORT = {
     r"Length : (?P<there>\d+)\nriff : (?:.*\n)*?data : (?P<stated>\d+)": "bytes",  # W64
 }
 OGG_CUT_SHORT = r"Last page lacks an end-of-stream bit\.\nOgg ?: Junk after the last page"  # part of the next page
+EXACT_CODECS = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # any container
 UNHELPFUL = (1, 7, 24, 29)  # libsndfile's errors that say nothing, or something wrong, about the file
 
 logger = logging.getLogger("speechattn")
-
-
-class AudioError(ValueError):
-    """Audio that cannot be used; the message names the file and the fault."""
 
 
 class AudioInfo(NamedTuple):
@@ -76,6 +60,45 @@ class _Sequential(soundfile.SoundFile):
         return False
 
 
+class _Joined:
+    """The streams of one file, one after the other; the attributes of a `SoundFile` that are used here."""
+
+    extra_info = ""
+
+    def __init__(self, path: Path, files: Sequence[soundfile.SoundFile]) -> None:
+        kinds = {(file.samplerate, file.channels) for file in files}
+        if len(kinds) > 1:
+            raise AudioError(f"{path}: joined streams of different rates or numbers of channels; convert it to WAV")
+        ((self.samplerate, self.channels),) = kinds
+        self.frames, self.format = sum(file.frames for file in files), files[0].format
+        self._files, self._lengths = files, [file.frames for file in files]
+
+    def __enter__(self) -> "_Joined":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all streams."""
+        for file in self._files:
+            file.close()
+
+    def read(self, count: int, *, dtype: str, always_2d: bool) -> np.ndarray:
+        """The next `count` samples, or as many as can be decoded."""
+        pieces = [np.empty((0, self.channels), dtype=dtype)]
+        for number, file in enumerate(self._files):
+            size = min(count, self._lengths[number])
+            if size:
+                pieces.append(file.read(size, dtype=dtype, always_2d=always_2d))
+                self._lengths[number] -= size
+                count -= size
+        return np.concatenate(pieces)
+
+
+Audio: TypeAlias = "soundfile.SoundFile | _Joined"
+
+
 def load_audio(
     source: str | Path | np.ndarray, *, sample_rate: int = SAMPLE_RATE, channel: int | None = None
 ) -> np.ndarray:
@@ -84,7 +107,8 @@ def load_audio(
     Args:
         source: Path of a file; or samples at `sample_rate`: (N,) or (N, channels), int16 or float in [-1, 1].
         sample_rate: Rate of the result in Hz. Files at another rate are resampled, which is logged once.
-        channel: Channel, counted from 0; None averages all channels.
+        channel: Channel, counted from 0; None averages all channels. If that cancels nearly everything, as with a
+            channel in opposite phase, the loudest channel is taken, which is logged.
 
     Returns:
         (N,) float32 in [-1, 1].
@@ -103,7 +127,10 @@ def load_audio(
         raise AudioError(f"samples must be int16 or floats in [-1, 1], got an array of {samples.dtype}")
     if samples.ndim not in (1, 2):
         raise AudioError(f"samples must be (N,) or (N, channels), got shape={samples.shape}")
-    return _mono(samples[:, None] if samples.ndim == 1 else samples, channel, "array")
+    samples = samples[:, None] if samples.ndim == 1 else samples
+    if channel is None and samples.shape[1] > 1 and np.isfinite(samples).all():
+        channel = _uncancelled("array", [samples])
+    return _mono(samples, channel, "array")
 
 
 def read_audio(path: str | Path, *, channel: int | None = None) -> tuple[np.ndarray, int]:
@@ -119,6 +146,7 @@ def read_audio(path: str | Path, *, channel: int | None = None) -> tuple[np.ndar
     Raises:
         AudioError: As for `load_audio`.
     """
+    channel = _channel(path, channel)
     with _open(path) as file:
         blocks = list(_mono_blocks(path, file, channel, file.frames))
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), file.samplerate
@@ -141,6 +169,7 @@ def audio_blocks(
     Raises:
         AudioError: As for `load_audio`; for damage inside the file, when it is reached.
     """
+    channel = _channel(path, channel)
     with _open(path) as file:
         rate = file.samplerate
         ratio = Fraction(rate, sample_rate)
@@ -166,9 +195,47 @@ def audio_blocks(
             yield resample(piece, rate, sample_rate)[int(before / ratio) :]
 
 
-def _mono_blocks(path: str | Path, file: soundfile.SoundFile, channel: int | None, size: int) -> Iterator[np.ndarray]:
-    """Read up to the length in the header, at most `size` samples at a time: (n,) float32."""
-    size = min(size, READ_AT_ONCE // file.channels)
+def seeks_exactly(path: str | Path) -> bool:
+    """Whether any part of a file can be read by seeking, with the samples of the whole: not so for MP3 and Ogg.
+
+    Raises:
+        AudioError: As for `audio_info`.
+    """
+    with _open(path, warn=False) as file:
+        return isinstance(file, _Sequential) and file.subtype in EXACT_CODECS and not audio_views(Path(path))[0]
+
+
+def _channel(path: str | Path, channel: int | None) -> int | None:
+    """The channel to take of a file; None: the mean of all."""
+    with _open(path, warn=False) as file:
+        if channel is not None or file.channels == 1:
+            return channel
+        return _uncancelled(str(path), _blocks(path, file, READ_AT_ONCE))
+
+
+def _uncancelled(what: str, blocks: Iterable[np.ndarray]) -> int | None:
+    """None if the mean of the channels can be taken, else the loudest channel; blocks are (n, channels)."""
+    powers, mean_power = np.zeros(1), 0.0
+    with np.errstate(all="ignore"):  # samples that are not finite are refused later
+        for block in blocks:
+            samples = block.astype(np.float64)
+            powers = powers + np.square(samples).sum(axis=0)
+            mean_power += np.square(samples.mean(axis=1)).sum()
+    if not mean_power < CANCELLED * powers.mean():
+        return None
+    loudest = int(powers.argmax())
+    logger.warning("%s: the channels cancel each other; channel %d is used instead of their mean", what, loudest)
+    return loudest
+
+
+def _mono_blocks(path: str | Path, file: Audio, channel: int | None, size: int) -> Iterator[np.ndarray]:
+    for samples in _blocks(path, file, size):
+        yield _mono(samples, channel, str(path))
+
+
+def _blocks(path: str | Path, file: Audio, size: int) -> Iterator[np.ndarray]:
+    """Read up to the length in the header, at most `size` samples at a time: (n, channels) float32."""
+    size = max(min(size, READ_AT_ONCE // file.channels), 1)
     read = 0
     while read < file.frames:
         count = min(size, file.frames - read)
@@ -181,7 +248,7 @@ def _mono_blocks(path: str | Path, file: soundfile.SoundFile, channel: int | Non
         if len(samples) < count:
             guess = "; an MP3's length may be a guess: convert it to WAV" if file.format == "MP3" else ""
             raise AudioError(f"{path}: cut short: {read} of {file.frames} samples can be decoded{guess}")
-        yield _mono(samples, channel, str(path))
+        yield samples
 
 
 def audio_info(path: str | Path) -> AudioInfo:
@@ -190,62 +257,12 @@ def audio_info(path: str | Path) -> AudioInfo:
     Raises:
         AudioError: If the file is missing, not audio, empty, or visibly truncated.
     """
-    with _open(path) as file:
+    with _open(path, warn=False) as file:
         return AudioInfo(file.frames, file.samplerate, file.channels)
 
 
-def resample(samples: np.ndarray, rate: int, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """Resample by windowed-sinc interpolation, as `torchaudio.functional.resample` does.
-
-    Args:
-        samples: (N,) float32.
-        rate: Rate of the samples in Hz.
-        sample_rate: Rate of the result in Hz.
-
-    Returns:
-        (ceil(N * sample_rate / rate),) float32; `samples` itself if the rates are equal.
-    """
-    if rate == sample_rate:
-        return samples
-    import torch
-
-    from speechattn.audio import import_torchaudio
-
-    _log_resampling(rate, sample_rate)
-    ratio = Fraction(rate, sample_rate)
-    if ratio.numerator * ratio.denominator > LARGEST_TABLE:
-        return _interpolate(samples, rate, sample_rate)
-    waveform = torch.from_numpy(np.ascontiguousarray(samples))
-    return import_torchaudio().functional.resample(waveform, rate, sample_rate).numpy()
-
-
-def _interpolate(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
-    """The result of `torchaudio.functional.resample` without its table of rate x sample_rate weights.
-
-    For rates with few common divisors, such as 44101 and 16000 Hz, the table would take gigabytes.
-    """
-    cutoff = min(rate, sample_rate) * ROLLOFF / rate  # as a fraction of the input's bandwidth
-    reach = math.ceil(ZERO_CROSSINGS / cutoff)
-    num_output = math.ceil(len(samples) * sample_rate / rate)
-    padded = np.pad(samples.astype(np.float64), reach + 1)
-    output = np.empty(num_output, dtype=np.float32)
-    block = max(MOST_TAPS // (2 * reach + 2), 1)
-    for first in range(0, num_output, block):
-        times = np.arange(first, min(first + block, num_output))[:, None] * rate / sample_rate
-        taps = np.floor(times).astype(np.int64) + np.arange(-reach, reach + 2)
-        t = np.clip((taps - times) * cutoff, -ZERO_CROSSINGS, ZERO_CROSSINGS)
-        weights = cutoff * np.sinc(t) * np.cos(t * np.pi / ZERO_CROSSINGS / 2) ** 2
-        output[first : first + block] = (padded[taps + reach + 1] * weights).sum(axis=1)
-    return output
-
-
-@cache  # once per pair of rates
-def _log_resampling(rate: int, sample_rate: int) -> None:
-    logger.warning("audio at %d Hz is resampled to %d Hz", rate, sample_rate)
-
-
-def _open(path: str | Path) -> soundfile.SoundFile:
-    """Open a file and check its header."""
+def _open(path: str | Path, *, warn: bool = True) -> Audio:
+    """Open a file and check its header; `warn` logs that a wrong header was corrected."""
     path = Path(path)
     try:
         if not path.exists():
@@ -255,23 +272,33 @@ def _open(path: str | Path) -> soundfile.SoundFile:
         if path.stat().st_size == 0:
             raise AudioError(f"{path}: the file is empty (0 bytes)")
         sphere = _sphere_fields(path)
+        views, remark = audio_views(path)
     except OSError as error:
         raise AudioError(f"{path}: cannot be read: {error.strerror}") from error
     if compression := sphere.get("sample_coding", "").partition(",")[2]:  # pcm,embedded-shorten-v2.00
         raise AudioError(f"{path}: SPHERE audio compressed by {compression}; convert it with sph2pipe -f wav")
+    if remark and warn:
+        logger.warning("%s: %s", path, remark)
+    sources: list[Any] = views or [
+        os.fsencode(path) if os.name == "posix" else path
+    ]  # bytes: the name may not be UTF-8
+    files = []
     try:
-        file = _Sequential(os.fsencode(path) if os.name == "posix" else path)  # bytes: the name may not be UTF-8
+        for source in sources:
+            files.append(_Sequential(source))
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: the suffix of a headerless format
         message = f"{path}: not an audio file that can be read (WAV, FLAC, ...)"
         if isinstance(error, soundfile.LibsndfileError) and error.code not in UNHELPFUL:
             message += f": {error.error_string}"
         raise AudioError(message) from error
     try:
-        _check_header(path, file, sphere)
+        for file in files:
+            _check_header(path, file, sphere)
+        return files[0] if len(files) == 1 else _Joined(path, files)
     except AudioError:
-        file.close()
+        for file in files:
+            file.close()
         raise
-    return file
 
 
 def _sphere_fields(path: Path) -> dict[str, str]:
@@ -318,32 +345,3 @@ def _mono(samples: np.ndarray, channel: int | None, what: str) -> np.ndarray:
     if (loudest := np.abs(selected).max()) > LOUDEST:
         raise AudioError(f"{what}: some samples are far beyond [-1, 1]: {loudest:.3g}")
     return np.ascontiguousarray(selected.mean(axis=1), dtype=np.float32)
-
-
-def import_torchaudio() -> ModuleType:
-    """Import torchaudio, whose compiled part needs a torch of the same build (both CUDA, or both CPU).
-
-    Raises:
-        ImportError: If it is not installed or does not fit the installed torch; the message names both versions.
-    """
-    import torch
-
-    try:
-        import torchaudio
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        raise ImportError(
-            f"torchaudio cannot be imported beside torch: torch {torch.__version__} and torchaudio "
-            f"{_installed_build()} are installed, and they must be of one kind (both CUDA, or both CPU). "
-            f"Install both from one index: pip install --force-reinstall torch torchaudio. ({error})"
-        ) from error
-    return torchaudio
-
-
-def _installed_build() -> str:
-    """Version and build of torchaudio, such as 2.11.0+cpu, read without importing it."""
-    spec = find_spec("torchaudio")
-    for folder in (spec and spec.submodule_search_locations) or []:
-        version = Path(folder) / "version.py"
-        if version.is_file():
-            return str(runpy.run_path(str(version)).get("__version__", "of unknown version"))
-    return "(none)" if spec is None else "of unknown version"
