@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from unicodedata import normalize
 
 from speechattn.assets import asset_lines
+from speechattn.jobs.text import numbered_lines
 
 __all__ = ["IGNORED", "PHONETIC_SETS", "PHONE_SETS", "PhoneSet", "read_phones", "strip_stress"]
 
@@ -34,19 +34,14 @@ def read_phones(path: str | Path) -> tuple[str, ...]:
         ValueError: When the file is missing, empty or not in UTF-8, a line has several words, or a symbol is repeated;
             names file and line.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a file of phones in UTF-8: {error}") from error
     symbols: list[str] = []
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if len(words) > 1:
+    for number, line in numbered_lines(path):
+        symbol, *more = line.split()
+        if more:
             raise ValueError(f"{path}:{number}: expected one symbol, got {line!r}")
-        symbol = normalize("NFC", words[0]) if words else ""
         if symbol in symbols:
             raise ValueError(f"{path}:{number}: {symbol!r} occurs twice")
-        symbols += [symbol] if symbol else []
+        symbols.append(symbol)
     if not symbols:
         raise ValueError(f"{path}: holds no phones")
     return tuple(symbols)

@@ -1,6 +1,7 @@
 """Pronunciations: from a corpus's own lexicon, else CMUdict, else eSpeak NG; words without any are reported."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from speechattn.alignment.espeak import espeak_pronunciations
+from speechattn.jobs.text import numbered_lines
 from speechattn.phones import PhoneSet
 
 __all__ = [
@@ -70,8 +72,8 @@ def read_lexicon(path: str | Path) -> dict[str, list[tuple[str, ...]]]:
     """Read a pronunciation dictionary in CMUdict's format.
 
     Args:
-        path: UTF-8 text: a word, white space, its phones. Further pronunciations of a word are on lines of their own,
-            as `word` again or as `word(2)`. Lines that start with `;;;`, and text after ` #`, are comments.
+        path: Text in UTF-8 or UTF-16: a word, white space, its phones. Further pronunciations of a word are on lines of
+            their own, as `word` again or as `word(2)`. Lines that start with `;;;`, and text after ` #`, are comments.
 
     Returns:
         Lower-case word -> pronunciations in the file's order without duplicates, stress removed.
@@ -79,24 +81,21 @@ def read_lexicon(path: str | Path) -> dict[str, list[tuple[str, ...]]]:
     Raises:
         ValueError: When there is no such file, or a line has no phones or an unknown one (names the line).
     """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such lexicon")
     folding = PhoneSet.load("arpabet41").folding
     lexicon: dict[str, list[tuple[str, ...]]] = {}
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            word, *symbols = line.split(" #")[0].split() or [";;;"]
-            if word.startswith(";;;"):
-                continue
-            phones = tuple(folding.get(symbol.upper()) or "?" for symbol in symbols)
-            if not phones or "?" in phones:
-                problem = f"unknown phone {symbols[phones.index('?')]!r}" if phones else "no phones"
-                raise ValueError(f"{path}:{number}: {problem} in the entry of {word!r}; ARPAbet is expected")
-            if word.endswith(")"):
-                word = re.sub(r"\(\d+\)$", "", word)
-            pronunciations = lexicon.setdefault(word.lower(), [])
-            if phones not in pronunciations:
-                pronunciations.append(phones)
+    for number, line in numbered_lines(path):
+        word, *symbols = line.split(" #")[0].split() or [";;;"]
+        if word.startswith(";;;"):
+            continue
+        phones = tuple(folding.get(symbol.upper()) or "?" for symbol in symbols)
+        if not phones or "?" in phones:
+            problem = f"unknown phone {symbols[phones.index('?')]!r}" if phones else "no phones"
+            raise ValueError(f"{path}:{number}: {problem} in the entry of {word!r}; ARPAbet is expected")
+        if word.endswith(")"):
+            word = re.sub(r"\(\d+\)$", "", word)
+        pronunciations = lexicon.setdefault(word.lower(), [])
+        if phones not in pronunciations:
+            pronunciations.append(phones)
     return lexicon
 
 
@@ -130,7 +129,7 @@ def split_words(text: str, lexicon: Lexicon) -> list[str]:
         ['yes', 'on', 'on']
     """
     words: list[str] = []
-    for token in text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").split():
+    for token in unicodedata.normalize("NFC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").split():
         bare = token.strip(PUNCTUATION)
         unquoted = bare.strip("'")
         known = next((spelling for spelling in (token, bare, unquoted) if spelling in lexicon), None)

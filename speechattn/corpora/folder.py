@@ -32,9 +32,10 @@ from speechattn.cuts.splits import split_cuts
 from speechattn.geometry import Geometry
 from speechattn.jobs.atomic import atomic_path, save_text
 from speechattn.jobs.processes import process_map
+from speechattn.jobs.text import read_text
 from speechattn.labels.files import SUFFIXES, read_alignments
 from speechattn.labels.intervals import Interval, Segment
-from speechattn.labels.line_files import HTK_UNITS, read_text
+from speechattn.labels.line_files import HTK_UNITS
 from speechattn.labels.textgrid import TIER
 from speechattn.labels.units import check_units
 from speechattn.phones import read_phones
@@ -213,11 +214,11 @@ def _recordings(folder: Path, speaker: str | None) -> list[UnlabelledUtterance]:
     table = read_table(Path(speaker)) if speaker and Path(speaker).is_file() else None
     utterances: dict[str, UnlabelledUtterance] = {}
     for audio in find_audio(folder, expected=SUFFIXES):
-        path = audio.relative_to(folder).with_suffix("").as_posix()
+        path = unicodedata.normalize("NFC", audio.relative_to(folder).with_suffix("").as_posix())
         name = path.replace("/", "-")
         if table is None:
             speaker_name = _speaker(audio, path, speaker)
-        elif keys := [key for key in (name, path, audio.stem) if key in table]:
+        elif keys := [key for key in (name, path, path.rsplit("/", 1)[-1]) if key in table]:
             speaker_name = table[keys[0]]
         else:
             raise ValueError(f"{speaker}: has no line for utterance {name} ({audio})")

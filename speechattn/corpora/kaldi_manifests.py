@@ -1,10 +1,11 @@
 """Kaldi's data folders: wav.scp, segments, utt2spk and text, as utterances."""
 
+import unicodedata
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from speechattn.corpora.matching import UnlabelledUtterance
-from speechattn.labels.line_files import numbered_lines
+from speechattn.jobs.text import numbered_lines
 
 __all__ = ["read_kaldi", "read_table"]
 
@@ -19,7 +20,7 @@ def read_kaldi(folder: Path) -> list[UnlabelledUtterance]:
             has no recording or no speaker; names file and line.
     """
     recordings: dict[str, Path] = {}
-    for number, recording, value in _rows(folder / "wav.scp"):
+    for number, recording, value in _rows(folder / "wav.scp", compose=False):
         if value.endswith("|"):
             problem = f"{recording} is the output of a command, `... |`: write it to a file, and name that"
             raise ValueError(f"{folder / 'wav.scp'}:{number}: {problem}")
@@ -66,11 +67,12 @@ def read_table(path: Path, *, allow_empty: bool = False) -> dict[str, str]:
     return {key: value for _, key, value in _rows(path, allow_empty=allow_empty)}
 
 
-def _rows(path: Path, *, allow_empty: bool = False) -> Iterator[tuple[int, str, str]]:
-    """Line number, key and value of each line."""
+def _rows(path: Path, *, allow_empty: bool = False, compose: bool = True) -> Iterator[tuple[int, str, str]]:
+    """Line number, key and value of each line; see `read_text` for `compose`."""
     keys: set[str] = set()
-    for number, line in numbered_lines(path):
+    for number, line in numbered_lines(path, compose=compose):
         key, *value = line.split(maxsplit=1)
+        key = unicodedata.normalize("NFC", key)
         if not value and not allow_empty:
             raise ValueError(f"{path}:{number}: expected a key and a value, found {line!r}")
         if key in keys:

@@ -33,8 +33,8 @@ from speechattn.corpora.librispeech_labels import (
 from speechattn.cuts.files import SPLITS, save_rejected, save_splits, utterance_cut
 from speechattn.cuts.splits import draw_by_utterances
 from speechattn.jobs.processes import process_map
+from speechattn.jobs.text import read_text
 from speechattn.labels.intervals import Interval
-from speechattn.labels.line_files import read_text
 
 __all__ = ["LibriSpeechOptions", "download_librispeech", "prepare_librispeech"]
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from speechattn.audio import SAMPLE_RATE
 from speechattn.geometry import Geometry
+from speechattn.jobs.text import read_text
 from speechattn.labels.files import read_textgrid
 from speechattn.labels.intervals import Interval
-from speechattn.labels.line_files import read_text
 from speechattn.phones import PhoneSet
 
 __all__ = [

@@ -1,5 +1,6 @@
 """Match recordings with alignments: by relative path, by utterance id, or by file name."""
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +72,7 @@ def find_alignments(root: Path, format: str | None, *, ctm_channel: str | None =
     folder, files = (root.parent, [root]) if root.is_file() else (root, visible_files(root, suffixes))
     alignments = []
     for file in files:
-        path = file.relative_to(folder).with_suffix("").as_posix()
+        path = unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
         if file.suffix.lower() == ".ctm":
             ctm = read_ctm(file, channel=ctm_channel)
             if several := next((name for name in ctm if " " in name), None):

@@ -17,8 +17,9 @@ from lhotse import MonoCut
 from speechattn.assets import asset_lines
 from speechattn.audio import SAMPLE_RATE, audio_info
 from speechattn.cuts.files import SPLITS, save_splits, utterance_cut
+from speechattn.jobs.text import read_text
 from speechattn.labels.intervals import Interval
-from speechattn.labels.line_files import read_phn, read_text
+from speechattn.labels.line_files import read_phn
 from speechattn.phones import PhoneSet
 
 __all__ = ["TimitOptions", "download_timit", "prepare_timit", "timit_cut"]

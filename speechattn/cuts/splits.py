@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from lhotse import MonoCut
 
 from speechattn.cuts.files import SPLITS
-from speechattn.labels.line_files import numbered_lines
+from speechattn.jobs.text import numbered_lines
 
 __all__ = ["draw_by_utterances", "draw_speakers", "split_cuts"]
 

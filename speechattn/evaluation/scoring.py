@@ -1,6 +1,7 @@
 """`speechattn score`: compare two alignments of the same speech, read from files of any tool."""
 
 import logging
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,8 @@ def _read_folder(folder: Path, tier: str, label_rate: float | None) -> Alignment
     for path in (path for path in files if path.suffix.lower() == suffix):
         read = read_phone_intervals(path, tier=tier, label_rate=label_rate)
         if suffix != ".ctm":
-            read = {path.relative_to(folder).with_suffix("").as_posix(): next(iter(read.values()))}
+            name = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+            read = {name: next(iter(read.values()))}
         for name, intervals in read.items():
             if name in alignments:
                 raise ValueError(f"{path}: another file has an utterance {name}, too")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from speechattn.audio import SAMPLE_RATE
 from speechattn.jobs.atomic import save_text
+from speechattn.jobs.text import read_text
 from speechattn.labels.intervals import Segment
 from speechattn.labels.line_files import (
     check_segments,
@@ -20,7 +21,6 @@ from speechattn.labels.line_files import (
     read_ctm,
     read_lab,
     read_phn,
-    read_text,
     sort_segments,
     write_audacity,
     write_ctm,
@@ -107,13 +107,16 @@ def read_json(path: str | Path) -> list[Segment]:
     """Read a file by `write_json`.
 
     Raises:
-        ValueError: When it holds anything else.
+        ValueError: When it holds anything else; names file, record and field.
     """
     try:
-        rows = list(enumerate(map(_segment, json.loads(read_text(path))), 2))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected a list of phone, start, end, confidence: {error!r}") from error
-    return sort_segments(path, rows)
+        rows = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+        raise ValueError(f"{path}: expected a list of objects with phone, start, end, confidence")
+    segments = [_segment(f"{path}: record {number}", row) for number, row in enumerate(rows, 1)]
+    return sort_segments(path, enumerate(segments, 2))  # the lines of `write_json`
 
 
 def write_csv(path: str | Path, segments: Sequence[Segment]) -> None:
@@ -134,17 +137,27 @@ def read_csv(path: str | Path) -> list[Segment]:
     """Read a file by `write_csv`, or any table with these columns, in any order.
 
     Raises:
-        ValueError: When it holds anything else.
+        ValueError: When it holds anything else; names file, line and field.
     """
+    reader = csv.DictReader(io.StringIO(read_text(path)), strict=True)
+    rows = []
     try:
-        reader = csv.DictReader(io.StringIO(read_text(path)), strict=True)
-        rows = [(reader.line_num, _segment(row)) for row in reader]
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise ValueError(f"{path}: expected columns start, end, phone, confidence: {error!r}") from error
+        for row in reader:
+            rows.append((reader.line_num, _segment(f"{path}:{reader.line_num}", row)))
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.line_num}: not a CSV table: {error}") from error
     return sort_segments(path, rows)
 
 
-def _segment(row: dict) -> Segment:
-    if row["phone"] is None:
-        raise ValueError("a row has no phone")
-    return Segment(str(row["phone"]), float(row["start"]), float(row["end"]), float(row["confidence"]))
+def _segment(place: str, row: dict) -> Segment:
+    """The segment in a record; `place` names it in messages."""
+    times = []
+    for name in ("start", "end", "confidence"):
+        try:
+            times.append(float(row[name]))
+        except (KeyError, TypeError, ValueError):
+            found = f"got {row[name]!r}" if row.get(name) is not None else "is missing"
+            raise ValueError(f"{place}: field {name} must be a number, {found}") from None
+    if row.get("phone") is None:
+        raise ValueError(f"{place}: field phone is missing")
+    return Segment(str(row["phone"]), *times)

@@ -1,6 +1,6 @@
 """Phones in files with one phone per line: CTM (NIST, Kaldi), .phn (TIMIT), .lab (HTK, WaveSurfer), Audacity's labels.
 
-Also what the readers and writers of all formats share: text encodings, and the check that phones do not overlap.
+Also the check of all readers and writers that phones do not overlap.
 """
 
 import math
@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from speechattn.jobs.atomic import save_text
+from speechattn.jobs.text import numbered_lines
 from speechattn.labels.intervals import Interval, Segment
 
 __all__ = [
     "check_segments",
-    "numbered_lines",
     "read_audacity",
     "read_ctm",
     "read_lab",
     "read_phn",
-    "read_text",
     "sort_segments",
     "write_audacity",
     "write_ctm",
@@ -30,29 +29,6 @@ HTK_UNITS = 10_000_000  # HTK's units of 100 ns in a second
 MIN_LAB_END = 10_000  # in these units: 1 ms
 
 Parsed = TypeVar("Parsed")
-
-
-def read_text(path: str | Path) -> str:
-    r"""Read a file in UTF-8, or in UTF-16 with a byte order mark; any line end becomes "\n".
-
-    Raises:
-        ValueError: When there is no such file, or it has another encoding.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
-    data = Path(path).read_bytes()
-    try:
-        text = data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file in UTF-8 or UTF-16: {error}") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """The non-blank lines of a file, with their line numbers from 1. Raises the same errors as `read_text`."""
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if line.strip():
-            yield number, line
 
 
 def check_segments(path: str | Path, segments: Sequence[Segment]) -> None:

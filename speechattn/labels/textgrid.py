@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from speechattn.jobs.atomic import save_text
+from speechattn.jobs.text import read_text
 from speechattn.labels.intervals import Segment
-from speechattn.labels.line_files import check_segments, read_text, sort_segments
+from speechattn.labels.line_files import check_segments, sort_segments
 
 __all__ = ["TIER", "read_textgrid", "write_textgrid"]
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from pathlib import Path
 from typing import Any
+
+from speechattn.jobs.text import read_text
 
 __all__ = ["LOG_FILE", "EpochLog", "read_log"]
 
@@ -72,11 +75,12 @@ def read_log(path: Path) -> list[dict[str, float]]:
     Raises:
         ValueError: If the file is not a training log; names it.
     """
-    with open(path, encoding="utf-8", newline="") as file:
+    rows = []
+    for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path))), 2):
         try:
-            rows = [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(file)]
+            rows.append({name: float(value or "nan") for name, value in row.items()})
         except (TypeError, ValueError) as error:  # more cells than columns, or a cell that is not a number
-            raise ValueError(f"{path} is not a training log: {error}") from error
+            raise ValueError(f"{path}:{number}: not a row of a training log: {error}") from error
     for name in ("epoch", "train_loss", "dev_accuracy"):
         if rows and name not in rows[0]:
             raise ValueError(f"{path} is not a training log: it has no {name!r}")

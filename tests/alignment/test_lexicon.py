@@ -135,7 +135,7 @@ def test_read_lexicon_names_the_bad_line(tmp_path, line, message):
     path.write_text(f"no N OW1\n{line}\n")
     with pytest.raises(ValueError, match=message):
         read_lexicon(path)
-    with pytest.raises(ValueError, match=r"nothing.txt: no such lexicon"):
+    with pytest.raises(ValueError, match=r"nothing.txt: no such file"):
         read_lexicon(tmp_path / "nothing.txt")
 
 

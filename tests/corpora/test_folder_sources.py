@@ -116,7 +116,7 @@ def test_lhotse_cuts(tmp_path, capsys):
             b"nonsense",
             'anna/u1.TextGrid: not a TextGrid: the file ends where "ooTextFile" is expected',
         ),
-        ("anna/u1.TextGrid", "é".encode("latin-1"), "anna/u1.TextGrid: not a text file in UTF-8 or UTF-16"),
+        ("anna/u1.TextGrid", "é".encode("latin-1"), "anna/u1.TextGrid:1: not text in UTF-8 or UTF-16"),
         ("anna/u1.phn", b"0 10 a\n", "anna/u1.TextGrid and {root}/anna/u1.phn both fit {root}/anna/u1.wav"),
         ("anna/u1.flac", b"", "anna/u1.flac and {root}/anna/u1.wav would both be utterance anna-u1"),
         ("anna/u1.wav", b"RIFF", "anna/u1.wav: not an audio file"),

@@ -380,5 +380,5 @@ def test_another_log_makes_another_page(model_folder, tone_corpus, tmp_path, mon
     (model / "log.csv").write_text("epoch,train_loss,dev_accuracy\n1,2.5,0.25\n")
     assert report() == report() == [{"epoch": 1, "train_loss": 2.5, "dev_accuracy": 0.25}] and len(made) == 2
     (model / "log.csv").write_text("words\nmany\n")
-    with pytest.raises(ValueError, match="is not a training log"):
+    with pytest.raises(ValueError, match="a training log"):
         report()

@@ -56,5 +56,5 @@ def test_a_log_begins_with_the_earlier_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["epoch,train_loss\n1,many\n", "epoch,train_loss\n1,2,3\n", "epoch,train_loss\n1,2\n"])
 def test_a_malformed_log_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "log.csv").write_text(text)
-    with pytest.raises(ValueError, match=r"log\.csv is not a training log"):
+    with pytest.raises(ValueError, match=r"log\.csv(:\d+: not a row of| is not) a training log"):
         read_log(tmp_path / "log.csv")

@@ -1,0 +1,44 @@
+"""Read text files that people hand in: labels, lexicons, transcripts, lists, tables."""
+
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["numbered_lines", "read_text"]
+
+BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_text(path: str | Path, *, compose: bool = True) -> str:
+    r"""Read a file in UTF-8, or in UTF-16 with a byte order mark.
+
+    Line ends become "\n".
+
+    Args:
+        path: The file.
+        compose: Whether to compose letters and their marks (Unicode's NFC), so that equal-looking words are equal. Not
+            for names of files.
+
+    Raises:
+        ValueError: If there is no such file, or it has another encoding; names file and line.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    data = Path(path).read_bytes()
+    try:
+        text = data.decode("utf-16" if data.startswith(BYTE_ORDER_MARKS) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}:{number}: not text in UTF-8 or UTF-16: {error.reason}") from error
+    if "\0" in text:
+        number = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"{path}:{number}: not text in UTF-8 or UTF-16: it has null characters")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return unicodedata.normalize("NFC", text) if compose else text
+
+
+def numbered_lines(path: str | Path, *, compose: bool = True) -> Iterator[tuple[int, str]]:
+    """The non-blank lines of a file, with their line numbers from 1; arguments and errors as for `read_text`."""
+    for number, line in enumerate(read_text(path, compose=compose).split("\n"), 1):
+        if line.strip():
+            yield number, line
