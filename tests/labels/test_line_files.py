@@ -1,6 +1,7 @@
 """CTM, .phn, .lab and Audacity's labels: written files are read back, and errors name file and line."""
 
-from itertools import unicodedata
+import unicodedata
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
