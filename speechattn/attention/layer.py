@@ -4,12 +4,13 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from speechattn.attention.blocked import blocked
 from speechattn.attention.dense import dense
 from speechattn.attention.positions import Position, position_of
 from speechattn.attention.weighting import NORMALISERS, SCORES, Weighting
-from speechattn.frontend.masks import frame_mask, is_padded
+from speechattn.frontend.masks import frame_mask, is_padded, is_transformed
 
 __all__ = ["PATHS", "TruncatedSelfAttention", "truncated_attention"]
 
@@ -168,10 +169,21 @@ def truncated_attention(
     if frame_lengths is None:
         frame_lengths = torch.full((batch,), num_frames, device=query.device)
     mask = frame_mask(frame_lengths, num_frames)
-    if path == "dense" or weighting.left is None or weighting.right is None:
+    is_exporting = torch.compiler.is_exporting()
+    if path == "auto" and weighting.is_plain and not is_exporting and query.numel():
+        return _unlimited(query, key, value, mask if is_padded(frame_lengths, num_frames) else None, weighting.dropout)
+    if path == "dense" or weighting.left is None or weighting.right is None or is_transformed():
         return dense(query, key, value, mask, weighting)
-    if not torch.compiler.is_exporting():  # an exported graph serves all lengths
+    if not is_exporting:  # an exported graph serves all lengths
         short = path == "auto" and num_frames <= SHORT_FRAMES + weighting.left + weighting.right
         if short or query.numel() == 0:
             return dense(query, key, value, mask, weighting)
     return blocked(query, key, value, mask if is_padded(frame_lengths, num_frames) else None, weighting)
+
+
+def _unlimited(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """Softmax attention to all frames by PyTorch's fused kernel: arguments as `dense`, in linear memory."""
+    if mask is not None:
+        first = torch.arange(mask.shape[1], device=mask.device) == 0
+        mask = (mask | first)[:, None, None, :]  # a row without keys would give NaN
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)

@@ -78,16 +78,15 @@ class Rotary(Position):
         super().__init__()
         if head_dim % 2:
             raise ValueError(f"rotary positions need an even number of features per head, got {head_dim}")
-        rates = 10000.0 ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-        self.register_buffer("rates", rates, persistent=False)
-
-    rates: Tensor
+        # Not a buffer, which `model.half()` would round.
+        self.rates = 10000.0 ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
 
     def encode(self, x: Tensor, times: Tensor) -> Tensor:
         """See `Position.encode`."""
-        # float64: float32 lacks the digits for angles after hours.
-        angles = times[:, None].double() * self.rates.double()
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        # float64, on the CPU for Apple's GPU, which has none: float32 lacks the digits for angles after hours.
+        device = torch.device("cpu") if x.device.type == "mps" else x.device
+        angles = times.to(device)[:, None].double() * self.rates.to(device).double()
+        cos, sin = angles.cos().to(x), angles.sin().to(x)
         even, odd = x[..., 0::2], x[..., 1::2]
         return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 

@@ -34,6 +34,13 @@ class Weighting:
     position: Position = field(default_factory=Position)
     dropout: float = 0.0
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is ordinary softmax attention to all frames, which PyTorch has a fused kernel for."""
+        is_biased = type(self.position).bias is not Position.bias
+        unlimited = self.left is None and self.right is None
+        return unlimited and self.normaliser == "softmax" and self.additive is None and not is_biased
+
     def sees(self, offset: Tensor) -> Tensor:
         """Whether a key is within the context, bool; `offset` is the key's time minus the query's."""
         if self.left is None:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from speechattn.frontend.config import FrontendConfig
 from speechattn.frontend.deltas import add_deltas
-from speechattn.frontend.inputs import as_tensor, full_precision
-from speechattn.frontend.masks import frame_mask
+from speechattn.frontend.inputs import as_tensor, check_amplitudes, full_precision
+from speechattn.frontend.masks import frame_mask, is_traced
 from speechattn.frontend.normalisation import (
     OnlineCmvnStream,
     online_cmvn,
@@ -36,7 +36,7 @@ Statistics = tuple[Tensor, Tensor]
 
 
 class Frontend(nn.Module):
-    """What the front ends share; each defines its static features."""
+    """Base class of the front ends; subclasses compute the static features."""
 
     kind: str
     mean: Tensor
@@ -52,8 +52,19 @@ class Frontend(nn.Module):
         filters = None if self.kind == "spectrogram" else mel_filters(config)
         self.energies = LogBandEnergies(config, filters, frame_energy=self.kind == "mfcc" and config.use_energy)
         # Statistics of the training data are saved with the model.
-        self.register_buffer("mean", torch.zeros(self.dim), persistent=config.learns_statistics)
-        self.register_buffer("scale", torch.ones(self.dim), persistent=config.learns_statistics)
+        mean, scale = torch.zeros(self.dim, dtype=torch.float32), torch.ones(self.dim, dtype=torch.float32)
+        self.register_buffer("mean", mean, persistent=config.learns_statistics)
+        self.register_buffer("scale", scale, persistent=config.learns_statistics)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Frontend":
+        """Keep the precision where a model becomes float16 or bfloat16, which have too few digits for spectra."""
+
+        def converted(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            is_short = result.is_floating_point() and torch.finfo(result.dtype).bits < 32
+            return tensor.to(result.device) if is_short else result
+
+        return super()._apply(converted, recurse)
 
     def forward(
         self,
@@ -241,12 +252,15 @@ class Frontend(nn.Module):
             raise ValueError(f"waveforms must be float in [-1, 1] or int16, got {waveforms.dtype}")
         batch, num_samples = waveforms.shape
         if lengths is None:
-            return waveforms, torch.full((batch,), num_samples, device=waveforms.device)
+            lengths = torch.full((batch,), num_samples, device=waveforms.device)
         if lengths.shape != (batch,):
             raise ValueError(f"lengths must be ({batch},), got {tuple(lengths.shape)}")
-        if not torch.compiler.is_compiling() and ((lengths < 0) | (lengths > num_samples)).any():
+        if not is_traced() and ((lengths < 0) | (lengths > num_samples)).any():
             raise ValueError(f"lengths must lie in 0..{num_samples}, got {lengths.tolist()}")
-        return waveforms, lengths.to(waveforms.device, torch.int64)
+        lengths = lengths.to(waveforms.device, torch.int64)
+        if not is_traced():
+            check_amplitudes(waveforms, lengths)
+        return waveforms, lengths
 
 
 class Spectrogram(Frontend):

@@ -1,4 +1,4 @@
-"""Inputs of the front ends: arrays as tensors, and full precision under autocast."""
+"""Inputs of the front ends: arrays as tensors, checks, and full precision under autocast."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -7,14 +7,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_tensor", "full_precision"]
+from speechattn.audio.load import LOUDEST
+from speechattn.frontend.masks import frame_mask, is_padded
+
+__all__ = ["as_tensor", "check_amplitudes", "full_precision"]
 
 
 def as_tensor(samples: Any, device: torch.device) -> Tensor:
-    """A tensor or NumPy array as a tensor; read-only arrays, as from `np.frombuffer`, are copied."""
-    if isinstance(samples, np.ndarray) and not samples.flags.writeable:
+    """A tensor or NumPy array as a tensor; arrays that are read-only or run backwards are copied."""
+    if isinstance(samples, np.ndarray) and not (samples.flags.writeable and all(s >= 0 for s in samples.strides)):
         samples = samples.copy()
     return torch.as_tensor(samples, device=device)
+
+
+def check_amplitudes(waveforms: Tensor, lengths: Tensor | None = None) -> None:
+    """Refuse samples that are not finite, or far beyond [-1, 1], as `load_audio` does.
+
+    Args:
+        waveforms: (..., N).
+        lengths: (...,) samples to check in each row; None: all.
+
+    Raises:
+        ValueError: If there are such samples.
+    """
+    if not waveforms.is_floating_point() or not waveforms.numel():
+        return
+    samples = waveforms.detach()
+    if lengths is not None and is_padded(lengths, waveforms.shape[-1]):
+        samples = samples.masked_fill(~frame_mask(lengths, waveforms.shape[-1]), 0.0)
+    loudest = samples.abs().amax()
+    if not loudest <= LOUDEST:  # NaN compares false
+        found = f"{loudest:.3g}" if loudest.isfinite() else "NaN or infinity"
+        raise ValueError(f"samples must be finite and about [-1, 1], found {found}")
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:

@@ -8,7 +8,7 @@ statistic, and come out 0. With `variance`, features are divided by the standard
 import torch
 from torch import Tensor, nn
 
-from speechattn.frontend.masks import frame_mask, is_padded, take_frames, zero_padding
+from speechattn.frontend.masks import frame_mask, is_padded, take_frames, wide, zero_padding
 
 __all__ = ["FeatureStatistics", "OnlineCmvnStream", "online_cmvn", "sliding_cmvn", "sliding_reach", "utterance_cmvn"]
 
@@ -36,7 +36,7 @@ def utterance_cmvn(features: Tensor, frame_lengths: Tensor, *, variance: bool, d
     if is_padded(frame_lengths, features.shape[1]):
         features = features.masked_fill(~mask, 0.0)
     # In float64, since some ONNX runtimes sum thousands of frames less accurately than PyTorch.
-    mean = (features.sum(dim=1, keepdim=True, dtype=torch.float64) / count.clamp(min=1)).to(features.dtype)
+    mean = (features.sum(dim=1, keepdim=True, dtype=wide(features.device)) / count.clamp(min=1)).to(features.dtype)
     features = torch.addcmul(features, mask.to(features.dtype), mean, value=-1)  # padding stays 0, in one pass
     if not variance:
         return features
@@ -74,7 +74,7 @@ def sliding_cmvn(
         return (take_frames(sums, end) - take_frames(sums, start)) / count
 
     # Subtracting the utterance's mean first changes no result, but keeps the sums and their rounding errors small.
-    exact = utterance_cmvn(features.double(), frame_lengths, variance=False, ddof=0)
+    exact = utterance_cmvn(features.to(wide(features.device)), frame_lengths, variance=False, ddof=0)
     mean = window_mean(exact)
     normalised = exact - mean
     if variance:
@@ -119,8 +119,8 @@ def online_cmvn(
     counted = (frame_mask(frame_lengths, num_frames) & (times >= 0))[..., None]
     if min_range:
         counted = counted & (level_range(features[..., level], counted) >= min_range)
-    weights = counted.double()
-    exact = zero_padding(features, frame_lengths).double()
+    precision = wide(features.device)
+    weights, exact = counted.to(precision), zero_padding(features, frame_lengths).to(precision)
 
     def window_sum(values: Tensor) -> Tensor:
         sums = values.cumsum(dim=1)
@@ -169,8 +169,8 @@ class OnlineCmvnStream:
     def push(self, features: Tensor, *, last: bool = False) -> Tensor:
         """New frames (n, D), normalised by the training data's statistics -> (n, D), normalised."""
         num_frames, dim = features.shape
-        exact = features.double()
-        weights = self._counted(features).double()
+        precision = wide(features.device)
+        exact, weights = features.to(precision), self._counted(features).to(precision)
         moments = torch.cat([weights, weights * exact, *([weights * exact.square()] if self.variance else [])], dim=1)
         if self._sums is None:
             self._sums = moments.new_zeros(self.window, moments.shape[1])
@@ -239,16 +239,17 @@ class FeatureStatistics:
     """
 
     def __init__(self, dim: int, device: torch.device | str | None = None) -> None:
-        self.count = torch.zeros((), dtype=torch.float64, device=device)
-        self.total = torch.zeros(dim, dtype=torch.float64, device=device)
-        self.squares = torch.zeros(dim, dtype=torch.float64, device=device)
+        precision = wide(torch.device(device or "cpu"))
+        self.count = torch.zeros((), dtype=precision, device=device)
+        self.total = torch.zeros(dim, dtype=precision, device=device)
+        self.squares = torch.zeros(dim, dtype=precision, device=device)
 
     @torch.no_grad()
     def add(self, features: Tensor, frame_lengths: Tensor) -> None:
         """Add a batch: features (B, T, D) float and frame lengths (B,). ValueError when D differs."""
         if features.ndim != 3 or features.shape[2] != len(self.total):
             raise ValueError(f"features must be (B, T, {len(self.total)}), got {tuple(features.shape)}")
-        features = zero_padding(features, frame_lengths).double()
+        features = zero_padding(features, frame_lengths).to(self.total.dtype)
         self.count += frame_mask(frame_lengths, features.shape[1]).sum()
         self.total += features.sum(dim=(0, 1))
         self.squares += features.square().sum(dim=(0, 1))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from speechattn.frontend.features import LogMelTransform
 from speechattn.frontend.inputs import as_tensor
-from speechattn.frontend.masks import zero_padding
+from speechattn.frontend.masks import is_traced, zero_padding
 from speechattn.geometry import Geometry
 
 __all__ = ["ReadyFeatures", "ReadyStream"]
@@ -58,10 +58,12 @@ class ReadyFeatures(nn.Module):
         batch, num_frames, _ = features.shape
         if frame_lengths is None:
             frame_lengths = torch.full((batch,), num_frames)
-        if not torch.compiler.is_compiling():
+        if not is_traced():
             fits = frame_lengths.shape == (batch,)
             if not fits or ((frame_lengths < 0) | (frame_lengths > num_frames)).any():
                 raise ValueError(f"lengths must be ({batch},), of 0..{num_frames} frames, got {frame_lengths.tolist()}")
+            if not zero_padding(features.detach(), frame_lengths.to(features.device)).isfinite().all():
+                raise ValueError("some features are NaN or infinite")
         frame_lengths = frame_lengths.to(features.device, torch.int64)
         return zero_padding(features.to(self.zero), frame_lengths), frame_lengths
 
@@ -91,6 +93,8 @@ class ReadyStream:
         self._numpy = isinstance(features, np.ndarray)
         rows = as_tensor(features, self.ready.zero.device)
         self.ready._check(rows, "n")
+        if not rows.isfinite().all():
+            raise ValueError("some features are NaN or infinite; none was added, and the stream goes on")
         return self._output(rows)
 
     def flush(self) -> Any:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from speechattn.frontend.config import FrontendConfig
-from speechattn.frontend.masks import frame_mask
+from speechattn.frontend.masks import frame_mask, is_traced
 from speechattn.frontend.tables import analysis_window, fourier_matrix
 from speechattn.geometry import Geometry
 
@@ -45,7 +45,7 @@ class LogBandEnergies(nn.Module):
         self.num_bands = self.fft_length // 2 + 1 if filters is None else filters.shape[1]
         self.frame_energy = frame_energy
         self.columns = self.num_bands + frame_energy
-        transposed = None if filters is None else filters.T.contiguous()
+        transposed = None if filters is None else filters.T.contiguous().float()
         if transposed is not None and config.power == 2:
             # Real and imaginary parts are squared in place, interleaved; the filters add them up.
             transposed = transposed.repeat_interleave(2, dim=1)
@@ -54,6 +54,7 @@ class LogBandEnergies(nn.Module):
         self.groups = [] if transposed is None else _groups(transposed)
         self.register_buffer("window", config.scale * analysis_window(config), persistent=False)
         self.register_buffer("fourier", fourier_matrix(config), persistent=False)
+        filters = None if filters is None else filters.float()
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("transposed_filters", transposed, persistent=False)
 
@@ -67,11 +68,13 @@ class LogBandEnergies(nn.Module):
         Returns:
             (B, T, columns). Padded frames are finite but otherwise undefined.
         """
-        if torch.compiler.is_compiling():  # a loop over lengths would break the graph
+        if is_traced():  # a loop over lengths would break the graph
             return self.plain(waveforms, lengths)
         differentiate = torch.is_grad_enabled() and waveforms.requires_grad
         num_frames = self.geometry.num_frames(waveforms.shape[1])
-        if num_frames and (differentiate or waveforms.device.type != "cpu"):  # an empty batch has no transform
+        if (
+            num_frames and len(waveforms) and (differentiate or waveforms.device.type != "cpu")
+        ):  # an empty batch has no transform
             return self.plain(waveforms, lengths)
         energies = self.window.new_empty(len(waveforms), num_frames, self.columns)
         for row, length in enumerate(lengths.tolist()):

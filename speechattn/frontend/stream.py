@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechattn.frontend.inputs import as_tensor, full_precision
+from speechattn.frontend.inputs import as_tensor, check_amplitudes, full_precision
 from speechattn.frontend.spectrum import LogBandEnergies
 from speechattn.geometry import Geometry
 
@@ -107,6 +107,10 @@ class FeatureStream:
             raise ValueError(
                 f"samples must be (n,) float in [-1, 1] or int16, got {tuple(samples.shape)} {samples.dtype}"
             )
+        try:
+            check_amplitudes(samples)
+        except ValueError as error:
+            raise ValueError(f"{error}; none was added, and the stream goes on") from None
         # Concatenation copies: callers may reuse their buffer.
         self._samples = torch.cat([self._samples, self._energies.as_float(samples)])
         total, geometry = self._first + len(self._samples), self._geometry

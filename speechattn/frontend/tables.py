@@ -11,17 +11,19 @@ from speechattn.frontend.config import FrontendConfig
 
 __all__ = ["analysis_window", "fourier_matrix", "liftered_dct", "mel_filters"]
 
+PERIODIC = ("librosa", "torchaudio")  # presets
+
 
 def analysis_window(config: FrontendConfig) -> Tensor:
     """The analysis window, (window,) float32.
 
-    Povey: Kaldi's default, a Hann window to the power of 0.85. Hamming: symmetric, as in the HTK Book, eq. 5.3.
-    Hann: periodic, as in librosa and torchaudio.
+    Povey: Kaldi's default, a Hann window to the power of 0.85. Windows are periodic in librosa and torchaudio, and
+    symmetric in Kaldi, HTK (HTK Book, eq. 5.3) and NumPy.
     """
     if config.window_type == "rectangular":
-        return torch.ones(config.window)
+        return torch.ones(config.window, dtype=torch.float32)
     make = torch.hamming_window if config.window_type == "hamming" else torch.hann_window
-    window = make(config.window, periodic=config.window_type == "hann", dtype=torch.float64)
+    window = make(config.window, periodic=config.preset in PERIODIC, dtype=torch.float64)
     return (window.pow(0.85) if config.window_type == "povey" else window).float()
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from speechattn.audio import audio_info, load_audio
 from speechattn.decoding.smoothing import Phonotactics, smooth
 from speechattn.frontend import Frontend, LogMelTransform, ReadyFeatures, make_frontend
+from speechattn.frontend.inputs import as_tensor
 from speechattn.jobs.atomic import atomic_path, save_json
 from speechattn.labels.frames import frames_to_segments
 from speechattn.labels.intervals import Segment
@@ -26,10 +27,11 @@ from speechattn.model.encoder import Encoder
 from speechattn.model.files import CONFIG_FILE, PHONOTACTICS_FILE, WEIGHTS_FILE, find_model
 from speechattn.model.hub import default_card, push
 from speechattn.model.pooling import AttentionPooling, MeanPooling
+from speechattn.model.step import single_precision
 from speechattn.model.stream import ClassifierStream
 from speechattn.phones import PhoneSet
 
-__all__ = ["FrameClassifier", "single_precision"]
+__all__ = ["FrameClassifier"]
 
 
 class FrameClassifier(nn.Module):
@@ -116,7 +118,7 @@ class FrameClassifier(nn.Module):
         features, frame_lengths = self.frontend(
             torch.atleast_2d(waveforms), lengths, log_mel_transform=log_mel_transform
         )
-        hidden = self.body(features, frame_lengths)
+        hidden = self.body(features.to(self.output.weight.dtype), frame_lengths)
         if self.pooling is not None:
             hidden = self.pooling(hidden, frame_lengths)
         return hidden, frame_lengths
@@ -132,7 +134,7 @@ class FrameClassifier(nn.Module):
             (T, P) float32, rows sum to 1; with pooling (P,).
         """
         device = self.output.weight.device
-        logits, _ = self(torch.as_tensor(samples, device=device)[None])
+        logits, _ = self(as_tensor(samples, device)[None])
         return (logits[0] / self.config.temperature).softmax(dim=-1).numpy(force=True)
 
     def smoothed(self, posteriors: np.ndarray) -> np.ndarray:
@@ -215,8 +217,8 @@ class FrameClassifier(nn.Module):
         """Phones with their times; with pooling the label, over the whole recording.
 
         Args:
-            source: An audio file at any sample rate, or (N,) samples at the model's rate; without a front end
-                features, (T, D).
+            source: An audio file at any sample rate, or (N,) samples at the model's rate (an array, a tensor on the
+                CPU, or a list of floats); without a front end features, (T, D).
             channel: Channel of the file; None averages all channels.
             smooth: Whether to use `smoothed` instead of the most probable phone of each frame.
 
@@ -233,7 +235,7 @@ class FrameClassifier(nn.Module):
 
     def duration(self, source: str | Path | np.ndarray) -> float:
         """Duration in seconds: of a file at its own rate, of an array at the model's."""
-        if isinstance(source, np.ndarray):
+        if not isinstance(source, str | Path):
             geometry = self.frontend.geometry
             num_samples = len(source) if self.feature_dim is None else geometry.num_samples(len(source))
             return num_samples / geometry.sample_rate
@@ -246,8 +248,9 @@ class FrameClassifier(nn.Module):
         Raises:
             ValueError: When it is shorter than one frame, or is not what the model takes.
         """
+        source = source if isinstance(source, str | Path) else np.asarray(source)
         if self.feature_dim is not None:
-            if not isinstance(source, np.ndarray):
+            if isinstance(source, str | Path):
                 raise ValueError(f"{source}: the model has no front end: it takes features, not audio")
             if len(source) == 0:
                 raise ValueError("the features have no frame")
@@ -353,8 +356,3 @@ def _make_body(config: ClassifierConfig, input_dim: int) -> Encoder | Blstm | Td
     if config.kind == "tdnn":
         return Tdnn(input_dim, config.tdnn)
     return Mlp(input_dim, config.mlp) if config.kind == "mlp" else Linear(input_dim)
-
-
-def single_precision(logits: Tensor) -> Tensor:
-    """Logits in at least float32, also under mixed precision."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -173,6 +173,7 @@ def sinusoidal_positions(times: Tensor, dim: int) -> Tensor:
     Column 2i holds sin(t / 10000^(2i/D)), column 2i + 1 the cosine.
     """
     # A constant: runtimes differ in the last digits of powers, which matter for large times.
-    rates = [10000.0 ** (-column / dim) for column in range(0, dim, 2)]
-    angle = times[..., None] * torch.tensor(rates, dtype=torch.float64, device=times.device)
+    rates = torch.tensor([10000.0 ** (-column / dim) for column in range(0, dim, 2)], dtype=torch.float64)
+    device = torch.device("cpu") if times.device.type == "mps" else times.device  # Apple's GPU has no float64
+    angle = times.to(device)[..., None] * rates.to(device)
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[..., :dim]

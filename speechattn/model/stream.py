@@ -20,7 +20,7 @@ from speechattn.frontend.stream import FeatureStream
 from speechattn.model.baselines import Blstm, Linear, Mlp, Tdnn
 from speechattn.model.block import EncoderBlock
 from speechattn.model.encoder import Encoder
-from speechattn.model.step import Rows, attention_step, block_step, window_step
+from speechattn.model.step import Rows, attention_step, block_step, single_precision, window_step
 
 __all__ = ["AttentionStream", "BaselineStream", "ClassifierStream", "EncoderStream"]
 
@@ -215,8 +215,11 @@ class ClassifierStream:
             return self._log_posteriors(self._features.flush(), last=True)
 
     def _log_posteriors(self, features: Any, *, last: bool) -> Any:
-        rows = self._body.push(torch.as_tensor(features, device=self._output.weight.device), last=last)
-        log_posteriors = (self._output(rows) / self._temperature).log_softmax(dim=1)
+        weight = self._output.weight
+        rows = torch.as_tensor(features, device=weight.device, dtype=weight.dtype)
+        with torch.autocast(weight.device.type, enabled=False):  # steps this small gain nothing from it
+            logits = self._output(self._body.push(rows, last=last))
+            log_posteriors = (single_precision(logits) / self._temperature).log_softmax(dim=1)
         if isinstance(features, np.ndarray):
             return log_posteriors.numpy(force=True)
         with torch.inference_mode(False):

@@ -91,11 +91,12 @@ def frame_starts(config: FrontendConfig, num_samples: int) -> list[int]:
 
 
 def window_value(config: FrontendConfig, i: int) -> float:
-    size = config.window
+    # Periodic in librosa and torchaudio, symmetric in Kaldi, HTK and NumPy.
+    period = config.window if config.preset in ("librosa", "torchaudio") else config.window - 1
     return {
-        "povey": (0.5 - 0.5 * math.cos(2 * math.pi * i / (size - 1))) ** 0.85,
-        "hamming": 0.54 - 0.46 * math.cos(2 * math.pi * i / (size - 1)),
-        "hann": 0.5 - 0.5 * math.cos(2 * math.pi * i / size),
+        "povey": (0.5 - 0.5 * math.cos(2 * math.pi * i / period)) ** 0.85,
+        "hamming": 0.54 - 0.46 * math.cos(2 * math.pi * i / period),
+        "hann": 0.5 - 0.5 * math.cos(2 * math.pi * i / period),
         "rectangular": 1.0,
     }[config.window_type]
 
