@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from speechattn.corpora.espeak import Speaker, plan, prepare_espeak
+from speechattn.corpora.librispeech_labels import MFA_SHIFT
 from speechattn.cuts.files import phone_intervals, read_cuts
 from speechattn.labels.frames import frame_labels
 from speechattn.labels.intervals import Interval
@@ -81,11 +82,12 @@ def make_utterances(folder: Path) -> list[Made]:
 
 
 def textgrid(utterance: Made) -> str:
-    """The tiers `words` and `phones` as the Montreal Forced Aligner writes them, stress and all kinds of silence."""
+    """The tiers `words` and `phones` as the Montreal Forced Aligner writes them: 7.5 ms early, with stress and silences."""
     phones = []
     for number, (start, end, symbol) in enumerate(utterance.intervals):
         name = MFA_SILENCES[number % 3] if symbol == "SIL" else symbol + ("1" if symbol[0] in "AEIOU" else "")
-        phones.append((start / 16000, end / 16000, name))
+        times = (time - MFA_SHIFT if 0 < time < utterance.num_samples else time for time in (start, end))
+        phones.append((*(time / 16000 for time in times), name))
     duration = utterance.num_samples / 16000
     tiers = {"words": [(0.0, duration, utterance.text.lower())], "phones": phones}
     lines = [

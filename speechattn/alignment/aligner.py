@@ -91,12 +91,18 @@ class Engine(Protocol):
 
 
 def align_each(
-    utterances: Sequence[Utterance], lexicon: Lexicon, engine: Engine, *, num_jobs: int = 1, journal: Path | None = None
+    utterances: Sequence[Utterance],
+    lexicon: Lexicon,
+    engine: Engine,
+    *,
+    num_jobs: int = 1,
+    journal: Path | None = None,
+    train: Sequence[bool] | None = None,
 ) -> list[Alignment]:
     """Align transcripts with their audio.
 
     A result depends only on the utterance's audio, transcript and pronunciations, not on the order of utterances, the
-    number of processes, or interruptions. Only the lower bound on scores depends on all utterances, see
+    number of processes, or interruptions. Only the lower bound on scores depends on all training utterances, see
     `gate.lowest_score`.
 
     Args:
@@ -105,6 +111,8 @@ def align_each(
         engine: The alignment method: a `PocketSphinxEngine` or a `ClassifierEngine`.
         num_jobs: Number of processes; 1 uses this one.
         journal: File of finished results, to resume an interrupted call; the caller deletes it. None: no journal.
+        train: Whether each utterance is for training. Only these are rejected for poor scores or implausible durations,
+            so that hard utterances stay in dev and test, and only these define a poor score. None: all are.
 
     Returns:
         One result per utterance, in order; failures have a `reason`.
@@ -132,8 +140,10 @@ def align_each(
                 bar.update()
         records = (done[key] for key in keys)
         alignments = [Alignment(phones, array("i", starts), *rest) for phones, starts, *rest in records]
-    lowest = lowest_score([alignment.score for alignment in alignments if alignment.reason is None])
-    return [_gated(alignment, lowest) for alignment in alignments]
+    train = [True] * len(utterances) if train is None else train
+    pairs = list(zip(alignments, train, strict=True))
+    lowest = lowest_score([alignment.score for alignment, is_train in pairs if is_train and alignment.reason is None])
+    return [_gated(alignment, lowest) if is_train else alignment for alignment, is_train in pairs]
 
 
 def _gated(alignment: Alignment, lowest: float) -> Alignment:

@@ -17,6 +17,9 @@ def add_train(parser: ArgumentParser) -> None:
 
     parser.add_argument("--config", action="config", help="YAML file with any of the options below; may be repeated")
     parser.add_argument("--init", type=str, help="model to start from")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="train in a folder that holds another finished model, which is renamed"
+    )
     parser.add_class_arguments(TrainConfig, as_group=False)
 
 
@@ -29,7 +32,8 @@ def train(arguments: Any) -> None:
     parser = Parser()
     parser.add_class_arguments(TrainConfig, as_group=False)
     built = parser.instantiate(arguments.clone(with_meta=False))
-    train(TrainConfig(**{field.name: built[field.name] for field in fields(TrainConfig)}), init=arguments.init)
+    config = TrainConfig(**{field.name: built[field.name] for field in fields(TrainConfig)})
+    train(config, init=arguments.init, overwrite=arguments.overwrite)
 
 
 def add_evaluate(parser: ArgumentParser) -> None:

@@ -146,7 +146,8 @@ def prepare_librispeech(
     utterances = [utterance for utterance in utterances if utterance.id in split_of]
     journal = output / "align.work.jsonl"
     if options.labels == "align":
-        labels = _align(utterances, output, journal, num_jobs)
+        train = [split_of[utterance.id] == "train" for utterance in utterances]
+        labels = _align(utterances, train, output, journal, num_jobs)
     else:
         labels = _published_labels(options.labels, corpus_dir)
 
@@ -235,11 +236,14 @@ def _published_labels(labels: str, corpus_dir: Path) -> dict[str, Labeller | str
     return {name: partial(cpc_intervals, values) for name, values in classes.items()}
 
 
-def _align(utterances: Sequence[Utterance], output: Path, journal: Path, num_jobs: int) -> dict[str, Labeller | str]:
+def _align(
+    utterances: Sequence[Utterance], train: Sequence[bool], output: Path, journal: Path, num_jobs: int
+) -> dict[str, Labeller | str]:
     """Utterance id -> its labeller, or the reason why it has no alignment."""
     lexicon, sources = find_pronunciations(utterance.text for utterance in utterances)
     save_word_sources(output / "words.tsv", sources)
-    alignments = align_each(utterances, lexicon, PocketSphinxEngine(), num_jobs=num_jobs, journal=journal)
+    engine = PocketSphinxEngine()
+    alignments = align_each(utterances, lexicon, engine, num_jobs=num_jobs, journal=journal, train=train)
     return {
         utterance.id: alignment.reason or partial(_aligned_intervals, alignment)
         for utterance, alignment in zip(utterances, alignments, strict=True)

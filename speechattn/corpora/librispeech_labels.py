@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 NUM_CPC_CLASSES = 41
+# The aligner puts a boundary at the start of the 25 ms window of its first frame, 7.5 ms before the midpoint between
+# the centres of two frames. docs/alignment.md has the measurement.
+MFA_SHIFT = round(0.0075 * SAMPLE_RATE)
 END_TOLERANCE = SAMPLE_RATE // 10  # between the end of a TextGrid and that of its audio, in samples
 S3PRL_SEED = 1337
 S3PRL_TRAIN_SHARE = 0.9
@@ -63,7 +66,7 @@ def find_textgrids(folder: Path) -> dict[str, Path]:
 def mfa_intervals(path: Path, num_samples: int) -> list[Interval]:
     """The phones of a TextGrid as the 41 ARPAbet classes: stress removed; sil, sp and "" are SIL; spn is SPN.
 
-    Consecutive silences are merged.
+    Consecutive silences are merged. Boundaries are moved 7.5 ms later, since the aligner places them too early.
 
     Args:
         path: A TextGrid with the tier `phones`.
@@ -85,6 +88,10 @@ def mfa_intervals(path: Path, num_samples: int) -> list[Interval]:
         elif start < end:
             intervals.append(Interval(start, end, symbol))
     last = intervals[-1].end if intervals else 0
+    intervals = [
+        Interval(start + MFA_SHIFT if start else 0, end + MFA_SHIFT if end < last else end, symbol)
+        for start, end, symbol in intervals
+    ]
     if abs(last - num_samples) >= END_TOLERANCE:
         ends = f"ends at {last / SAMPLE_RATE:.2f} s, its audio at {num_samples / SAMPLE_RATE:.2f} s"
         raise ValueError(f"{path}: {ends}: it is another utterance's, or cut off")

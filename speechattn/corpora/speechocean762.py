@@ -61,8 +61,14 @@ def prepare_speechocean762(corpus_dir: Path, output: Path, *, num_jobs: int = 1)
             in_dev = part == "train" and speakers[name] in dev_speakers
             speaker_and_split.append((speakers[name], "dev" if in_dev else part))
 
+    for split in SPLITS:
+        if all(other != split for _, other in speaker_and_split):
+            raise ValueError(f"{root}: the {split} split would have no utterance: speechocean762 is incomplete")
     lexicon = read_lexicon(root / "resource" / "lexicon.txt")
-    alignments = align_each(utterances, lexicon, PocketSphinxEngine(), num_jobs=num_jobs)
+    train = [split == "train" for _, split in speaker_and_split]
+    journal = output / "align.work.jsonl"  # to resume an interrupted preparation
+    engine = PocketSphinxEngine()
+    alignments = align_each(utterances, lexicon, engine, num_jobs=num_jobs, journal=journal, train=train)
     splits: dict[str, list[MonoCut]] = {split: [] for split in SPLITS}
     rejected = []
     for utterance, (speaker, split), alignment in zip(utterances, speaker_and_split, alignments, strict=True):
@@ -75,6 +81,7 @@ def prepare_speechocean762(corpus_dir: Path, output: Path, *, num_jobs: int = 1)
         splits[split].append(cut)
     save_splits(output, splits)
     save_rejected(output / "rejected.tsv", rejected)
+    journal.unlink()
 
 
 def _dev_speakers() -> set[str]:

@@ -17,7 +17,7 @@ from speechattn.evaluation.boundaries import TOLERANCE_MS, boundary_figures, cou
 from speechattn.evaluation.calibration import NUM_BINS, calibration_error, fit_temperature, reliability_counts
 from speechattn.evaluation.class_folding import ClassFolding
 from speechattn.evaluation.metrics import confusion_matrix, frame_figures, top_k_hits, utterance_figures
-from speechattn.evaluation.phone_errors import count_phone_errors
+from speechattn.evaluation.phone_errors import count_phone_errors, phone_error_rate
 from speechattn.evaluation.worst_utterances import WorstUtterance, WorstUtterances
 from speechattn.geometry import Geometry
 from speechattn.labels.folding import fold_intervals
@@ -31,9 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 BATCH_SECONDS = 60.0
-SMOOTHED_FIGURES = (
-    "frame_accuracy", "frame_accuracy_no_silence", "boundaries", "num_boundaries", "phone_error_rate", "phone_errors"
-)  # fmt: skip
+SMOOTHED_FIGURES = ("frame_accuracy", "frame_accuracy_no_silence", "boundaries", "num_boundaries")
 MAX_TEMPERATURE_LABELS = 100_000  # bounds the memory
 
 
@@ -98,9 +96,11 @@ def evaluate(
           `expected_calibration_error_at_temperature_1`;
         - `boundaries`: {"20": result of `boundary_figures`} for a tolerance of 20 ms; `num_boundaries` of `reference`
           and `hypothesis`;
-        - `phone_error_rate` of the decided sequence, see `count_phone_errors`, and `phone_errors`: `substitutions`,
-          `insertions`, `deletions` and `num_phones` of the reference;
-        - with `smooth`, `smoothed`: accuracies, boundaries and phone errors of the smoothed decisions;
+        - `phone_error_rate` of the smoothed decisions, see `count_phone_errors`, and `phone_errors`: `substitutions`,
+          `insertions`, `deletions` and `num_phones` of the reference; `phone_error_rate_with_silence` counts silence as
+          a phone, as Kaldi's TIMIT recipe does. None if the model cannot smooth;
+        - `segments_per_phone`: segments decided frame by frame, without silence, per phone of the reference;
+        - with `smooth`, `smoothed`: accuracies and boundaries of the smoothed decisions;
 
         and the (P, P) confusion matrix.
 
@@ -220,25 +220,36 @@ class _Decisions:
         self.geometry = geometry
         self.confusion = np.zeros((len(phones), len(phones)), dtype=np.int64)
         self.boundaries = np.zeros(3, dtype=np.int64)
-        self.phone_errors = np.zeros(4, dtype=np.int64)
+        self.phone_errors = {with_silence: np.zeros(4, dtype=np.int64) for with_silence in (False, True)}
 
     def add(self, intervals: Sequence[Interval], labels: np.ndarray, decided: np.ndarray) -> None:
         phones = self.phones
         self.confusion += confusion_matrix(labels, decided, len(phones))
         self.boundaries += count_boundaries(intervals, labels, decided, self.geometry)
-        self.phone_errors += count_phone_errors(intervals, labels, decided, phones.symbols, phones.silences)
+        for with_silence, counts in self.phone_errors.items():
+            silences = () if with_silence else phones.silences
+            counts += count_phone_errors(intervals, labels, decided, phones.symbols, silences)
 
     def figures(self) -> dict[str, Any]:
-        substitutions, insertions, deletions, num_phones = self.phone_errors.tolist()
-        num_errors = substitutions + insertions + deletions
         return {
             **frame_figures(self.confusion, self.phones.symbols, self.phones.silences),
             "boundaries": {f"{TOLERANCE_MS}": boundary_figures(*self.boundaries.tolist())},
             "num_boundaries": dict(zip(("reference", "hypothesis"), self.boundaries[1:].tolist(), strict=True)),
-            "phone_error_rate": num_errors / num_phones if num_phones else None,
-            "phone_errors": dict(
-                substitutions=substitutions, insertions=insertions, deletions=deletions, num_phones=num_phones
-            ),
+        }
+
+    @property
+    def segments_per_phone(self) -> float | None:
+        """Decided segments without silence per phone of the reference."""
+        _, insertions, deletions, num_phones = self.phone_errors[False].tolist()
+        return (num_phones + insertions - deletions) / num_phones if num_phones else None
+
+    def phone_error_figures(self) -> dict[str, Any]:
+        rates = {with_silence: phone_error_rate(counts) for with_silence, counts in self.phone_errors.items()}
+        names = ("substitutions", "insertions", "deletions", "num_phones")
+        return {
+            "phone_error_rate": rates[False],
+            "phone_error_rate_with_silence": rates[True],
+            "phone_errors": dict(zip(names, self.phone_errors[False].tolist(), strict=True)),
         }
 
 
@@ -246,13 +257,13 @@ class _Tally:
     """All counts of an evaluation, utterance by utterance."""
 
     def __init__(self, model: FrameClassifier, phones: PhoneSet, smooth: bool, closures_as_stops: bool) -> None:
-        self.model, self.phones = model, phones
+        self.model, self.phones, self.smooth = model, phones, smooth
         self.geometry = model.frontend.geometry
         self.temperature = model.config.temperature
         self.folding = ClassFolding(model.phones, phones, closures_as_stops=closures_as_stops)
         self.speech = np.array([symbol not in phones.silences for symbol in phones.symbols])
         self.by_frame = _Decisions(phones, self.geometry)
-        self.smoothed = _Decisions(phones, self.geometry) if smooth else None
+        self.smoothed = None if model.phonotactics is None else _Decisions(phones, self.geometry)
         self.speakers = SpeakerCounts(4)  # correct and scored frames, then the same without silence
         self.reliability = {temperature: np.zeros((NUM_BINS, 3)) for temperature in (self.temperature, 1.0)}
         self.num_top3 = 0
@@ -291,10 +302,15 @@ class _Tally:
 
     def figures(self) -> dict[str, Any]:
         speakers = self.speakers.table()
+        decoded = {"phone_error_rate": None, "phone_error_rate_with_silence": None, "phone_errors": None}
+        if self.smoothed is not None:
+            decoded = self.smoothed.phone_error_figures()
         figures = {
             "num_utterances": self.num_utterances,
             "num_speakers": len(speakers) if self.speakers.all_known else None,
             **self.by_frame.figures(),
+            **decoded,
+            "segments_per_phone": self.by_frame.segments_per_phone,
             "frame_accuracy_interval": accuracy_interval(speakers[:, 0], speakers[:, 1]),
             "frame_accuracy_no_silence_interval": accuracy_interval(speakers[:, 2], speakers[:, 3]),
             "top3_accuracy": self.num_top3 / int(self.by_frame.confusion.sum()),
@@ -302,7 +318,7 @@ class _Tally:
             "expected_calibration_error": calibration_error(self.reliability[self.temperature]),
             "expected_calibration_error_at_temperature_1": calibration_error(self.reliability[1.0]),
         }
-        if self.smoothed is not None:
+        if self.smooth and self.smoothed is not None:
             smoothed = self.smoothed.figures()
             figures["smoothed"] = {name: smoothed[name] for name in SMOOTHED_FIGURES}
         if self.num_seen_speakers:

@@ -8,7 +8,13 @@ import numpy as np
 from speechattn.labels.intervals import Interval
 from speechattn.phones import IGNORED
 
-__all__ = ["count_phone_errors", "phone_sequence"]
+__all__ = ["count_phone_errors", "phone_error_rate", "phone_sequence"]
+
+
+def phone_error_rate(counts: np.ndarray) -> float | None:
+    """Errors per phone of the reference, from `count_phone_errors`; None without phones."""
+    *errors, num_phones = counts.tolist()
+    return sum(errors) / num_phones if num_phones else None
 
 
 def phone_sequence(symbols: Sequence[str | None], silences: Collection[str]) -> list[str]:

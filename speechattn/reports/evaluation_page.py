@@ -127,8 +127,12 @@ def _figures(figures: Mapping[str, Any]) -> list[Html]:
                 )
             ),
             _headline(
-                "Phone error rate", f"edits per phone, of {figures['phone_errors']['num_phones']:,} in the reference",
+                "Phone error rate", "edits per phone of the reference, smoothed, without silence",
                 figures["phone_error_rate"],
+            ),
+            _headline(
+                "with silence", "silence counted as a phone, as in Kaldi's TIMIT recipe",
+                figures["phone_error_rate_with_silence"],
             ),
             _headline(
                 "Calibration error", f"at temperature {figures['temperature']:.3f}; see below",
@@ -141,7 +145,6 @@ def _figures(figures: Mapping[str, Any]) -> list[Html]:
                 for key, title, meaning in (
                     ("frame_accuracy", "frame accuracy", "smoothed with durations and transitions of phones"),
                     ("frame_accuracy_no_silence", "without silence", "the same without silence"),
-                    ("phone_error_rate", "phone error rate", "of the smoothed decisions"),
                 )
             ]
         always = f"{majority['phone']!r}, and {majority['phone_no_silence']!r} where silence does not count"

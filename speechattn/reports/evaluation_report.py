@@ -20,7 +20,7 @@ from speechattn.training.log import LOG_FILE, read_log
 __all__ = ["evaluate_and_report", "format_figures", "write_report"]
 
 EXAMPLE_SECONDS = 20
-FIGURES_VERSION = 2  # reports of another version are written again
+FIGURES_VERSION = 3  # reports of another version are written again
 
 
 def evaluate_and_report(
@@ -180,24 +180,33 @@ def format_figures(name: str, figures: dict[str, Any]) -> str:
     lines = [title, *("  {:<16}{:>20}{:>20}".format(*row) for row in rows)]
     lines += [
         f"  mean over phones {percent(figures['macro_accuracy'])}, top-3 accuracy {percent(figures['top3_accuracy'])}",
-        *_sequence_lines(figures),
+        *_boundary_lines(figures),
+        *_phone_error_lines(figures),
         f"  expected calibration error {percent(figures['expected_calibration_error'])} at temperature "
         f"{figures['temperature']:.3f}, {percent(figures['expected_calibration_error_at_temperature_1'])} without",
     ]
     if smoothed := figures.get("smoothed"):
         accuracies = (percent(smoothed[name]) for name in ("frame_accuracy", "frame_accuracy_no_silence"))
-        lines += ["  {:<16}{:>20}{:>20}".format("smoothed", *accuracies), *_sequence_lines(smoothed)]
+        lines += ["  {:<16}{:>20}{:>20}".format("smoothed", *accuracies), *_boundary_lines(smoothed)]
     if num_seen := figures.get("utterances_of_training_speakers"):
         lines.append(f"  {num_seen} of the {figures['num_utterances']} utterances are by speakers of the training set")
     return "\n".join(lines)
 
 
-def _sequence_lines(figures: dict[str, Any]) -> list[str]:
-    """Boundaries and phone errors, by frame or smoothed."""
-    lines = [
+def _boundary_lines(figures: dict[str, Any]) -> list[str]:
+    return [
         f"  boundaries within {tolerance} ms: precision {percent(row['precision'])}, "
         f"recall {percent(row['recall'])}, F1 {percent(row['f1'])}, R-value {percent(row['r_value'])}"
         for tolerance, row in figures["boundaries"].items()
     ]
-    number = figures["phone_errors"]["num_phones"]
-    return [*lines, f"  phone error rate {percent(figures['phone_error_rate'])} over {number:,} phones"]
+
+
+def _phone_error_lines(figures: dict[str, Any]) -> list[str]:
+    if figures["phone_errors"] is None:
+        return ["  no phone error rate: the model cannot smooth its decisions"]
+    return [
+        f"  phone error rate {percent(figures['phone_error_rate'])} without silence, "
+        f"{percent(figures['phone_error_rate_with_silence'])} with silence, over "
+        f"{figures['phone_errors']['num_phones']:,} phones, smoothed; frame by frame "
+        f"{figures['segments_per_phone']:.2f} segments per phone"
+    ]

@@ -5,9 +5,12 @@ resume an interrupted run. All randomness derives from (seed, epoch, cut id), so
 optimiser state and the position in the data.
 """
 
+import json
 import logging
 import shutil
 import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -19,7 +22,7 @@ from speechattn.cuts.shards import checksum_or_path
 from speechattn.evaluation.evaluate import count_confusions, learn_temperature
 from speechattn.evaluation.metrics import frame_figures, utterance_figures
 from speechattn.jobs.interruption import Interruption
-from speechattn.jobs.stamps import is_done, mark_done, stamp_record
+from speechattn.jobs.stamps import changed_parts, is_done, mark_done, stamp_record
 from speechattn.model.classifier import FrameClassifier
 from speechattn.model.files import model_files
 from speechattn.phones import IGNORED
@@ -28,14 +31,14 @@ from speechattn.training.config import DataConfig, OptimConfig, TrainConfig
 from speechattn.training.log import LOG_FILE, EpochLog
 from speechattn.training.optimisers import padded_with_idle
 from speechattn.training.progress import timed
-from speechattn.training.setup import TRAIN_STAMP, UNFINISHED, Run, set_up
+from speechattn.training.setup import TRAIN_STAMP, UNFINISHED, Run, holds_model, set_up
 
 __all__ = ["DataConfig", "OptimConfig", "TrainConfig", "train"]
 
 log = logging.getLogger("speechattn")
 
 
-def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
+def train(config: TrainConfig, *, init: str | Path | None = None, overwrite: bool = False) -> Path:
     """Train a model, or resume an interrupted run. A finished run is not repeated.
 
     The model kept is the averaged model of the epoch with the best dev accuracy. At the end, its temperature is fitted
@@ -45,30 +48,43 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
         config: The configuration.
         init: Model to start from instead of random weights; its shape replaces that of `config.model`, see
             `fine_tuning.model_to_tune`.
+        overwrite: Whether to train in a folder that holds the finished model of another run. That folder is renamed
+            first, to `<output>.1` and so on, so that nothing finished is lost.
 
     Returns:
         The model's folder.
 
     Raises:
         ValueError: If the cuts cannot be read or labelled, options do not fit each other or the machine, or a
-            checkpoint cannot be resumed with these processes; the folder is then unchanged. Also if the loss is not
-            finite, memory runs out, or dev has no label to score; the model that was in the folder is then gone, and
-            its subfolder `unfinished` holds the best model so far and the last checkpoints.
+            checkpoint cannot be resumed with these processes, the folder holds the finished model of another run, or
+            another process trains in it; the folder is then unchanged. Also if the loss is not finite, memory runs
+            out, or dev has no label to score; the subfolder `unfinished` then holds the best model so far and the last
+            checkpoints.
         KeyboardInterrupt: On SIGINT (Ctrl-C), after saving a checkpoint, unless the data are still being loaded.
         SystemExit: On SIGTERM, likewise; while the data are loaded, SIGTERM ends the process as usual.
     """
     output = Path(config.output)
     options, inputs = stamp_inputs(config, init)
-    if is_done(output / TRAIN_STAMP, options, inputs):
+    defaults = default_options()
+    if is_done(output / TRAIN_STAMP, options, inputs, defaults=defaults):
         shutil.rmtree(output / UNFINISHED, ignore_errors=True)  # left by a process killed during the final clean-up
         log.info("%s: already trained with these options and data", output)
         return output
-    run = set_up(config, init, stamp_record(options, inputs))
+    record = stamp_record(options, inputs)
+    if holds_model(output) and not overwrite:
+        raise ValueError(
+            f"{output} holds a finished model of another run ({_differences(output, record, defaults)}): choose "
+            "another folder, or use --overwrite, which renames it"
+        )
+    run = set_up(config, init, record, overwrite=overwrite)
     is_main = run.accelerator.is_main_process
     with (
+        ExitStack() as at_end,
         Interruption(deferred=run.accelerator.num_processes > 1) as interruption,
         EpochLog(output / LOG_FILE, run.state.rows, enabled=is_main) as epoch_log,
     ):
+        if run.lock is not None:
+            at_end.callback(run.lock.release)
         try:
             while run.state.epoch < config.optim.epochs:
                 _train_epoch(run, interruption)
@@ -90,15 +106,31 @@ def train(config: TrainConfig, *, init: str | Path | None = None) -> Path:
     return output
 
 
+def _differences(output: Path, record: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    try:
+        stamp = json.loads((output / TRAIN_STAMP).read_text(encoding="utf-8"))
+        changed = changed_parts(stamp, record, defaults)
+    except (OSError, ValueError, KeyError):
+        return "it has no valid stamp"
+    return f"other {', '.join(changed)}" if changed else "its files were changed"
+
+
 def stamp_inputs(config: TrainConfig, init: str | Path | None) -> tuple[dict[str, Any], dict[str, Path | str]]:
     """What determines a run's result, for its stamp: options, and files by role. Locations do not count."""
-    options = asdict(config) | {"init": None if init is None else str(init)}
+    files = model_files(init) if init is not None else {}
+    # By content: a model may have moved, or another one may have its name. One on the Hub is known by name alone.
+    options = asdict(config) | {"init": None if init is None else "by content" if files else str(init)}
     del options["output"], options["model"]["temperature"]  # the temperature is learned
     for name in ("train", "dev", "num_workers"):
         del options["data"][name]
     del options["optim"]["save_minutes"]
     inputs = {"train": checksum_or_path(config.data.train), "dev": checksum_or_path(config.data.dev)}
-    return options, {**inputs, **(model_files(init) if init is not None else {})}
+    return options, {**inputs, **files}
+
+
+def default_options() -> dict[str, Any]:
+    """Options as a version without them would have had them: see `stamps.is_done`."""
+    return asdict(TrainConfig()) | {"init": None}
 
 
 def _train_epoch(run: Run, interruption: Interruption) -> None:

@@ -5,10 +5,12 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from speechattn.batches.chunks import Chunking
 from speechattn.batches.loader import Batch, Batches
@@ -18,7 +20,7 @@ from speechattn.cuts.shards import Shards, is_sharded
 from speechattn.decoding.smoothing import Phonotactics, phonotactics_of
 from speechattn.frontend import FeatureStatistics, Frontend, ReadyFeatures, make_frontend
 from speechattn.model.classifier import FrameClassifier
-from speechattn.model.files import MODEL_FILES
+from speechattn.model.files import MODEL_FILES, WEIGHTS_FILE
 from speechattn.training.checkpoint import Checkpoints
 from speechattn.training.config import TrainConfig
 from speechattn.training.fine_tuning import model_to_tune
@@ -26,7 +28,7 @@ from speechattn.training.optimisers import Learner
 from speechattn.training.precision import resolve_mixed_precision
 from speechattn.training.progress import RunState
 
-__all__ = ["TRAIN_STAMP", "UNFINISHED", "Run", "set_up"]
+__all__ = ["TRAIN_STAMP", "UNFINISHED", "Run", "holds_model", "set_up"]
 
 log = logging.getLogger("speechattn")
 
@@ -46,6 +48,7 @@ class Run:
     checkpoints: Checkpoints
     learner: Learner
     state: RunState
+    lock: FileLock | None  # of the folder, held by the first process
 
     def save(self) -> None:
         """Save a checkpoint."""
@@ -57,10 +60,10 @@ class Run:
         self.checkpoints.save(self.state.epoch, self.state.tally.batches, state)
 
 
-def set_up(config: TrainConfig, init: str | Path | None, stamp: Mapping[str, Any]) -> Run:
+def set_up(config: TrainConfig, init: str | Path | None, stamp: Mapping[str, Any], *, overwrite: bool = False) -> Run:
     """Set up a run, or resume it from its newest checkpoint; arguments and errors as for `run.train`.
 
-    Nothing is deleted until all inputs are checked. `stamp` identifies the run, see `stamps.stamp_record`.
+    Nothing is changed until all inputs are checked. `stamp` identifies the run, see `stamps.stamp_record`.
     """
     from accelerate import Accelerator, PartialState
     from accelerate.utils import set_seed
@@ -79,7 +82,10 @@ def set_up(config: TrainConfig, init: str | Path | None, stamp: Mapping[str, Any
     checkpoints = Checkpoints(output / UNFINISHED, stamp, every_s=60 * config.optim.save_minutes, enabled=is_main)
     saved = checkpoints.newest()
     _check_resumable(saved, _resume_conditions(config, accelerator), checkpoints.folder, accelerator)
+    lock = _lock(output) if is_main else None
     if is_main:
+        if overwrite and holds_model(output):
+            _rename(output)
         _clear(output, keep_checkpoints=saved is not None)
         log.info(
             "%d parameters, %d training and %d dev utterances, %d process(es) on %s, %d threads, mixed precision %s",
@@ -97,7 +103,7 @@ def set_up(config: TrainConfig, init: str | Path | None, stamp: Mapping[str, Any
         state = RunState.from_state_dict(saved["history"])
         if is_main:
             log.info("resumed after %d epochs and %d batches", state.epoch, state.tally.batches)
-    return Run(config, accelerator, batches, dev, phonotactics, checkpoints, learner, state)
+    return Run(config, accelerator, batches, dev, phonotactics, checkpoints, learner, state, lock)
 
 
 def _load_data(
@@ -175,8 +181,33 @@ def _check_resumable(
         raise ValueError(f"{folder}: the processes find different checkpoints; they must all share this folder")
 
 
+def _lock(output: Path) -> FileLock:
+    """Keep a second run out of a folder."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output.with_name(f".{output.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{output}: another process is training there") from None
+    return lock
+
+
+def holds_model(output: Path) -> bool:
+    """Whether a folder holds a finished model, trained there or not."""
+    has_weights = (output / WEIGHTS_FILE).is_file() and not (output / UNFINISHED).is_dir()
+    return has_weights or (output / TRAIN_STAMP).is_file()
+
+
+def _rename(output: Path) -> None:
+    """Give a finished model's folder the first free name `<output>.N`."""
+    number = next(n for n in count(1) if not output.with_name(f"{output.name}.{n}").exists())
+    kept = output.with_name(f"{output.name}.{number}")
+    output.rename(kept)
+    log.info("%s holds a finished model, and is now %s", output, kept)
+
+
 def _clear(output: Path, *, keep_checkpoints: bool) -> None:
-    """Delete what an earlier run left in the model's folder."""
+    """Delete what an unfinished run left in the model's folder."""
     for stale in (output / TRAIN_STAMP, *(output / name for name in MODEL_FILES)):
         stale.unlink(missing_ok=True)
     for folder in (output / "tensorboard", *([] if keep_checkpoints else [output / UNFINISHED])):

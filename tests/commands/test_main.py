@@ -164,7 +164,7 @@ def test_evaluate_writes_figures_and_pictures_once(model_folder, tmp_path, capsy
         "phones", "num_speakers", "macro_accuracy", "top3_accuracy", "frame_accuracy_interval",
         "frame_accuracy_no_silence_interval", "temperature", "expected_calibration_error",
         "expected_calibration_error_at_temperature_1", "boundaries", "num_boundaries", "phone_error_rate",
-        "phone_errors",
+        "phone_errors", "phone_error_rate_with_silence", "segments_per_phone",
     }  # fmt: skip
     assert figures["num_utterances"] == 6
     assert sum(phone["num_frames"] for phone in figures["phones"].values()) == figures["num_frames"]

@@ -35,7 +35,7 @@ def test_marks_of_the_aligner_and_stress_are_folded(tmp_path):
         ("T", 0.5, 0.60001),
     ]
     path = grid(tmp_path / "a.TextGrid", *rows)
-    expected = [(0, 4800, "SIL"), (4800, 6400, "AH"), (6400, 8000, "SPN"), (8000, 9600, "T")]
+    expected = [(0, 4920, "SIL"), (4920, 6520, "AH"), (6520, 8120, "SPN"), (8120, 9600, "T")]  # 7.5 ms later
     assert mfa_intervals(path, 9600) == [Interval(*row) for row in expected]
 
 

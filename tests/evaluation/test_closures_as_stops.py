@@ -150,14 +150,16 @@ def test_boundaries_phone_errors_and_smoothed_decisions_have_the_closures_as_sto
             counts[way][1] += count_phone_errors(intervals, labels, decided, scored.symbols, scored.silences)
             counts[way][2] += int((decided == labels).sum())
             counts[way][3] += int((labels >= 0).sum())
-    for found, (boundaries, errors, right, frames) in (
+    for found, (boundaries, _, right, frames) in (
         (figures, counts["frame"]),
         (figures["smoothed"], counts["smoothed"]),
     ):
         assert found["frame_accuracy"] == right / frames
         assert found["boundaries"] == {"20": boundary_figures(*boundaries.tolist())}
         assert found["num_boundaries"]["reference"] == boundaries[1] < plain["num_boundaries"]["reference"]
-        assert list(found["phone_errors"].values()) == errors.tolist()
+    assert list(figures["phone_errors"].values()) == counts["smoothed"][1].tolist()
+    errors = counts["frame"][1]
+    assert figures["segments_per_phone"] == (errors[3] + errors[1] - errors[2]) / errors[3]
     assert figures["smoothed"] != plain["smoothed"] and figures["phone_errors"] != plain["phone_errors"]
 
 

@@ -150,8 +150,8 @@ def test_every_figure_equals_counting_one_utterance_at_a_time(timit_cuts, phones
     assert figures["top3_accuracy"] == pytest.approx(np.mean(in_top)) and np.mean(in_top) > 0
     assert figures["boundaries"] == {"20": boundary_figures(*boundaries.tolist())}
     assert figures["num_boundaries"] == {"reference": boundaries[1], "hypothesis": boundaries[2]}
-    assert figures["phone_error_rate"] == errors[:3].sum() / errors[3] > 0
-    assert list(figures["phone_errors"].values()) == errors.tolist()
+    assert figures["segments_per_phone"] == (errors[3] + errors[1] - errors[2]) / errors[3] > 0
+    assert figures["phone_error_rate"] is figures["phone_errors"] is None  # the model cannot smooth
     json.dumps(figures)  # plain numbers
 
 
@@ -181,11 +181,19 @@ def test_smoothed_decisions_are_scored_beside_those_by_frame(tone_corpus, model_
     smoothed = figures.pop("smoothed")
     assert figures == plain
     right = frames = 0
+    errors, with_silence = np.zeros(4, dtype=int), np.zeros(4, dtype=int)
     for cut in read_cuts(cuts):
         decided = model.smoothed(model.posteriors(cut_waveform(cut)))
         expected = cut_labels(cut, model.phones, model.frontend.geometry)
         right, frames = right + int((decided == expected).sum()), frames + len(expected)
+        track = (phone_intervals(cut), expected, decided, model.phones.symbols)
+        errors += count_phone_errors(*track, model.phones.silences)
+        with_silence += count_phone_errors(*track, ())
     assert smoothed["frame_accuracy"] == right / frames
+    assert figures["phone_error_rate"] == errors[:3].sum() / errors[3] > 0
+    assert list(figures["phone_errors"].values()) == errors.tolist()
+    assert figures["phone_error_rate_with_silence"] == with_silence[:3].sum() / with_silence[3]
+    assert with_silence[3] > errors[3]
     assert smoothed["num_boundaries"]["hypothesis"] < figures["num_boundaries"]["hypothesis"]
     json.dumps(smoothed)
 

@@ -1,10 +1,12 @@
 """Training end to end on a corpus made of tones: it learns, repeats exactly, and refuses what it cannot use."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from training_process import log_rows, run_training
 
 from speechattn.batches.loader import Batches
@@ -18,6 +20,7 @@ from speechattn.labels.intervals import Interval
 from speechattn.model.classifier import FrameClassifier
 from speechattn.model.config import ClassifierConfig
 from speechattn.phones import PhoneSet
+from speechattn.training.config import OptimConfig
 from speechattn.training.run import train
 
 
@@ -70,19 +73,80 @@ def test_same_seed_same_weights_whatever_the_workers_and_other_seed_other_weight
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_a_finished_training_is_not_repeated_but_a_changed_or_damaged_one_is(config):
+def files_of(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_model_is_neither_trained_again_nor_lost(config, capsys):
     config = replace(config, optim=replace(config.optim, epochs=1))
     folder = train(config)
-    weight_file = folder / "model.safetensors"
-    made = weight_file.stat().st_mtime_ns
+    before = files_of(folder)
     train(config)
-    assert weight_file.stat().st_mtime_ns == made
-    train(replace(config, optim=replace(config.optim, learning_rate=1e-3)))
-    changed = weight_file.stat().st_mtime_ns
-    assert changed > made
-    weight_file.write_bytes(weight_file.read_bytes()[:100])
-    train(replace(config, optim=replace(config.optim, learning_rate=1e-3)))
-    assert weight_file.stat().st_size > 100
+    assert files_of(folder) == before
+    changed = replace(config, seed=5, optim=replace(config.optim, learning_rate=1e-3))
+    expected = (
+        r"holds a finished model of another run \(other seed, optim.learning_rate\): choose another folder, or use"
+    )
+    with pytest.raises(ValueError, match=expected):
+        train(changed)
+    assert files_of(folder) == before
+    assert train(changed, overwrite=True) == folder
+    assert files_of(folder.with_name(f"{folder.name}.1")) == before and files_of(folder) != before
+    second = files_of(folder)
+    train(changed, overwrite=True)
+    assert files_of(folder) == second
+    train(replace(config, seed=6), overwrite=True)
+    assert files_of(folder.with_name(f"{folder.name}.2")) == second
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="its files were changed"):
+        train(replace(config, seed=6))
+    (folder / "train.done.json").unlink()  # somebody else's model
+    with pytest.raises(ValueError, match="it has no valid stamp"):
+        train(replace(config, seed=6))
+
+
+def test_a_killed_run_beside_a_finished_model_loses_neither(config, monkeypatch):
+    config = replace(config, optim=replace(config.optim, epochs=2))
+    folder = train(config)
+    before = files_of(folder)
+    changed = replace(config, seed=5)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("speechattn.training.run.plot_curves", stop)  # after the last epoch
+    with pytest.raises(KeyboardInterrupt):
+        train(changed, overwrite=True)
+    monkeypatch.undo()
+    kept = folder.with_name(f"{folder.name}.1")
+    assert files_of(kept) == before and (folder / "unfinished").is_dir()
+    train(changed)  # resumes: the folder holds no finished model
+    assert files_of(kept) == before and not folder.with_name(f"{folder.name}.2").exists()
+
+
+def test_a_new_version_with_more_options_knows_what_an_older_one_has_trained(config):
+    config = replace(config, optim=replace(config.optim, epochs=1))
+    folder = train(config)
+    stamp = json.loads((folder / "train.done.json").read_text())
+    assert stamp["version"]
+    del stamp["options"]["model"]["frontend"]["cmn_min_range"], stamp["options"]["optim"]["average"]
+    stamp["options"]["model"]["encoder"]["layer_drop"] = 0.0  # of an older version
+    stamp["version"] = "0.0.1"
+    (folder / "train.done.json").write_text(json.dumps(stamp))
+    before = files_of(folder)
+    if config.optim.average == OptimConfig().average:
+        train(config)
+    else:
+        with pytest.raises(ValueError, match=r"other optim.average\)"):
+            train(config)
+    assert files_of(folder) == before
+
+
+def test_two_runs_in_one_folder_are_refused_at_the_start(config):
+    lock = FileLock(Path(config.output).with_name(".model.lock"))
+    with lock, pytest.raises(ValueError, match="model: another process is training there"):
+        train(config)
+    train(replace(config, optim=replace(config.optim, epochs=1)))
 
 
 def test_a_refused_training_leaves_the_model_that_is_there(config):
@@ -95,7 +159,7 @@ def test_a_refused_training_leaves_the_model_that_is_there(config):
 
 
 def test_a_stopped_training_leaves_nothing_that_looks_finished(config, monkeypatch):
-    folder = train(replace(config, optim=replace(config.optim, epochs=1)))
+    folder = Path(config.output)
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -115,11 +179,15 @@ def test_a_stopped_training_leaves_nothing_that_looks_finished(config, monkeypat
 def test_a_training_from_another_model_runs_again_when_that_model_changes(config, tmp_path):
     short = replace(config, optim=replace(config.optim, epochs=1))
     start, tuned = replace(short, output=str(tmp_path / "start")), replace(short, output=str(tmp_path / "tuned"))
-    made = []
-    for seed in (0, 0, 1):
-        init = train(replace(start, seed=seed))
-        made.append((train(tuned, init=init) / "model.safetensors").stat().st_mtime_ns)
-    assert made[0] == made[1] < made[2]
+    init = train(start)
+    made = (train(tuned, init=init) / "model.safetensors").stat().st_mtime_ns
+    moved = init.rename(tmp_path / "moved")  # by content, wherever it is
+    assert (train(tuned, init=moved) / "model.safetensors").stat().st_mtime_ns == made
+    other = train(replace(start, seed=1))
+    with pytest.raises(
+        ValueError, match="of another run \\(other config.json, model.safetensors|\\(other model.safetensors"
+    ):
+        train(tuned, init=other)
 
 
 def test_nothing_to_score_is_an_error(config, tone_corpus, tmp_path):

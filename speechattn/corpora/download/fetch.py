@@ -25,7 +25,7 @@ __all__ = ["Archive", "DownloadError", "RemoteFile", "download_archive", "fetch"
 
 OPENSLR = (
     "https://www.openslr.org",
-    "https://us.openslr.org",
+    "https://openslr.trmal.net",
     "https://openslr.elda.org",
     "https://openslr.magicdatatech.com",
 )
