@@ -82,7 +82,7 @@ def make_utterances(folder: Path) -> list[Made]:
 
 
 def textgrid(utterance: Made) -> str:
-    """The tiers `words` and `phones` as the Montreal Forced Aligner writes them: 7.5 ms early, with stress and silences."""
+    """The tiers `words` and `phones` as the Montreal Forced Aligner writes them: 7.5 ms early, with stress."""
     phones = []
     for number, (start, end, symbol) in enumerate(utterance.intervals):
         name = MFA_SILENCES[number % 3] if symbol == "SIL" else symbol + ("1" if symbol[0] in "AEIOU" else "")
