@@ -56,7 +56,7 @@ def plot_prediction(
         start: Position of `samples[0]` in the recording.
     """
     figure, (above, below) = _subplots(
-        max(6.0, 4.0 * len(samples) / geometry.sample_rate), 8.0, 2, 1, sharex=True, height_ratios=[2, 3]
+        max(6.0, 1.6 * len(samples) / geometry.sample_rate), 8.0, 2, 1, sharex=True, height_ratios=[2, 3]
     )
     _draw_labels(above, samples, segments, geometry, start)
     owned = geometry.first_owned(np.arange(len(posteriors)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING, Any, cast
 from jsonargparse import ArgumentParser
 
 from speechattn.commands import fail, say_error
-from speechattn.commands.models import MODEL_HELP, RIGHT_HELP
+from speechattn.commands.models import DEVICE_HELP, MODEL_HELP, RIGHT_HELP
 
 if TYPE_CHECKING:
     from speechattn.model.classifier import FrameClassifier
+
+log = logging.getLogger("speechattn")
 
 BOXED = "english-small"
 MODEL_OPTION_HELP = f"{MODEL_HELP}; default: the model that comes with speechattn"
@@ -41,6 +44,7 @@ def add_predict(parser: ArgumentParser) -> None:
     parser.add_argument("--symbols", type=str, default="model", help=SYMBOLS_HELP)
     parser.add_argument("--speech", action="store_true", help="find speech and silence instead of phones")
     parser.add_argument("--plot", action="store_true", help="also draw spectrogram, segments and posteriors")
+    parser.add_argument("--device", type=str, default="cpu", help=DEVICE_HELP)
     parser.add_argument("--num-jobs", type=int, help="files processed at the same time; default: number of cores")
     parser.add_argument("--frames", type=str, help="with --cuts: write only this CSV file, a row `Id,Class` per frame")
 
@@ -53,7 +57,8 @@ def predict(arguments: Any) -> None:
     """Predict the phones of audio files."""
     from speechattn.prediction.cuts import predict_cuts, predict_frames
 
-    formats = arguments.format.split(",")
+    formats = [name.strip().lower() for name in arguments.format.split(",")]
+    arguments.symbols = arguments.symbols.lower()
     has_file_options = any(arguments[name] != default for name, default in FILE_ONLY_OPTIONS.items())
     if bool(arguments.audio) == bool(arguments.cuts):
         raise ValueError("predict takes either audio files or --cuts FILE")
@@ -63,13 +68,16 @@ def predict(arguments: Any) -> None:
         raise ValueError(f"--num-jobs must be 1 or more, got {arguments.num_jobs}")
     num_jobs = arguments.num_jobs or os.cpu_count() or 1
     if arguments.frames:
-        predict_frames(arguments.model, arguments.cuts, arguments.frames)
+        predict_frames(arguments.model, arguments.cuts, arguments.frames, device=arguments.device)
     elif arguments.cuts and (arguments.output is None or has_file_options):
         raise ValueError(
             f"predict --cuts needs --output, and takes none of {' '.join(f'--{name}' for name in FILE_ONLY_OPTIONS)}"
         )
     elif arguments.cuts:
-        predict_cuts(arguments.model, arguments.cuts, arguments.output, formats=formats, num_jobs=num_jobs)
+        predict_cuts(
+            arguments.model, arguments.cuts, arguments.output, formats=formats, num_jobs=num_jobs,
+            device=arguments.device,
+        )  # fmt: skip
     else:
         _predict_files(arguments, formats, num_jobs)
 
@@ -86,13 +94,16 @@ def _predict_files(arguments: Any, formats: list[str], num_jobs: int) -> None:
         symbols=arguments.symbols,
         speech_only=arguments.speech,
     )
+    model = _model(arguments, arguments.device)
     recordings = find_recordings(path for path in arguments.audio if path != "-")
     with _standard_input("-" in arguments.audio) as piped:
         if piped is not None and recordings.setdefault("stdin", piped) != piped:
             raise ValueError("a file called stdin and standard input would both write stdin.*: predict them separately")
-        failures = predict_files(_model(arguments), recordings, options, output=arguments.output, num_jobs=num_jobs)
+        failures = predict_files(model, recordings, options, output=arguments.output, num_jobs=num_jobs)
         if piped is not None:
             failures = [failure.replace(str(piped), "standard input") for failure in failures]
+    if arguments.output is not None and len(failures) < len(recordings):
+        log.info("%s: results of %d recordings", arguments.output, len(recordings) - len(failures))
     for failure in failures[:-1]:
         say_error(failure)
     if failures:
@@ -100,13 +111,14 @@ def _predict_files(arguments: Any, formats: list[str], num_jobs: int) -> None:
         fail(failures[-1] + several)
 
 
-def _model(arguments: Any) -> FrameClassifier:
+def _model(arguments: Any, device: str = "cpu") -> FrameClassifier:
     from speechattn.model.classifier import FrameClassifier
+    from speechattn.model.files import checked_device
 
     model = FrameClassifier.from_pretrained(arguments.model)
     if arguments.right is not None:
         model.limit_right(arguments.right)
-    return model
+    return model.to(checked_device(device))
 
 
 @contextmanager
@@ -153,7 +165,7 @@ def stream(arguments: Any) -> None:
     else:
         device = arguments.device
         pieces = microphone(rate, device=int(device) if device and device.isdecimal() else device)
-    print_live(model, pieces, smooth=arguments.smooth, symbols=arguments.symbols)
+    print_live(model, pieces, smooth=arguments.smooth, symbols=arguments.symbols.lower())
 
 
 def add_serve(parser: ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from speechattn.commands import Parser
 
 CLOSURES_HELP = "count TIMIT's closures as parts of their stops"
 RIGHT_HELP = "limit the right context of each attention layer to this many frames (or steps, see encoder.stack)"
+DEVICE_HELP = "cpu, cuda, cuda:1, mps ..."
 MODEL_HELP = "folder of a model, or its id on the Hugging Face Hub"
 
 
@@ -45,6 +46,7 @@ def add_evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--report", type=str, help="write figures, pictures and an HTML page to this folder")
     parser.add_argument("--smooth", action="store_true", help="also score smoothed decisions")
     parser.add_argument("--right", type=int, help=RIGHT_HELP)
+    parser.add_argument("--device", type=str, default="cpu", help=DEVICE_HELP)
     parser.add_argument("--json", type=str, help="write the figures to this file")
 
 
@@ -61,6 +63,7 @@ def evaluate(arguments: Any) -> None:
         json_file=arguments.json,
         smooth=arguments.smooth,
         right=arguments.right,
+        device=arguments.device,
     )
 
 

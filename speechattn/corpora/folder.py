@@ -232,7 +232,10 @@ def _speaker(audio: Path, path: str, pattern: str | None) -> str:
     if pattern is None:
         folder, _, below = path.partition("/")
         if not below:
-            raise ValueError(f"{audio}: is not in a speaker's folder; use --speaker to find the speaker in the path")
+            raise ValueError(
+                f"{audio}: is not in a speaker's folder: --speaker PATTERN finds the speaker in {path!r}, "
+                "such as --speaker '^[^_-]+' for the part before the first _ or -"
+            )
         return folder
     found = re.search(pattern, path)
     speaker = found and found[1 if found.re.groups else 0]

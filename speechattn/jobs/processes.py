@@ -3,17 +3,19 @@
 import atexit
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import active_children, current_process, get_context, parent_process
 from typing import Any
 
 __all__ = ["SIGNALS", "end_with_parent", "process_map", "start_forkserver"]
 
+GUARD = 'a script that calls this must do so under `if __name__ == "__main__":`, since its processes import it again'
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # these ask a process to stop
 
 
@@ -29,6 +31,7 @@ def process_map(num_jobs: int, *, chunksize: int = 1, start: Callable[[], object
     Raises:
         ValueError: When a process dies.
     """
+    _require_guard()
     if num_jobs <= 1:
         if start is not None:
             start()
@@ -39,9 +42,17 @@ def process_map(num_jobs: int, *, chunksize: int = 1, start: Callable[[], object
         try:
             yield partial(pool.map, chunksize=chunksize)
         except BrokenProcessPool as error:
-            raise ValueError("a process died: was it killed, or out of memory?") from error
+            raise ValueError(f"a process died: was it killed, or out of memory? {GUARD}") from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _require_guard() -> None:
+    """End a process that runs its parent's script again, instead of starting processes for ever."""
+    if getattr(current_process(), "_inheriting", False):  # multiprocessing is still importing the script
+        sys.stderr.write(f"speechattn: error: {GUARD}\n")
+        sys.stderr.flush()
+        os._exit(2)
 
 
 def _begin(start: Callable[[], object] | None) -> None:
@@ -73,6 +84,7 @@ def start_forkserver() -> None:
     """
     from multiprocessing import forkserver, resource_tracker
 
+    _require_guard()
     resource_tracker.ensure_running()  # first, since starting it unblocks the signals
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

@@ -1,10 +1,11 @@
-"""Read text files that people hand in: labels, lexicons, transcripts, lists, tables."""
+"""Read text files that people hand in (labels, lexicons, transcripts, lists, tables), and check what can be printed."""
 
+import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["numbered_lines", "read_text"]
+__all__ = ["check_printable", "numbered_lines", "read_text", "unprintable"]
 
 BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -42,3 +43,22 @@ def numbered_lines(path: str | Path, *, compose: bool = True) -> Iterator[tuple[
     for number, line in enumerate(read_text(path, compose=compose).split("\n"), 1):
         if line.strip():
             yield number, line
+
+
+def unprintable(symbol: str, encoding: str) -> str:
+    """The message for a symbol that standard output cannot show."""
+    return f"standard output ({encoding}) cannot show {symbol!r}: set PYTHONIOENCODING=utf-8, or write files (--output)"
+
+
+def check_printable(symbols: Iterable[str]) -> None:
+    """Refuse to begin if standard output cannot show one of these symbols.
+
+    Raises:
+        ValueError: If there is one; the message has the remedy.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    for symbol in symbols:
+        try:
+            symbol.encode(encoding)
+        except UnicodeEncodeError:
+            raise ValueError(unprintable(symbol, encoding)) from None

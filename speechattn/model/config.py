@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from speechattn.attention.positions import POSITIONS
 from speechattn.frontend import FrontendConfig
 from speechattn.geometry import Geometry
-from speechattn.phones import PhoneSet
+from speechattn.phones import PHONE_SETS, PhoneSet
 
 __all__ = ["ENCODER_PRESETS", "BlstmConfig", "ClassifierConfig", "EncoderConfig", "MlpConfig", "TdnnConfig"]
 
@@ -300,6 +300,7 @@ class ClassifierConfig:
 
         Raises:
             TypeError: When a key is unknown.
+            ValueError: When a field is out of its range, or the phone set is unknown.
         """
         if not isinstance(values, dict):
             raise TypeError(f"settings by name are needed, got {values!r}")
@@ -312,5 +313,8 @@ class ClassifierConfig:
             "tdnn": TdnnConfig,
             "mlp": MlpConfig,
         }
+        # Never a path: a model may be somebody else's.
+        if not values.get("symbols") and (name := values.get("phones", "arpabet41")) not in PHONE_SETS:
+            raise ValueError(f"unknown phone set {name!r}; a model with other phones has them in `symbols`")
         built = {key: part(**values[key]) for key, part in parts.items() if values.get(key) is not None}
         return cls(**{**values, **built})

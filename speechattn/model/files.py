@@ -1,6 +1,7 @@
 """The files of a model, and where models are found: in a folder, in the package, on the Hugging Face Hub."""
 
 from pathlib import Path
+from typing import Any
 
 from speechattn.model.hub import fetch
 
@@ -48,3 +49,19 @@ def _boxed(name: str | Path) -> Path | None:
     boxed = BOXED / name
     found = str(name) == boxed.name and (boxed / CONFIG_FILE).is_file() and not (Path(name) / CONFIG_FILE).exists()
     return boxed if found else None
+
+
+def checked_device(name: str) -> Any:
+    """A `torch.device` by its name, such as `cpu` or `cuda:1`.
+
+    Raises:
+        ValueError: If there is no such device here.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {name}: not available here ({str(error).splitlines()[0]})") from None
+    return device

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from speechattn.jobs.atomic import atomic_path
 from speechattn.jobs.stamps import is_done, mark_done
 from speechattn.model.classifier import FrameClassifier
-from speechattn.model.files import model_files
+from speechattn.model.files import checked_device, model_files
 from speechattn.prediction.files import FORMATS, OutputOptions, predict_files
 from speechattn.prediction.recordings import by_cut
 
@@ -28,6 +28,7 @@ def predict_cuts(
     *,
     formats: Sequence[str] = ("textgrid",),
     num_jobs: int = 1,
+    device: str = "cpu",
 ) -> None:
     """Predict the phones of every recording in a file of cuts.
 
@@ -38,6 +39,7 @@ def predict_cuts(
         output: Folder for the files.
         formats: Keys of FORMATS.
         num_jobs: See `predict_files`.
+        device: Of the computation, such as `cuda`.
 
     Raises:
         ValueError: If model or cuts cannot be read, a cut is not a whole recording, or the model takes features (see
@@ -50,7 +52,7 @@ def predict_cuts(
     if is_done(stamp, options, inputs):
         print(f"{output}: predicted already")
         return
-    model = FrameClassifier.from_pretrained(model_name)
+    model = FrameClassifier.from_pretrained(model_name).to(checked_device(device))
     if model.feature_dim is not None:
         raise ValueError(f"{model_name} takes features, not audio: use --frames")
     recordings = by_cut(cuts, model.frontend.geometry)
@@ -63,7 +65,7 @@ def predict_cuts(
     print(f"{output}: {len(recordings)} recordings predicted")
 
 
-def predict_frames(model_name: str, cuts: str | Path, output: str | Path) -> None:
+def predict_frames(model_name: str, cuts: str | Path, output: str | Path, *, device: str = "cpu") -> None:
     """Write the likeliest phone of every frame of all cuts as one table.
 
     The file is CSV with a header `Id,Class`. Ids count the frames of all cuts from 0, in the order of the file; a class
@@ -74,6 +76,7 @@ def predict_frames(model_name: str, cuts: str | Path, output: str | Path) -> Non
         cuts: A file of cuts with recordings, or shards; for a model without a front end, a file of cuts with features.
             They need no phones. Cuts shorter than one frame are skipped.
         output: The file to write.
+        device: Of the computation, such as `cuda`.
 
     Raises:
         ValueError: If model or cuts cannot be read or do not fit, or the model has pooling.
@@ -86,7 +89,7 @@ def predict_frames(model_name: str, cuts: str | Path, output: str | Path) -> Non
     if is_done(stamp, options, inputs):
         print(f"{output}: predicted already")
         return
-    model = FrameClassifier.from_pretrained(model_name)
+    model = FrameClassifier.from_pretrained(model_name).to(checked_device(device))
     if model.pooling is not None:
         raise ValueError(f"{model_name} has pooling: it labels utterances, not frames")
     read = cut_waveform if model.feature_dim is None else cut_features

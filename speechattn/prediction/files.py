@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from speechattn.jobs.atomic import atomic_path
+from speechattn.jobs.text import check_printable
 from speechattn.labels.files import write_audacity, write_csv, write_ctm, write_json, write_textgrid
 from speechattn.labels.intervals import Segment
 from speechattn.labels.ipa import in_ipa, ipa_symbols, speech_and_silence
@@ -109,6 +110,9 @@ def predict_files(
         raise ValueError("--plot and --format npy need --output FOLDER")
     if output is not None and Path(output).exists() and not Path(output).is_dir():
         raise ValueError(f"{output} is a file: --output takes a folder")
+    if output is None:
+        symbols = model.phones.symbols
+        check_printable(ipa_symbols(symbols).values() if options.symbols == "ipa" else symbols)
     stopped = Event()
 
     def on_progress(seconds: float) -> None:
@@ -176,12 +180,12 @@ def _write(
     if options.plot or POSTERIORS in options.formats:
         posteriors = recording_posteriors(model, path, channel=options.channel, on_progress=on_progress)
         segments = model.segments(posteriors, model.duration(path), smooth=options.smooth)
+        segments = _renamed(model, segments, options)
         if options.plot:
             _draw(model, path, options, target, posteriors, segments, on_progress)
         if POSTERIORS in options.formats:
             with atomic_path(_with_suffix(target, ".npy")) as temporary, open(temporary, "wb") as file:
                 np.save(file, posteriors)
-        segments = _renamed(model, segments, options)
     else:
         segments = _segments(model, path, options, on_progress)
     for name in options.formats:
@@ -205,12 +209,13 @@ def _draw(
 ) -> None:
     """Draw a recording, in several pictures if it is long."""
     start, several = 0, segments[-1].end > LONGEST_PICTURE_S
+    symbols = model.phones.symbols
+    if options.symbols == "ipa":
+        symbols = tuple(ipa_symbols(symbols)[symbol] for symbol in symbols)
     excerpts = recording_excerpts(model, path, LONGEST_PICTURE_S, channel=options.channel)
     for number, samples in enumerate(excerpts, 1):
         on_progress(0.0)  # drawing takes longer than prediction: stop here when interrupted
-        picture = plot_prediction(
-            samples, posteriors, segments, model.phones.symbols, model.frontend.geometry, start=start
-        )
+        picture = plot_prediction(samples, posteriors, segments, symbols, model.frontend.geometry, start=start)
         save_figure(picture, _with_suffix(target, f".{number:03}.png" if several else ".png"))
         start += len(samples)
 

@@ -14,6 +14,7 @@ import numpy as np
 from speechattn.audio import is_container
 from speechattn.decoding.smoothing import SmoothingStream
 from speechattn.jobs.interruption import Interruption
+from speechattn.jobs.text import check_printable
 from speechattn.labels.frames import runs_of_frames
 from speechattn.labels.intervals import Segment
 from speechattn.labels.ipa import ipa_symbols
@@ -190,6 +191,7 @@ def print_live(
     names = {phone: phone for phone in model.phones.symbols}
     if symbols == "ipa":
         names = ipa_symbols(names)
+    check_printable(names.values())
     latencies: list[float] = []
     computing = 0.0
     log.info("listening; phones are final at least %.1f ms after their end; stop with Ctrl-C", model.lookahead_ms)

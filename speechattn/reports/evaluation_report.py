@@ -11,7 +11,7 @@ from speechattn.evaluation.metrics import percent
 from speechattn.jobs.atomic import save_json, save_text
 from speechattn.jobs.stamps import is_done, mark_done
 from speechattn.model.classifier import FrameClassifier
-from speechattn.model.files import model_files
+from speechattn.model.files import checked_device, model_files
 from speechattn.phones import PhoneSet
 from speechattn.plots import plot_confusion, plot_phones, plot_prediction, save_figure
 from speechattn.reports.evaluation_page import Source, evaluation_page, format_interval
@@ -33,6 +33,7 @@ def evaluate_and_report(
     json_file: str | Path | None = None,
     smooth: bool = False,
     right: int | None = None,
+    device: str = "cpu",
 ) -> None:
     """Evaluate a model on cuts, print its figures, and optionally write a report.
 
@@ -47,6 +48,7 @@ def evaluate_and_report(
         json_file: If given, save the figures there.
         smooth: See `evaluate`.
         right: Limit of the right context, see `FrameClassifier.limit_right`; None: unchanged.
+        device: Of the computation, such as `cuda`.
 
     Raises:
         ValueError: As for `from_pretrained`, `limit_right`, `PhoneSet.load` and `evaluate`; or if the log beside the
@@ -54,21 +56,21 @@ def evaluate_and_report(
     """
     name = Path(cuts).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
     if report is None:
-        model = _model(model_name, right)
+        model = _model(model_name, right, device)
         scored = _phone_set(phones)
         figures, _ = evaluate(model, cuts, phones=scored, closures_as_stops=closures_as_stops, smooth=smooth)
     else:
-        figures = _report(model_name, cuts, name, phones, closures_as_stops, Path(report), smooth, right)
+        figures = _report(model_name, cuts, name, phones, closures_as_stops, Path(report), smooth, right, device)
     if json_file is not None:
         save_json(json_file, figures)
     print(format_figures(f"{model_name} on {name}", figures))
 
 
-def _model(name: str, right: int | None) -> FrameClassifier:
+def _model(name: str, right: int | None, device: str) -> FrameClassifier:
     model = FrameClassifier.from_pretrained(name)
     if right is not None:
         model.limit_right(right)
-    return model
+    return model.to(checked_device(device))
 
 
 def _phone_set(name: str | None) -> PhoneSet | None:
@@ -84,6 +86,7 @@ def _report(
     folder: Path,
     smooth: bool,
     right: int | None,
+    device: str,
 ) -> dict[str, Any]:
     """The figures of the report in the folder; it is written if it is missing or outdated."""
     stamp = folder / f"{name}.done.json"
@@ -98,7 +101,7 @@ def _report(
     inputs = {"cuts": checksum_or_path(cuts), **model_inputs, **logs, **phone_file}
     if model_inputs and is_done(stamp, options, inputs):  # without files, a model on the Hub may have changed
         return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    model = _model(model_name, right)
+    model = _model(model_name, right, device)
     command = ["speechattn", "evaluate", str(model_name), "--cuts", str(cuts), "--report", str(folder)]
     command += [] if phones is None else ["--phones", phones]
     command += ["--closures-as-stops"] if closures_as_stops else []

@@ -179,10 +179,13 @@ def test_files_at_a_time_give_what_one_after_the_other_gives(model_folder, noise
             with pytest.raises(SystemExit) as stop:
                 main(["predict", str(noises), "--model", str(model_folder), "--num-jobs", jobs, *options])
             assert stop.value.code == 2
-        printed.append(capsys.readouterr())
+        out, err = capsys.readouterr()
+        first, *lines = err.splitlines(keepends=True)
+        assert first == f"speechattn: {tmp_path / jobs}: results of 4 recordings\n"
+        printed.append((out, "".join(lines)))
     assert printed[0] == printed[1] and torch.get_num_threads() == threads
-    assert printed[0].err.splitlines()[0].endswith("(WAV, FLAC, ...) (1 of 5 files failed)")
-    names = [line for line in printed[0].out.splitlines() if line.startswith("#")]
+    assert printed[0][1].splitlines()[0].endswith("(WAV, FLAC, ...) (1 of 5 files failed)")
+    names = [line for line in printed[0][0].splitlines() if line.startswith("#")]
     assert names == ["# a", "# b/c", "# b/d", "# e"]
     files = sorted(path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*") if path.is_file())
     assert len(files) == 12
