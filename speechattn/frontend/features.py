@@ -253,9 +253,9 @@ class Frontend(nn.Module):
         batch, num_samples = waveforms.shape
         if lengths is None:
             lengths = torch.full((batch,), num_samples, device=waveforms.device)
-        if lengths.shape != (batch,):
+        elif lengths.shape != (batch,):
             raise ValueError(f"lengths must be ({batch},), got {tuple(lengths.shape)}")
-        if not is_traced() and ((lengths < 0) | (lengths > num_samples)).any():
+        elif not is_traced() and ((lengths < 0) | (lengths > num_samples)).any():
             raise ValueError(f"lengths must lie in 0..{num_samples}, got {lengths.tolist()}")
         lengths = lengths.to(waveforms.device, torch.int64)
         if not is_traced():

@@ -21,7 +21,7 @@ def as_tensor(samples: Any, device: torch.device) -> Tensor:
 
 
 def check_amplitudes(waveforms: Tensor, lengths: Tensor | None = None) -> None:
-    """Refuse samples that are not finite, or far beyond [-1, 1], as `load_audio` does.
+    """Refuse samples on the CPU that are not finite, or far beyond [-1, 1], as `load_audio` does.
 
     Args:
         waveforms: (..., N).
@@ -30,7 +30,7 @@ def check_amplitudes(waveforms: Tensor, lengths: Tensor | None = None) -> None:
     Raises:
         ValueError: If there are such samples.
     """
-    if not waveforms.is_floating_point() or not waveforms.numel():
+    if not (waveforms.is_floating_point() and waveforms.is_cpu and waveforms.numel()):  # others would have to wait
         return
     samples = waveforms.detach()
     if lengths is not None and is_padded(lengths, waveforms.shape[-1]):

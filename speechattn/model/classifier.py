@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from speechattn.audio import audio_info, load_audio
 from speechattn.decoding.smoothing import Phonotactics, smooth
 from speechattn.frontend import Frontend, LogMelTransform, ReadyFeatures, make_frontend
-from speechattn.frontend.inputs import as_tensor
+from speechattn.frontend.inputs import as_tensor, check_amplitudes
 from speechattn.jobs.atomic import atomic_path, save_json
 from speechattn.labels.frames import frames_to_segments
 from speechattn.labels.intervals import Segment
@@ -134,7 +134,10 @@ class FrameClassifier(nn.Module):
             (T, P) float32, rows sum to 1; with pooling (P,).
         """
         device = self.output.weight.device
-        logits, _ = self(as_tensor(samples, device)[None])
+        waveforms = as_tensor(samples, torch.device("cpu"))[None]
+        if self.feature_dim is None:
+            check_amplitudes(waveforms)  # here, since other devices do not check
+        logits, _ = self(waveforms.to(device))
         return (logits[0] / self.config.temperature).softmax(dim=-1).numpy(force=True)
 
     def smoothed(self, posteriors: np.ndarray) -> np.ndarray:

@@ -390,6 +390,6 @@ def test_the_command_prepares_trains_and_scores_from_shards(tone_corpus, tmp_pat
     assert scores == sharded and scores["num_utterances"] == 6
     assert (report / "test_example.png").is_file()
 
-    write_shards(folder / "train.jsonl.gz", folder / "shards/train", size=5)  # other shards: trained again
-    main(train)
+    write_shards(folder / "train.jsonl.gz", folder / "shards/train", size=5)  # other shards: another run
+    main([*train, "--overwrite"])
     assert weights.stat().st_mtime_ns > made

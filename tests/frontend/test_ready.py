@@ -186,7 +186,8 @@ def test_a_model_learns_from_features(feature_corpus: Path, tmp_path: Path) -> N
     with pytest.raises(ValueError, match="takes features, not audio"):
         predict_cuts(str(tmp_path / "model"), test, tmp_path / "grids")
     with pytest.raises(ValueError, match="wave_augment needs a front end"):
-        train(replace(config, wave_augment=WaveAugmentConfig(gain_db=1.0)))
+        output = str(tmp_path / "augmented")
+        train(replace(config, output=output, wave_augment=WaveAugmentConfig(gain_db=1.0)))
 
 
 def test_cuts_that_do_not_fit_the_model_are_refused_by_name(feature_corpus, tone_corpus, tmp_path) -> None:

@@ -54,7 +54,7 @@ def bases(path: Path) -> list[Path]:
 def test_a_configuration_builds_a_model(path, monkeypatch):
     models = []
     monkeypatch.setattr(
-        "speechattn.training.run.train", lambda config, init: models.append(FrameClassifier(config.model))
+        "speechattn.training.run.train", lambda config, init, overwrite: models.append(FrameClassifier(config.model))
     )
     main(["train", *(word for file in [*bases(path), path] for word in ("--config", str(file)))])
     assert len(models) == 1
@@ -117,9 +117,10 @@ def test_from_download_to_scores_and_a_rerun_does_nothing(timit_archive, mirror,
     assert times == {path: path.stat().st_mtime_ns for path in exp.rglob("*") if path.is_file()}
     assert "epoch=" in first.stderr and "epoch=" not in second.stderr
 
-    write_tiny(conf, phones="timit39", learning_rate=4e-3)  # a changed option trains again
+    write_tiny(conf, phones="timit39", learning_rate=4e-3)  # a finished model is not trained over
     third = run_recipe("timit_sample", *options, "--stage", "3", "--stop-stage", "3", folder=tmp_path)
-    assert third.returncode == 0 and weights.stat().st_mtime_ns > first_time
+    assert third.returncode == 2 and weights.stat().st_mtime_ns == first_time
+    assert "holds a finished model of another run (other optim.learning_rate)" in third.stderr
 
     (exp / "data/train.jsonl.gz").write_bytes(b"half")  # a damaged output is prepared again
     fourth = run_recipe("timit_sample", *options, "--stage", "2", "--stop-stage", "2", folder=tmp_path)
