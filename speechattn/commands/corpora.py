@@ -25,11 +25,22 @@ def add_download(parser: ArgumentParser) -> None:
 
 def add_corpus_options(parser: ArgumentParser, argv: Sequence[str]) -> None:
     """Options of the corpus named in `argv`."""
+    from dataclasses import fields
+    from typing import get_type_hints
+
+    import docstring_parser  # of jsonargparse[signatures]
+
     from speechattn.corpora import CORPORA, corpus_options
 
     corpus = next((word for word in argv if word in CORPORA), None)
-    if corpus is not None and (options := corpus_options(corpus)) is not None:
-        parser.add_class_arguments(options, as_group=False)
+    if corpus is None or (options := corpus_options(corpus)) is None:
+        return
+    types = get_type_hints(options)
+    helps = {item.arg_name: item.description for item in docstring_parser.parse(options.__doc__).params}
+    # not add_class_arguments: it would spell them with underscores, as no other option of a command is
+    for field in fields(options):
+        name = "--" + field.name.replace("_", "-")
+        parser.add_argument(name, type=types[field.name], default=field.default, help=helps[field.name])
 
 
 def _corpus_options(arguments: Any) -> Any:

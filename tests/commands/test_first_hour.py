@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import soundfile
 from refused import refused
 
 from speechattn.commands.main import main
+from speechattn.corpora import CORPORA
 from speechattn.model.classifier import FrameClassifier
 from speechattn.plots import plot_prediction
 
@@ -70,6 +72,16 @@ def run(*arguments: object, **options: object) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes and fills standard output as POSIX does")
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_options_of_corpora_have_hyphens(corpus: str, capsys) -> None:
+    """As those of every other command; messages and docs name `--label-rate` and `--ctm-channel` of `folder`."""
+    with pytest.raises(SystemExit):
+        main(["prepare", corpus, "--help"])
+    options = re.findall(r"--[a-z_-]+", capsys.readouterr().out)
+    assert not [option for option in options if "_" in option]
+    assert corpus != "folder" or {"--label-rate", "--ctm-channel", "--speaker"} <= set(options)
+
+
 def test_output_that_cannot_be_written_is_one_line(recording: Path, model_folder: Path) -> None:
     command = ("predict", recording, "--model", model_folder)
     closed = run(*command, preexec_fn=lambda: os.close(1))
