@@ -264,8 +264,9 @@ def _labelled(job: tuple[UnlabelledUtterance, AlignmentSource], options: FolderO
             alignment.file, tier=options.tier, sample_rate=info.sample_rate, label_rate=options.label_rate
         ).values()
     try:
-        if suffix == ".phn" or (suffix == ".lab" and not re.search(r"\d\.", read_text(alignment.file))):
-            check_units(segments, options.label_rate or (info.sample_rate if suffix == ".phn" else HTK_UNITS), length)
+        whole = suffix == ".phn" or (suffix == ".lab" and not re.search(r"\d\.", read_text(alignment.file)))
+        if whole and options.label_rate is None:
+            check_units(segments, info.sample_rate if suffix == ".phn" else HTK_UNITS, length)
         intervals = phone_track(segments, end - start, gap=options.gap)
     except ValueError as error:
         return f"{alignment}: {error}"

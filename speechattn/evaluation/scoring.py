@@ -70,7 +70,7 @@ def score_files(
         if names:
             more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
             logger.warning("%d utterances only in %s: %s%s", len(names), path, ", ".join(names[:NUM_NAMED]), more)
-    for name in common:
+    for name in common if label_rate is None else ():
         _check_rates(name, *(side[name] for side in sides))
     pair = [{name: side[name] for name in common} for side in sides]
     if closures_as_stops:

@@ -130,6 +130,9 @@ def test_phn_files_of_another_rate_are_refused_or_told(tmp_path: Path, capsys) -
     )
     for cut in prepare(root, tmp_path / "out", label_rate=8000).values():
         assert phone_intervals(cut)[-1].end == 16000
+    # Half a recording may be labelled: who names the rate is believed.
+    for cut in prepare(root, tmp_path / "half", label_rate=16000).values():
+        assert phone_intervals(cut)[-1].end == 8000
 
 
 def test_scores_of_labels_at_another_rate_are_refused(tmp_path: Path, capsys) -> None:
@@ -138,6 +141,7 @@ def test_scores_of_labels_at_another_rate_are_refused(tmp_path: Path, capsys) ->
     line = refused(capsys, "score", tmp_path / "a.lab", tmp_path / "a.phn")
     assert "ends at 0.5 s and 1 s: labels at another sample rate? use --label-rate" in line
     assert score_files(tmp_path / "a.lab", tmp_path / "a.phn", label_rate=8000)["frame_agreement"] == 1.0
+    assert score_files(tmp_path / "a.lab", tmp_path / "a.phn", label_rate=16000)["frame_agreement"] < 0.6
 
 
 def test_cuts_none_of_whose_frames_has_a_label_are_refused(lhotse_cuts: Path, tmp_path: Path) -> None:
