@@ -7,10 +7,13 @@ are stored modulo 2^32, and of files that were joined only the first is read. `a
 import io
 import mmap
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from speechattn.audio.flac import TOTAL_SAMPLES, stream_lengths
 from speechattn.audio.mpeg import Frame, audio_frames, starts_as_mpeg, with_frame_count
 
 __all__ = ["AudioError", "View", "audio_views", "is_container"]
@@ -30,6 +33,8 @@ MAGIC = (
 
 Order = Literal["little", "big"]
 Views: TypeAlias = "list[io.RawIOBase | io.BytesIO]"
+Data: TypeAlias = "mmap.mmap | bytes"
+Span: TypeAlias = "tuple[int, int, Mapping[int, bytes]]"  # first byte, byte after the last, bytes to replace: see View
 
 
 class AudioError(ValueError):
@@ -100,26 +105,33 @@ def audio_views(path: Path) -> tuple[Views, str]:
     Raises:
         AudioError: If not all audio can be read; the message has both lengths.
     """
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            magic = data[:4]
-            if magic == b"OggS":
-                starts = _ogg_starts(data)
-            elif magic == b"fLaC":
-                starts = _flac_starts(data)
-            elif starts_as_mpeg(data[:8192]):
-                return _mpeg_views(path, data[:])
-            else:
-                return _chunked_views(path, data, size)
-    if len(starts) < 2:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        magic, remark = data[:4], ""
+        if magic == b"OggS":
+            spans = _spans(_ogg_starts(data), len(data))
+        elif magic == b"fLaC":
+            spans, remark = _flac_spans(data)
+        elif magic == b"NIST" or magic == b"Crea":
+            spans = _spans(_starts(data, data[: data.find(b"\n" if magic == b"NIST" else b"\x1a") + 1]), len(data))
+        elif starts_as_mpeg(data[:8192]):
+            return _mpeg_views(path, data[:])
+        else:
+            spans, remark = _chunked_spans(path, data)
+    if len(spans) == 1 and not spans[0][2]:
         return [], ""
-    return _parts(path, [*starts, size])
+    joined = f"{len(spans)} joined streams are read one after the other" if len(spans) > 1 else ""
+    return [View(path, *span) for span in spans], "; ".join(filter(None, (joined, remark)))
 
 
-def _parts(path: Path, bounds: list[int]) -> tuple[Views, str]:
-    views: Views = [View(path, start, end, {}) for start, end in zip(bounds, bounds[1:], strict=False)]
-    return views, f"{len(views)} joined streams are read one after the other"
+def _spans(starts: Sequence[int], size: int) -> list[Span]:
+    """Streams that begin at these bytes and follow each other."""
+    bounds = [*starts, size] if starts else [0, size]
+    return [(start, end, {}) for start, end in pairwise(bounds)]
+
+
+def _starts(data: Data, marker: bytes) -> list[int]:
+    """Where a marker is that is too long to occur by chance."""
+    return [found.start() for found in re.finditer(re.escape(marker), data)]
 
 
 def _ogg_starts(data: mmap.mmap) -> list[int]:
@@ -135,14 +147,20 @@ def _ogg_starts(data: mmap.mmap) -> list[int]:
     return starts
 
 
-def _flac_starts(data: mmap.mmap) -> list[int]:
-    """Where the FLAC streams of a file begin: the marker, and a STREAMINFO block of 34 bytes."""
-    starts, position = [], 0
-    while (position := data.find(b"fLaC", position)) >= 0:
-        if data[position + 4 : position + 8] in (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22"):
-            starts.append(position)
-        position += 4
-    return starts
+def _flac_spans(data: mmap.mmap) -> tuple[list[Span], str]:
+    """The streams of a FLAC file, their lengths corrected."""
+    marks = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # the marker, and a STREAMINFO block of 34 bytes
+    spans: list[Span] = []
+    remarks = []
+    for start, end, _ in _spans(sorted(start for mark in marks for start in _starts(data, mark)), len(data)):
+        stated, there = stream_lengths(data if end - start == len(data) else data[start:end])
+        patches: dict[int, bytes] = {}
+        if there > stated:
+            remarks.append(f"its header states {stated:,} samples, {there:,} are there; all are read")
+            patches = {TOTAL_SAMPLES: (data[start + TOTAL_SAMPLES] & 0xF0 | there >> 32).to_bytes(1, "big")}
+            patches[TOTAL_SAMPLES + 1] = (there & 0xFFFFFFFF).to_bytes(4, "big")
+        spans.append((start, end, patches))
+    return spans, "; ".join(remarks)
 
 
 def _mpeg_views(path: Path, data: bytes) -> tuple[Views, str]:
@@ -170,34 +188,40 @@ def _seconds(frames: list[Frame]) -> float:
     return sum(frame.num_samples for frame in frames) / frames[0].sample_rate if frames else 0.0
 
 
-def _chunked_views(path: Path, data: mmap.mmap, size: int) -> tuple[Views, str]:
-    """WAV, RF64, Wave64, AIFF, CAF, AU and SPHERE: compare the stated size of the audio with the file's."""
+def _chunked_spans(path: Path, data: Data, first: int = 0) -> tuple[list[Span], str]:
+    """WAV, RF64, Wave64, AIFF, CAF and AU: compare the stated size of the audio with the file's.
+
+    `data` are the bytes of the file from `first` on.
+    """
+    size = len(data)
+    whole: Span = (first, first + size, {})
     found = _data_chunk(data)
     if found is None:
-        return [], ""
+        return [whole], ""
     start, stated, field, width, order, extra = found
     there = size - start
     end = start + stated
     if stated >= there or _ends_well(data, end, size):
-        return [], ""
+        return [whole], ""
     magic = data[:4]
     following = end + (end % 2 if magic in (b"RIFF", b"RIFX", b"FORM") else 0)
     if stated and data[following : following + 4] == magic and size - following > 64:
-        return _parts(path, [0, following, size])
+        spans, remark = _chunked_spans(path, data[following:], first + following)
+        return [(first, first + following, {}), *spans], remark
     if there + extra > MAX_SIZE[width]:
         raise AudioError(
             f"{path}: its header states {stated:,} bytes of audio, {there:,} are there; convert it to RF64"
         )
     patches = {field: (there + extra).to_bytes(width, order)} | _frame_count(data, there)
     remark = f"its header states {stated:,} bytes of audio, {there:,} are there; all are read"
-    return [View(path, 0, size, patches)], remark
+    return [(first, first + size, patches)], remark
 
 
 # Start and stated size of the audio; position, width and byte order of the size field, and what it counts besides.
 Chunk: TypeAlias = "tuple[int, int, int, int, Order, int]"
 
 
-def _data_chunk(data: mmap.mmap) -> "Chunk | None":
+def _data_chunk(data: Data) -> "Chunk | None":
     """Where the audio is, by the header; None for other formats, or when the length is stated as unknown."""
     magic = data[:4]
     if magic == b".snd" and len(data) >= 24:
@@ -229,7 +253,7 @@ def _data_chunk(data: mmap.mmap) -> "Chunk | None":
     return None
 
 
-def _find_chunk(data: mmap.mmap, name: bytes, position: int, width: int, order: Order) -> "Chunk | None":
+def _find_chunk(data: Data, name: bytes, position: int, width: int, order: Order) -> "Chunk | None":
     while position + 8 <= len(data):
         stated = int.from_bytes(data[position + 4 : position + 8], order)
         if data[position : position + 4] == name:
@@ -238,7 +262,7 @@ def _find_chunk(data: mmap.mmap, name: bytes, position: int, width: int, order: 
     return None
 
 
-def _ends_well(data: mmap.mmap, end: int, size: int) -> bool:
+def _ends_well(data: Data, end: int, size: int) -> bool:
     """Whether padding or whole chunks fill the file from the stated end of the audio."""
     if size - end <= MAX_PADDING and not any(data[end:size]):
         return True
@@ -267,7 +291,7 @@ def _ends_well(data: mmap.mmap, end: int, size: int) -> bool:
     return position == size
 
 
-def _frame_count(data: mmap.mmap, num_bytes: int) -> dict[int, bytes]:
+def _frame_count(data: Data, num_bytes: int) -> dict[int, bytes]:
     """The patch of a second place that states the length, in frames."""
     if data[:4] == b"FORM" and (found := _find_chunk(data, b"COMM", 12, 4, "big")):
         place = found[0]

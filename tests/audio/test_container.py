@@ -6,14 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from speechattn.audio import AudioError, audio_blocks, audio_info, is_container, load_audio, read_audio
+from speechattn.audio.flac import stream_lengths
 from speechattn.audio.mpeg import audio_frames
 
 RATE = 16000
 EXACT = {  # suffix -> format and subtype of libsndfile
     "wav": ("WAV", "PCM_16"), "aiff": ("AIFF", "PCM_16"), "au": ("AU", "PCM_16"), "w64": ("W64", "PCM_16"),
     "caf": ("CAF", "PCM_16"), "rf64": ("RF64", "PCM_16"), "flac": ("FLAC", "PCM_16"),
+    "sph": ("NIST", "PCM_16"), "voc": ("VOC", "PCM_16"),
 }  # fmt: skip
 LOSSY = {"ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III")}
 
@@ -39,9 +43,10 @@ def read(path: Path) -> np.ndarray:
     return samples
 
 
+@pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("suffix", EXACT | LOSSY)
-def test_joined_files_are_read_one_after_the_other(suffix: str, tmp_path: Path, caplog) -> None:
-    parts = [written(tmp_path, suffix, speech(48000, seed)) for seed in (0, 1)]
+def test_joined_files_are_read_one_after_the_other(suffix: str, count: int, tmp_path: Path, caplog) -> None:
+    parts = [written(tmp_path, suffix, speech(48000, seed)) for seed in range(count)]
     alone = []
     for number, part in enumerate(parts):
         (tmp_path / f"{number}.{suffix}").write_bytes(part)
@@ -51,7 +56,7 @@ def test_joined_files_are_read_one_after_the_other(suffix: str, tmp_path: Path, 
     joined = read(tmp_path / f"joined.{suffix}")
     assert caplog.records
     if suffix == "mp3":  # the decoder's state and the encoder's padding go on between them
-        assert 0 <= len(joined) - len(alone[0]) - len(alone[1]) < 6 * 1152
+        assert 0 <= len(joined) - sum(map(len, alone)) < 6 * count * 1152
     else:
         assert np.array_equal(joined, np.concatenate(alone))
 
@@ -83,11 +88,13 @@ def stating(data: bytes, suffix: str, num_bytes: int) -> bytes:
         struct.pack_into(">Q", content, content.index(b"data") + 4, num_bytes + 4)
     elif suffix == "rf64":
         struct.pack_into("<QQ", content, 28, num_bytes, num_frames)
+    elif suffix == "flac":
+        struct.pack_into(">I", content, 22, num_frames)
     return bytes(content)
 
 
 @pytest.mark.parametrize("stated", [0, 2000, 32000])
-@pytest.mark.parametrize("suffix", ["wav", "aiff", "au", "w64", "caf", "rf64"])
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "au", "w64", "caf", "rf64", "flac"])
 def test_a_header_that_states_too_little_is_corrected(suffix: str, stated: int, tmp_path: Path, caplog) -> None:
     samples = speech(56000)
     whole = written(tmp_path, suffix, samples)
@@ -95,7 +102,38 @@ def test_a_header_that_states_too_little_is_corrected(suffix: str, stated: int, 
     assert not caplog.records and len(expected) == 56000
     (tmp_path / f"stale.{suffix}").write_bytes(stating(whole, suffix, stated))
     assert np.array_equal(read(tmp_path / f"stale.{suffix}"), expected)
-    assert f"states {stated:,} bytes of audio, 112,000 are there" in caplog.text
+    both = (f"{stated // 2:,} samples", "56,000") if suffix == "flac" else (f"{stated:,} bytes of audio", "112,000")
+    assert "states {}, {} are there".format(*both) in caplog.text
+    (tmp_path / f"joined.{suffix}").write_bytes(whole + stating(whole, suffix, stated))
+    assert np.array_equal(read(tmp_path / f"joined.{suffix}"), np.concatenate([expected, expected]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    num_samples=st.integers(1, 20_000), rate=st.sampled_from([8000, 12_345, 16_000, 44_100, 65_535, 96_000]),
+    channels=st.integers(1, 3), subtype=st.sampled_from(["PCM_S8", "PCM_16", "PCM_24"]), silent=st.booleans(),
+)  # fmt: skip
+def test_the_last_frame_of_flac_tells_its_length(
+    tmp_path_factory, num_samples: int, rate: int, channels: int, subtype: str, silent: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.flac"
+    samples = speech(num_samples * channels).reshape(-1, channels) * (not silent)
+    soundfile.write(path, samples, rate, subtype=subtype)
+    data = path.read_bytes()
+    assert stream_lengths(data) == (num_samples, num_samples)
+    unknown = stating(data, "flac", 0)
+    assert stream_lengths(unknown) == stream_lengths(unknown + b"TAG".ljust(128)) == (0, num_samples)
+
+
+def test_a_flac_recording_that_was_stopped_ends_with_its_last_whole_frame(tmp_path: Path, caplog) -> None:
+    whole = written(tmp_path, "flac", speech(56000))
+    expected = read(tmp_path / "whole.flac")
+    (tmp_path / "stopped.flac").write_bytes(stating(whole, "flac", 0)[:-900])
+    found = read(tmp_path / "stopped.flac")
+    assert len(found) in range(56000 - 2 * 4096, 56000) and np.array_equal(found, expected[: len(found)])
+    (tmp_path / "cut.flac").write_bytes(whole[:-900])  # stated right
+    with pytest.raises(AudioError, match="cut short|damaged"):
+        read_audio(tmp_path / "cut.flac")
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "caf"])
