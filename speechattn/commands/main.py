@@ -60,6 +60,8 @@ def _parser(command: str | None, argv: Sequence[str]) -> Parser:
             add_options(subparser)
             if name in ("download", "prepare"):
                 corpora.add_corpus_options(subparser, argv)
+            elif name == "train":
+                models.check_configs(argv)
         commands.add_subcommand(name, subparser, help=summary)
     return parser
 

@@ -1,5 +1,7 @@
 """Commands to train, evaluate and compare models."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -10,6 +12,17 @@ CLOSURES_HELP = "count TIMIT's closures as parts of their stops"
 RIGHT_HELP = "limit the right context of each attention layer to this many frames (or steps, see encoder.stack)"
 DEVICE_HELP = "cpu, cuda, cuda:1, mps ..."
 MODEL_HELP = "folder of a model, or its id on the Hugging Face Hub"
+
+
+def check_configs(argv: Sequence[str]) -> None:
+    """Refuse configuration files that are not UTF-8: the parser would not name them."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        path = following if word == "--config" else word.removeprefix("--config=")
+        if path != word and Path(path).is_file():
+            try:
+                Path(path).read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                raise ValueError(f"{path}: a configuration must be text in UTF-8") from None
 
 
 def add_train(parser: ArgumentParser) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
+from lhotse.serialization import deserialize_item
 from lhotse.supervision import AlignmentItem
 from lhotse.utils import fastcopy
 
 from speechattn.audio import SAMPLE_RATE, audio_info
 from speechattn.geometry import num_frames
 from speechattn.jobs.atomic import atomic_path, save_text
+from speechattn.jobs.text import has_byte_order_mark, numbered_lines
 from speechattn.labels.intervals import Interval
 
 __all__ = [
@@ -68,21 +70,44 @@ def read_cuts(path: str | Path) -> CutSet:
     """Load a file of Lhotse cuts into memory.
 
     Raises:
-        ValueError: When there is no such file, it does not hold cuts, or a cut has neither audio nor features.
+        ValueError: When there is no such file, it does not hold cuts, or a cut has neither audio nor features; names
+            the line.
     """
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file of cuts")
     try:
-        cuts = CutSet.from_file(path).to_eager()
+        if has_byte_order_mark(path):
+            cuts = CutSet.from_dicts(json.loads(line) for _, line in numbered_lines(path, compose=False)).to_eager()
+        else:
+            cuts = CutSet.from_file(path).to_eager()
     except Exception as error:  # gzip, JSON and Lhotse raise anything
-        raise ValueError(f"{path} is not a file of Lhotse cuts (.jsonl or .jsonl.gz)") from error
+        raise ValueError(f"{path}{_fault(path)} (Lhotse cuts, .jsonl or .jsonl.gz, are expected)") from error
     if len(cuts) == 0:
         raise ValueError(f"{path} holds no cuts")
     for cut in cuts:
+        if not all(isinstance(time, int | float) for time in (cut.start, cut.duration)):
+            raise ValueError(f"{path}: cut {cut.id}: start and duration must be numbers")
         has_source = isinstance(cut, MonoCut) and (cut.has_features or (cut.has_recording and cut.recording.sources))
         if not has_source:
             raise ValueError(f"{path}: cut {cut.id} is not a single-channel cut with a recording or features")
     return cuts
+
+
+def _fault(path: str | Path) -> str:
+    """Where and why a file cannot be read as cuts, as the end of a message."""
+    number = 0
+    try:
+        with gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    deserialize_item(json.loads(line))
+                except json.JSONDecodeError as error:
+                    return f":{number}: not JSON: {error.msg}"
+                except Exception as error:  # of Lhotse: often the names of missing fields
+                    return f":{number}: not a cut: {str(error).rpartition('() ')[2]}"
+    except (OSError, EOFError) as error:
+        return f":{number + 1}: cannot be read: {error}"
+    return ": holds something else than cuts"
 
 
 def recording_file(cut: MonoCut) -> Path:
@@ -132,7 +157,10 @@ def phone_intervals(cut: MonoCut, sample_rate: int = SAMPLE_RATE) -> list[Interv
     if len(cut.supervisions) != 1 or "phone" not in (cut.supervisions[0].alignment or {}):
         raise ValueError(f"cut {cut.id}: expected one supervision with phones in alignment['phone']")
     supervision = cut.supervisions[0]
-    items = sorted(supervision.alignment["phone"], key=lambda item: item.start)
+    items = supervision.alignment["phone"]
+    if not all(isinstance(time, int | float) for item in items for time in (item.start, item.duration)):
+        raise ValueError(f"cut {cut.id}: the start and duration of a phone must be numbers")
+    items = sorted(items, key=lambda item: item.start)
     starts = [round((item.start - cut.start) * sample_rate) for item in items]
     # Not AlignmentItem.end, which is rounded to 0.1 ms: more than a sample.
     ends = [round((item.start + item.duration - cut.start) * sample_rate) for item in items]

@@ -5,9 +5,15 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["check_printable", "numbered_lines", "read_text", "unprintable"]
+__all__ = ["check_printable", "has_byte_order_mark", "numbered_lines", "read_text", "unprintable"]
 
 BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def has_byte_order_mark(path: str | Path) -> bool:
+    """Whether a file begins with a mark of UTF-8 or UTF-16."""
+    with open(path, "rb") as file:
+        return file.read(3).startswith((*BYTE_ORDER_MARKS, b"\xef\xbb\xbf"))
 
 
 def read_text(path: str | Path, *, compose: bool = True) -> str:

@@ -72,6 +72,12 @@ def run(*arguments: object, **options: object) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes and fills standard output as POSIX does")
+def test_a_configuration_in_utf16_is_named(tmp_path: Path, capsys) -> None:
+    (tmp_path / "a.yaml").write_text("optim:\n  epochs: 1\n", encoding="utf-16")
+    for option in (["--config", tmp_path / "a.yaml"], [f"--config={tmp_path / 'a.yaml'}"]):
+        assert "a.yaml: a configuration must be text in UTF-8" in refused(capsys, "train", *option)
+
+
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_options_of_corpora_have_hyphens(corpus: str, capsys) -> None:
     """As those of every other command; messages and docs name `--label-rate` and `--ctm-channel` of `folder`."""

@@ -1,12 +1,15 @@
 """Cuts: whole samples survive Lhotse's seconds, and speakers stay in their split."""
 
+import gzip
+import json
+
 import numpy as np
 import pytest
 import soundfile
 from lhotse import CutSet
 from lhotse.supervision import AlignmentItem
 
-from speechattn.cuts.files import phone_intervals, save_rejected, save_splits, utterance_cut, with_phones
+from speechattn.cuts.files import phone_intervals, read_cuts, save_rejected, save_splits, utterance_cut, with_phones
 from speechattn.labels.intervals import Interval
 
 
@@ -96,6 +99,47 @@ def test_phones_count_from_the_start_of_the_recording_as_in_lhotse(tmp_path):
         ):
             assert round(piece.start * 16000) == first + phone.start
             assert round(piece.duration * 16000) == phone.end - phone.start
+
+
+@pytest.fixture
+def record(tmp_path):
+    cut = utterance_cut(
+        "u", audio_file(tmp_path / "a.wav"), speaker="s", text="\u00e9", intervals=[Interval(0, 16000, "A")]
+    )
+    return cut.to_dict()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_cuts_in_any_encoding(tmp_path, record, encoding):
+    (tmp_path / "cuts.jsonl").write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding=encoding)
+    (cut,) = read_cuts(tmp_path / "cuts.jsonl")
+    assert cut.supervisions[0].text == "\u00e9" and phone_intervals(cut) == [(0, 16000, "A")]
+
+
+def test_a_malformed_cut_is_named_by_line_and_field(tmp_path, record):
+    def message(**changes):
+        (tmp_path / "cuts.jsonl").write_text(f"{json.dumps(record)}\n{json.dumps(record | {'id': 'v'} | changes)}\n")
+        with pytest.raises(ValueError) as caught:
+            for cut in read_cuts(tmp_path / "cuts.jsonl"):
+                phone_intervals(cut)
+        return str(caught.value)
+
+    (supervision,) = record["supervisions"]
+    assert "cuts.jsonl:2: not a cut: missing 1 required positional argument: 'start'" in message(
+        supervisions=[{key: value for key, value in supervision.items() if key != "start"}]
+    )
+    assert "cut v: start and duration must be numbers" in message(duration="1")
+    phones = {"alignment": {"phone": [["A", "0", 1.0, None]]}}
+    assert "cut v: the start and duration of a phone must be numbers" in message(supervisions=[supervision | phones])
+    text = json.dumps(record)
+    for content, expected in (
+        (f"{text}\n{text[:50]}".encode(), "cuts.jsonl:2: not JSON: "),
+        (gzip.compress(text.encode())[:-20], "cuts.jsonl.gz:1: cannot be read: Compressed file ended"),
+    ):
+        path = tmp_path / ("cuts.jsonl.gz" if content[0] == 0x1F else "cuts.jsonl")
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=expected):
+            read_cuts(path)
 
 
 def test_splits_are_written_whole_and_reproducibly(tmp_path, capsys):
