@@ -25,6 +25,7 @@ INT16_SCALE = 32768.0
 SAMPLE_RATES = (1000, 768_000)  # Hz; other rates mean a damaged header, and are costly to resample
 LOUDEST = 100.0  # floats may exceed 1, but 40 dB more means another scale; from 1e14 on a spectrum overflows
 READ_AT_ONCE = 1 << 22  # samples of all channels; a header may state far more than the file holds
+MAX_CHANNELS = 1024  # as in libsndfile; more are samples in the wrong place
 CANCELLED = 0.02  # power of the channels' mean, relative to that of the channels, below which they cancel each other
 UNKNOWN_LENGTH = 0x7FFF0000  # 32-bit lengths from here on mean "unknown" (written to a pipe)
 # Messages in libsndfile's log about truncated files, and their units.
@@ -128,6 +129,8 @@ def load_audio(
     if samples.ndim not in (1, 2):
         raise AudioError(f"samples must be (N,) or (N, channels), got shape={samples.shape}")
     samples = samples[:, None] if samples.ndim == 1 else samples
+    if samples.shape[1] > MAX_CHANNELS:
+        raise AudioError(f"samples must be (N,) or (N, channels), got shape={samples.shape}: transpose them?")
     if channel is None and samples.shape[1] > 1 and np.isfinite(samples).all():
         channel = _uncancelled("array", [samples])
     return _mono(samples, channel, "array")

@@ -186,6 +186,8 @@ class FrontendConfig:
                 raise ValueError(f"{name} must not be negative, got {name}={getattr(self, name)}")
         if self.kind == "mfcc" and not 1 <= self.num_ceps <= self.num_mels:
             raise ValueError(f"num_ceps must lie in 1..num_mels={self.num_mels}, got num_ceps={self.num_ceps}")
+        if self.kind != "spectrogram" and self.resolved.mel_filters == "mel" and self.num_mels < 4:
+            raise ValueError(f"num_mels must be at least 4, as in Kaldi, got num_mels={self.num_mels}")
         if self.periodogram and self.power != 2:
             raise ValueError(f"periodogram=True needs power=2, got power={self.power}")
         lengths = f"window_ms={self.window_ms:g} and hop_ms={self.hop_ms:g}"

@@ -220,8 +220,8 @@ class FrameClassifier(nn.Module):
         """Phones with their times; with pooling the label, over the whole recording.
 
         Args:
-            source: An audio file at any sample rate, or (N,) samples at the model's rate (an array, a tensor on the
-                CPU, or a list of floats); without a front end features, (T, D).
+            source: An audio file at any sample rate, or (N,) samples at the model's rate (an array, a tensor, or a
+                list of floats); without a front end features, (T, D).
             channel: Channel of the file; None averages all channels.
             smooth: Whether to use `smoothed` instead of the most probable phone of each frame.
 
@@ -251,6 +251,9 @@ class FrameClassifier(nn.Module):
         Raises:
             ValueError: When it is shorter than one frame, or is not what the model takes.
         """
+        if isinstance(source, Tensor):
+            source = source.detach().cpu()
+            source = source.float() if source.dtype == torch.bfloat16 else source  # NumPy has none
         source = source if isinstance(source, str | Path) else np.asarray(source)
         if self.feature_dim is not None:
             if isinstance(source, str | Path):

@@ -36,8 +36,13 @@ def test_a_model_in_another_precision(model: FrameClassifier, dtype: torch.dtype
 def test_arrays_that_run_backwards_tensors_and_lists(model: FrameClassifier) -> None:
     backwards = SAMPLES[::-1]
     expected = model.classify(backwards.copy())
-    for source in (backwards, torch.from_numpy(backwards.copy()), backwards.tolist()):
+    tensor = torch.from_numpy(backwards.copy())
+    for source in (backwards, tensor, tensor.clone().requires_grad_(), backwards.tolist()):
         assert model.classify(source) == expected
+    assert model.classify(tensor.bfloat16()) == model.classify(tensor.bfloat16().float())
+    for shape in ((1, 16000), (2, 8000)):  # as torchaudio loads them
+        with pytest.raises(ValueError, match=r"must be \(N,\) or \(N, channels\), got shape=.*: transpose them\?"):
+            model.classify(SAMPLES.reshape(shape))
     assert np.array_equal(Mfcc()(backwards), Mfcc()(backwards.copy()))
     assert np.array_equal(model.stream().push(backwards), model.stream().push(backwards.copy()))
 
@@ -53,6 +58,9 @@ def test_a_batch_of_none_has_gradients(training: bool) -> None:
 
 def test_few_mel_bands() -> None:
     assert Fbank(num_mels=8)(torch.randn(16000) / 10).isfinite().all()
+    assert Fbank(preset="librosa", num_mels=1)(torch.randn(16000) / 10).isfinite().all()
+    with pytest.raises(ValueError, match="num_mels must be at least 4, as in Kaldi, got num_mels=3"):
+        Fbank(num_mels=3)
 
 
 def test_float64_as_the_default(tmp_path) -> None:
