@@ -31,9 +31,10 @@ SYMBOLS_HELP = "model: the model's symbols; ipa: the International Phonetic Alph
 
 def add_predict(parser: ArgumentParser) -> None:
     """Options of `predict`."""
-    parser.add_argument(
+    audio = parser.add_argument(
         "audio", type=str, nargs="*", help="audio files of any rate, folders, patterns, or - for standard input"
     )
+    audio.required = False  # not with --cuts
     parser.add_argument("--cuts", type=str, help="predict the recordings of these cuts; the cuts' ids name the results")
     parser.add_argument("--model", type=str, default=BOXED, help=MODEL_OPTION_HELP)
     parser.add_argument("--format", type=str, default="textgrid", help="some of textgrid,ctm,json,csv,audacity,npy")
@@ -103,7 +104,7 @@ def _predict_files(arguments: Any, formats: list[str], num_jobs: int) -> None:
         if piped is not None:
             failures = [failure.replace(str(piped), "standard input") for failure in failures]
     if arguments.output is not None and len(failures) < len(recordings):
-        log.info("%s: results of %d recordings", arguments.output, len(recordings) - len(failures))
+        log.info("%s: results of %d recording(s)", arguments.output, len(recordings) - len(failures))
     for failure in failures[:-1]:
         say_error(failure)
     if failures:

@@ -11,7 +11,7 @@ from speechattn.commands import Parser
 CLOSURES_HELP = "count TIMIT's closures as parts of their stops"
 RIGHT_HELP = "limit the right context of each attention layer to this many frames (or steps, see encoder.stack)"
 DEVICE_HELP = "cpu, cuda, cuda:1, mps ..."
-MODEL_HELP = "folder of a model, or its id on the Hugging Face Hub"
+MODEL_HELP = "folder of a model, a boxed model such as english-small, or hf:OWNER/NAME on the Hugging Face Hub"
 
 
 def check_configs(argv: Sequence[str]) -> None:

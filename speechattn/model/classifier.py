@@ -331,7 +331,7 @@ class FrameClassifier(nn.Module):
 
         Args:
             name: A folder that `save_pretrained` wrote, a model of the package such as `english-small`, or
-                `hf:owner/name` or `owner/name` on the Hugging Face Hub.
+                `hf:owner/name` on the Hugging Face Hub.
 
         Raises:
             ValueError: When there is no such model, or its files are invalid.

@@ -1,5 +1,6 @@
 """The files of a model, and where models are found: in a folder, in the package, on the Hugging Face Hub."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +26,24 @@ def model_files(name: str | Path) -> dict[str, Path]:
 
 
 def find_model(name: str | Path) -> Path:
-    """Folder of a model, downloaded from the Hub if needed.
+    """Folder of a model. Only `hf:` reaches the Hub, so that a mistyped folder never loads a stranger's model.
 
     Args:
-        name: A folder, a boxed model such as `english-small`, or `hf:owner/name` or `owner/name` on the Hub.
+        name: A folder, a boxed model such as `english-small`, or `hf:owner/name` on the Hub.
 
     Raises:
         ValueError: When there is no such model.
     """
+    if str(name).startswith("hf:"):
+        return fetch(str(name).removeprefix("hf:"), MODEL_FILES)
     folder = _boxed(name) or Path(name)
     if (folder / CONFIG_FILE).is_file():
         return folder
     if str(name) in RETIRED:
         raise ValueError(f"{name} no longer comes with speechattn: {RETIRED[str(name)]}")
-    on_hub = str(name).removeprefix("hf:")
-    if folder.exists() or on_hub.count("/") != 1 or on_hub.startswith((".", "/", "~")):
-        raise ValueError(f"no model at {name}: a folder with {CONFIG_FILE} and {WEIGHTS_FILE} is needed")
-    return fetch(on_hub, MODEL_FILES)
+    may_be_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name)) and not folder.exists()
+    hint = f"; a model on the Hugging Face Hub is written hf:{name}" if may_be_id else ""
+    raise ValueError(f"no model at {name}: a folder with {CONFIG_FILE} and {WEIGHTS_FILE} is needed{hint}")
 
 
 def _boxed(name: str | Path) -> Path | None:

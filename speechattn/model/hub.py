@@ -1,13 +1,16 @@
 """Models on the Hugging Face Hub: fetch, upload, and the model card."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 __all__ = ["card_summary", "default_card", "fetch", "push"]
 
+logger = logging.getLogger("speechattn")
+
 
 def fetch(name: str, files: Sequence[str]) -> Path:
-    """Folder with a model's files, downloaded or from the cache.
+    """Folder with a model's files, downloaded or from the cache. What is loaded is logged.
 
     Args:
         name: `owner/name`.
@@ -19,9 +22,12 @@ def fetch(name: str, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(files)))
+        folder = Path(snapshot_download(name, allow_patterns=list(files)))
     except Exception as error:  # the hub's errors have no common base class
-        raise ValueError(f"no folder {name} here, and not on the Hugging Face Hub: {_one_line(error)}") from error
+        raise ValueError(f"hf:{name} cannot be loaded from the Hugging Face Hub: {_one_line(error)}") from error
+    found = ", ".join(file for file in files if (folder / file).is_file())
+    logger.info("hf:%s: loading %s from the Hugging Face Hub, revision %s", name, found, folder.name)
+    return folder
 
 
 def push(folder: str | Path, name: str, *, private: bool = False) -> str:
@@ -72,7 +78,7 @@ A phone for every frame of speech. Kind `{kind}`, {num_parameters:,} parameters,
 ```python
 from speechattn import FrameClassifier
 
-model = FrameClassifier.from_pretrained("{name}")
+model = FrameClassifier.from_pretrained("hf:{name}")
 for segment in model.classify("a.wav"):
     print(segment.phone, segment.start, segment.end, segment.confidence)
 ```

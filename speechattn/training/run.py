@@ -168,7 +168,7 @@ def _train_epoch(run: Run, interruption: Interruption) -> None:
                 )  # fmt: skip
                 step_start = now
                 waits.clear()
-            bar.set_postfix(loss=f"{tally.mean_loss:.3f}", refresh=False)
+            bar.set_postfix(loss=f"{tally.mean_loss:.3f}", frames=f"{tally.frames:,}", refresh=False)
             bar.update(round(tally.utterances) - bar.n)
             if run.checkpoints.due:
                 run.save()

@@ -53,7 +53,7 @@ def test_choices_in_any_case_and_what_was_written(recording: Path, model_folder:
     ]
     main(["predict", str(recording), *options])
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["a.TextGrid", "a.csv"]
-    assert "o: results of 1 recordings" in capsys.readouterr().err
+    assert "o: results of 1 recording(s)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["prepare", "inspect", "align", "score", "train", "evaluate", "compare", "predict"])

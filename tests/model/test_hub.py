@@ -93,10 +93,10 @@ def test_a_model_goes_to_the_hub_and_comes_back(hub, model_folder, tmp_path):
     script = (
         "from speechattn import FrameClassifier\n"
         f"model = FrameClassifier.from_pretrained({str(model_folder)!r})\n"
-        "try: FrameClassifier.from_pretrained('someone/phones')\n"
-        "except ValueError as error: assert 'not on the Hugging Face Hub' in str(error), error\n"
+        "try: FrameClassifier.from_pretrained('hf:someone/phones')\n"
+        "except ValueError as error: assert 'cannot be loaded from the Hugging Face Hub' in str(error), error\n"
         "print(model.push_to_hub('someone/phones'))\n"
-        f"FrameClassifier.from_pretrained('someone/phones').save_pretrained({str(tmp_path / 'again')!r})\n"
+        f"FrameClassifier.from_pretrained('hf:someone/phones').save_pretrained({str(tmp_path / 'again')!r})\n"
         "try: model.push_to_hub('nobody/../x')\n"
         "except ValueError as error: print(error)\n"
     )
@@ -108,7 +108,10 @@ def test_a_model_goes_to_the_hub_and_comes_back(hub, model_folder, tmp_path):
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (model_folder / name).read_bytes()
     card = files["README.md"].decode()
-    assert card.startswith("---\nlibrary_name: speechattn\n") and "FrameClassifier.from_pretrained" in card
+    assert (
+        card.startswith("---\nlibrary_name: speechattn\n")
+        and 'FrameClassifier.from_pretrained("hf:someone/phones")' in card
+    )
     assert f"{sum(p.numel() for p in FrameClassifier.from_pretrained(model_folder).parameters()):,} parameters" in card
 
 

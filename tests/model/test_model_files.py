@@ -116,10 +116,11 @@ def test_no_model_there_is_one_line_without_asking_the_network(tmp_path: Path, m
     (tmp_path / "empty" / "folder").mkdir(parents=True)
     (tmp_path / "file").write_text("")
     for name in (tmp_path / "nowhere", tmp_path / "file", "nowhere", "./a/b", "a/b/c", "~/a", "/a", "empty/folder"):
-        assert "a folder with config.json and model.safetensors is needed" in one_line(name)
+        assert one_line(name).endswith("a folder with config.json and model.safetensors is needed")
+    assert one_line("exp/model").endswith("is needed; a model on the Hugging Face Hub is written hf:exp/model")
 
 
-def test_an_id_asks_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_id_asks_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog) -> None:
     asked = []
 
     def snapshot_download(name: str, allow_patterns: list[str]) -> str:
@@ -128,15 +129,19 @@ def test_an_id_asks_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_p
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    for name in ("owner/name", "hf:owner/name"):
-        assert FrameClassifier.from_pretrained(name).config.kind == "mlp"
-    assert asked == 2 * [("owner/name", ["config.json", "model.safetensors", "phonotactics.json"])]
+    caplog.set_level("INFO", logger="speechattn")
+    assert FrameClassifier.from_pretrained("hf:owner/name").config.kind == "mlp"
+    assert asked == [("owner/name", ["config.json", "model.safetensors", "phonotactics.json"])]
+    assert (
+        f"hf:owner/name: loading config.json, model.safetensors from the Hugging Face Hub, revision {folder.name}"
+        in (caplog.text)
+    )
 
     def fails(name: str, allow_patterns: list[str]) -> str:
         raise OSError("no route\nto host")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
-    assert one_line("owner/name").endswith("not on the Hugging Face Hub: no route to host")
+    assert one_line("hf:owner/name").endswith("cannot be loaded from the Hugging Face Hub: no route to host")
 
 
 def test_a_failed_save_leaves_what_was_there(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

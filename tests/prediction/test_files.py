@@ -181,7 +181,7 @@ def test_files_at_a_time_give_what_one_after_the_other_gives(model_folder, noise
             assert stop.value.code == 2
         out, err = capsys.readouterr()
         first, *lines = err.splitlines(keepends=True)
-        assert first == f"speechattn: {tmp_path / jobs}: results of 4 recordings\n"
+        assert first == f"speechattn: {tmp_path / jobs}: results of 4 recording(s)\n"
         printed.append((out, "".join(lines)))
     assert printed[0] == printed[1] and torch.get_num_threads() == threads
     assert printed[0][1].splitlines()[0].endswith("(WAV, FLAC, ...) (1 of 5 files failed)")
