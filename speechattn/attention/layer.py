@@ -10,7 +10,8 @@ from speechattn.attention.blocked import blocked
 from speechattn.attention.dense import dense
 from speechattn.attention.positions import Position, position_of
 from speechattn.attention.weighting import NORMALISERS, SCORES, Weighting
-from speechattn.frontend.masks import frame_mask, is_padded, is_transformed
+from speechattn.frontend.execution import is_transformed
+from speechattn.frontend.masks import frame_mask, is_padded
 
 __all__ = ["PATHS", "TruncatedSelfAttention", "truncated_attention"]
 

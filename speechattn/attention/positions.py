@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from speechattn.frontend.execution import wide_device
+
 __all__ = ["POSITIONS", "Position", "RelativeBias", "Rotary", "position_of"]
 
 POSITIONS = ("none", "relative", "rotary")
@@ -83,8 +85,8 @@ class Rotary(Position):
 
     def encode(self, x: Tensor, times: Tensor) -> Tensor:
         """See `Position.encode`."""
-        # float64, on the CPU for Apple's GPU, which has none: float32 lacks the digits for angles after hours.
-        device = torch.device("cpu") if x.device.type == "mps" else x.device
+        # In float64: float32 lacks the digits for angles after hours.
+        device = wide_device(x.device)
         angles = times.to(device)[:, None].double() * self.rates.to(device).double()
         cos, sin = angles.cos().to(x), angles.sin().to(x)
         even, odd = x[..., 0::2], x[..., 1::2]

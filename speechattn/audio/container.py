@@ -130,7 +130,7 @@ def _spans(starts: Sequence[int], size: int) -> list[Span]:
 
 
 def _starts(data: Data, marker: bytes) -> list[int]:
-    """Where a marker is that is too long to occur by chance."""
+    """Offset of a marker that is too long to occur by chance."""
     return [found.start() for found in re.finditer(re.escape(marker), data)]
 
 
@@ -217,7 +217,7 @@ def _chunked_spans(path: Path, data: Data, first: int = 0) -> tuple[list[Span], 
     return [(first, first + size, patches)], remark
 
 
-# Start and stated size of the audio; position, width and byte order of the size field, and what it counts besides.
+# Start and stated size of the audio; position, width, byte order of the size field; how many other bytes it counts.
 Chunk: TypeAlias = "tuple[int, int, int, int, Order, int]"
 
 

@@ -4,19 +4,19 @@ import mmap
 
 __all__ = ["TOTAL_SAMPLES", "stream_lengths"]
 
-TOTAL_SAMPLES = 21  # position of the byte whose lower half, with the next four bytes, is the header's number of samples
+TOTAL_SAMPLES = 21  # offset of the 36-bit number of samples: the lower half of this byte and the next four bytes
 FIRST_BLOCK = 4  # position of the first block of metadata
 LARGEST_FRAME = 1 << 21  # bytes to search for the last frame: 65,535 samples of 8 channels
 ID3V1_BYTES = 128
-MAX_CHECKS = 3  # of frames' checksums, which take long
+MAX_CHECKS = 3  # frames whose checksum is computed, which is slow
 EXTRA_BYTES = {6: 1, 7: 2}  # by the code of the block size: bytes after the number that hold the size
 EXTRA_RATE_BYTES = {12: 1, 13: 2, 14: 2}  # likewise, for the code of the sample rate
 
 
 def stream_lengths(data: "mmap.mmap | bytes") -> tuple[int, int]:
-    """Samples of a stream: as its header states (0: unknown), and up to the end of its last whole frame.
+    """Number of samples by the header (0: unknown), and by the last whole frame.
 
-    Both are the header's if the frames do not hold more, or none is found.
+    The second equals the first when no frame is found or the frames hold fewer samples.
     """
     stated = int.from_bytes(data[TOTAL_SAMPLES : TOTAL_SAMPLES + 5], "big") & 0xFFFFFFFFF
     largest_block = int.from_bytes(data[10:12], "big")

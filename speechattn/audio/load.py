@@ -209,7 +209,7 @@ def seeks_exactly(path: str | Path) -> bool:
 
 
 def _channel(path: str | Path, channel: int | None) -> int | None:
-    """The channel to take of a file; None: the mean of all."""
+    """The channel to read, or None for the mean of all channels."""
     with _open(path, warn=False) as file:
         if channel is not None or file.channels == 1:
             return channel

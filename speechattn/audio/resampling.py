@@ -16,7 +16,7 @@ __all__ = ["ROLLOFF", "SAMPLE_RATE", "ZERO_CROSSINGS", "import_torchaudio", "res
 SAMPLE_RATE = 16000
 LARGEST_TABLE = 1 << 22  # weights in the table of torchaudio's resampler
 ZERO_CROSSINGS, ROLLOFF = 6, 0.99  # of the resampler's windowed sinc: torchaudio's defaults
-MOST_TAPS = 1 << 21  # computed at a time without a table: bounds the memory
+MAX_TAPS = 1 << 21  # computed at a time without a table: bounds the memory
 
 logger = logging.getLogger("speechattn")
 
@@ -54,7 +54,7 @@ def _interpolate(samples: np.ndarray, rate: int, sample_rate: int) -> np.ndarray
     num_output = math.ceil(len(samples) * sample_rate / rate)
     padded = np.pad(samples.astype(np.float64), reach + 1)
     output = np.empty(num_output, dtype=np.float32)
-    block = max(MOST_TAPS // (2 * reach + 2), 1)
+    block = max(MAX_TAPS // (2 * reach + 2), 1)
     for first in range(0, num_output, block):
         times = np.arange(first, min(first + block, num_output))[:, None] * rate / sample_rate
         taps = np.floor(times).astype(np.int64) + np.arange(-reach, reach + 2)

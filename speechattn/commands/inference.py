@@ -114,7 +114,7 @@ def _predict_files(arguments: Any, formats: list[str], num_jobs: int) -> None:
 
 def _model(arguments: Any, device: str = "cpu") -> FrameClassifier:
     from speechattn.model.classifier import FrameClassifier
-    from speechattn.model.files import checked_device
+    from speechattn.model.device import checked_device
 
     model = FrameClassifier.from_pretrained(arguments.model)
     if arguments.right is not None:

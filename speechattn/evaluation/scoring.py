@@ -15,12 +15,12 @@ from speechattn.labels.files import SUFFIXES, read_alignments
 from speechattn.labels.folding import merge_closures
 from speechattn.labels.intervals import Interval
 from speechattn.labels.textgrid import TIER
+from speechattn.labels.units import SAMPLE_RATES
 from speechattn.phones import PhoneSet
 
 __all__ = ["format_agreement", "read_phone_intervals", "score_files"]
 
 Alignments = dict[str, list[Interval]]  # utterance -> phones, in samples at 16 kHz
-OTHER_RATES = (8000, 11025, 22050, 24000, 32000, 44100, 48000)
 RATIO_TOLERANCE = 0.002
 NUM_NAMED = 10  # utterances named in a message; the JSON file lists all
 
@@ -132,7 +132,7 @@ def _read_folder(folder: Path, tier: str, label_rate: float | None) -> Alignment
 def _check_rates(name: str, reference: Sequence[Interval], hypothesis: Sequence[Interval]) -> None:
     """Refuse alignments whose ends differ by the ratio of 16 kHz and another common sample rate."""
     ends = sorted(max((interval.end for interval in intervals), default=0) for intervals in (reference, hypothesis))
-    ratios = [max(rate, SAMPLE_RATE) / min(rate, SAMPLE_RATE) for rate in OTHER_RATES]
+    ratios = [max(rate, SAMPLE_RATE) / min(rate, SAMPLE_RATE) for rate in SAMPLE_RATES if rate != SAMPLE_RATE]
     if ends[0] > 0 and any(abs(ends[1] / ends[0] / ratio - 1) < RATIO_TOLERANCE for ratio in ratios):
         seconds = " and ".join(f"{end / SAMPLE_RATE:g} s" for end in ends)
         raise ValueError(f"utterance {name} ends at {seconds}: labels at another sample rate? use --label-rate")

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from speechattn.frontend.config import FrontendConfig
 from speechattn.frontend.deltas import add_deltas
+from speechattn.frontend.execution import is_traced
 from speechattn.frontend.inputs import as_tensor, check_amplitudes, full_precision
-from speechattn.frontend.masks import frame_mask, is_traced
+from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.normalisation import (
     OnlineCmvnStream,
     online_cmvn,

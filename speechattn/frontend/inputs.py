@@ -38,7 +38,7 @@ def check_amplitudes(waveforms: Tensor, lengths: Tensor | None = None) -> None:
     loudest = samples.abs().amax()
     if not loudest <= LOUDEST:  # NaN compares false
         found = f"{loudest:.3g}" if loudest.isfinite() else "NaN or infinity"
-        raise ValueError(f"samples must be finite and about [-1, 1], found {found}")
+        raise ValueError(f"samples must be finite and roughly within [-1, 1], found {found}")
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:

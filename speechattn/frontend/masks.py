@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-__all__ = ["frame_mask", "is_padded", "is_traced", "is_transformed", "take_frames", "wide", "zero_padding"]
+from speechattn.frontend.execution import is_traced
+
+__all__ = ["frame_mask", "is_padded", "take_frames", "zero_padding"]
 
 
 def frame_mask(frame_lengths: Tensor, num_frames: int) -> Tensor:
@@ -14,21 +16,6 @@ def frame_mask(frame_lengths: Tensor, num_frames: int) -> Tensor:
 def zero_padding(x: Tensor, frame_lengths: Tensor) -> Tensor:
     """(B, T, D) with 0 past each utterance's frames; a NaN there would reach the gradients of weights."""
     return x.masked_fill(~frame_mask(frame_lengths, x.shape[1])[..., None], 0.0)
-
-
-def is_transformed() -> bool:
-    """Whether a transform of torch.func runs this code, which needs operations that are not in place."""
-    return torch._C._functorch.peek_interpreter_stack() is not None  # torch has no public name for it
-
-
-def is_traced() -> bool:
-    """Whether torch.compile, torch.export or torch.func runs this code, so that values must not decide its course."""
-    return torch.compiler.is_compiling() or is_transformed()
-
-
-def wide(device: torch.device) -> torch.dtype:
-    """The precision for long sums and large angles: float64, or float32 on Apple's GPU, which has no other."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def is_padded(frame_lengths: Tensor, num_frames: int) -> bool:

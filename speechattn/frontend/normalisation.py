@@ -8,7 +8,8 @@ statistic, and come out 0. With `variance`, features are divided by the standard
 import torch
 from torch import Tensor, nn
 
-from speechattn.frontend.masks import frame_mask, is_padded, take_frames, wide, zero_padding
+from speechattn.frontend.execution import wide_dtype
+from speechattn.frontend.masks import frame_mask, is_padded, take_frames, zero_padding
 
 __all__ = ["FeatureStatistics", "OnlineCmvnStream", "online_cmvn", "sliding_cmvn", "sliding_reach", "utterance_cmvn"]
 
@@ -36,7 +37,9 @@ def utterance_cmvn(features: Tensor, frame_lengths: Tensor, *, variance: bool, d
     if is_padded(frame_lengths, features.shape[1]):
         features = features.masked_fill(~mask, 0.0)
     # In float64, since some ONNX runtimes sum thousands of frames less accurately than PyTorch.
-    mean = (features.sum(dim=1, keepdim=True, dtype=wide(features.device)) / count.clamp(min=1)).to(features.dtype)
+    mean = (features.sum(dim=1, keepdim=True, dtype=wide_dtype(features.device)) / count.clamp(min=1)).to(
+        features.dtype
+    )
     features = torch.addcmul(features, mask.to(features.dtype), mean, value=-1)  # padding stays 0, in one pass
     if not variance:
         return features
@@ -74,7 +77,7 @@ def sliding_cmvn(
         return (take_frames(sums, end) - take_frames(sums, start)) / count
 
     # Subtracting the utterance's mean first changes no result, but keeps the sums and their rounding errors small.
-    exact = utterance_cmvn(features.to(wide(features.device)), frame_lengths, variance=False, ddof=0)
+    exact = utterance_cmvn(features.to(wide_dtype(features.device)), frame_lengths, variance=False, ddof=0)
     mean = window_mean(exact)
     normalised = exact - mean
     if variance:
@@ -119,7 +122,7 @@ def online_cmvn(
     counted = (frame_mask(frame_lengths, num_frames) & (times >= 0))[..., None]
     if min_range:
         counted = counted & (level_range(features[..., level], counted) >= min_range)
-    precision = wide(features.device)
+    precision = wide_dtype(features.device)
     weights, exact = counted.to(precision), zero_padding(features, frame_lengths).to(precision)
 
     def window_sum(values: Tensor) -> Tensor:
@@ -169,7 +172,7 @@ class OnlineCmvnStream:
     def push(self, features: Tensor, *, last: bool = False) -> Tensor:
         """New frames (n, D), normalised by the training data's statistics -> (n, D), normalised."""
         num_frames, dim = features.shape
-        precision = wide(features.device)
+        precision = wide_dtype(features.device)
         exact, weights = features.to(precision), self._counted(features).to(precision)
         moments = torch.cat([weights, weights * exact, *([weights * exact.square()] if self.variance else [])], dim=1)
         if self._sums is None:
@@ -239,7 +242,7 @@ class FeatureStatistics:
     """
 
     def __init__(self, dim: int, device: torch.device | str | None = None) -> None:
-        precision = wide(torch.device(device or "cpu"))
+        precision = wide_dtype(torch.device(device or "cpu"))
         self.count = torch.zeros((), dtype=precision, device=device)
         self.total = torch.zeros(dim, dtype=precision, device=device)
         self.squares = torch.zeros(dim, dtype=precision, device=device)

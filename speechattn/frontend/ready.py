@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from speechattn.frontend.execution import is_traced
 from speechattn.frontend.features import LogMelTransform
 from speechattn.frontend.inputs import as_tensor
-from speechattn.frontend.masks import is_traced, zero_padding
+from speechattn.frontend.masks import zero_padding
 from speechattn.geometry import Geometry
 
 __all__ = ["ReadyFeatures", "ReadyStream"]
@@ -94,7 +95,7 @@ class ReadyStream:
         rows = as_tensor(features, self.ready.zero.device)
         self.ready._check(rows, "n")
         if not rows.isfinite().all():
-            raise ValueError("some features are NaN or infinite; none was added, and the stream goes on")
+            raise ValueError("some features are NaN or infinite; these features were dropped, and the stream continues")
         return self._output(rows)
 
     def flush(self) -> Any:

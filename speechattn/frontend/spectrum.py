@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from speechattn.frontend.config import FrontendConfig
-from speechattn.frontend.masks import frame_mask, is_traced
+from speechattn.frontend.execution import is_traced
+from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.tables import analysis_window, fourier_matrix
 from speechattn.geometry import Geometry
 

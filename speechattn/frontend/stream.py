@@ -110,7 +110,7 @@ class FeatureStream:
         try:
             check_amplitudes(samples)
         except ValueError as error:
-            raise ValueError(f"{error}; none was added, and the stream goes on") from None
+            raise ValueError(f"{error}; these samples were dropped, and the stream continues") from None
         # Concatenation copies: callers may reuse their buffer.
         self._samples = torch.cat([self._samples, self._energies.as_float(samples)])
         total, geometry = self._first + len(self._samples), self._geometry

@@ -1,4 +1,4 @@
-"""Read text files that people hand in (labels, lexicons, transcripts, lists, tables), and check what can be printed."""
+"""Read text files from users (labels, lexicons, transcripts, lists, tables), and check what can be printed."""
 
 import sys
 import unicodedata

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from speechattn.audio import audio_info, load_audio
 from speechattn.decoding.smoothing import Phonotactics, smooth
 from speechattn.frontend import Frontend, LogMelTransform, ReadyFeatures, make_frontend
+from speechattn.frontend.execution import single_precision
 from speechattn.frontend.inputs import as_tensor, check_amplitudes
 from speechattn.jobs.atomic import atomic_path, save_json
 from speechattn.labels.frames import frames_to_segments
@@ -27,7 +28,6 @@ from speechattn.model.encoder import Encoder
 from speechattn.model.files import CONFIG_FILE, PHONOTACTICS_FILE, WEIGHTS_FILE, find_model
 from speechattn.model.hub import default_card, push
 from speechattn.model.pooling import AttentionPooling, MeanPooling
-from speechattn.model.step import single_precision
 from speechattn.model.stream import ClassifierStream
 from speechattn.phones import PhoneSet
 

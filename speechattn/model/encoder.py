@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechattn.attention.positions import RelativeBias
+from speechattn.frontend.execution import wide_device
 from speechattn.frontend.masks import zero_padding
 from speechattn.model.block import EncoderBlock
 from speechattn.model.config import INPUT_POSITIONS, EncoderConfig, exceeds
@@ -174,6 +175,6 @@ def sinusoidal_positions(times: Tensor, dim: int) -> Tensor:
     """
     # A constant: runtimes differ in the last digits of powers, which matter for large times.
     rates = torch.tensor([10000.0 ** (-column / dim) for column in range(0, dim, 2)], dtype=torch.float64)
-    device = torch.device("cpu") if times.device.type == "mps" else times.device  # Apple's GPU has no float64
+    device = wide_device(times.device)
     angle = times.to(device)[..., None] * rates.to(device)
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[..., :dim]

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 from speechattn.model.hub import fetch
 
@@ -51,19 +50,3 @@ def _boxed(name: str | Path) -> Path | None:
     boxed = BOXED / name
     found = str(name) == boxed.name and (boxed / CONFIG_FILE).is_file() and not (Path(name) / CONFIG_FILE).exists()
     return boxed if found else None
-
-
-def checked_device(name: str) -> Any:
-    """A `torch.device` by its name, such as `cpu` or `cuda:1`.
-
-    Raises:
-        ValueError: If there is no such device here.
-    """
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {name}: not available here ({str(error).splitlines()[0]})") from None
-    return device

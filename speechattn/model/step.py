@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from speechattn.attention import TruncatedSelfAttention, attend
 from speechattn.model.block import ConvolutionModule, EncoderBlock
 
-__all__ = ["Memory", "Rows", "Window", "attention_step", "block_step", "window_step", "single_precision"]
+__all__ = ["Memory", "Rows", "Window", "attention_step", "block_step", "window_step"]
 
 FEW_ROWS = 64
 
@@ -138,8 +138,3 @@ def block_step(block: EncoderBlock, rows: Rows, memory: Memory) -> Rows:
 def _sum(rows: Rows, branch: Rows, delay: int | None, memory: Memory) -> Rows:
     """Residual connection around a branch whose rows are delayed."""
     return branch._replace(values=memory.extended(rows.values, delay)[: rows.values.shape[0]] + branch.values)
-
-
-def single_precision(logits: Tensor) -> Tensor:
-    """Logits in at least float32, also under mixed precision."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechattn.attention import TruncatedSelfAttention
+from speechattn.frontend.execution import single_precision
 from speechattn.frontend.ready import ReadyStream
 from speechattn.frontend.stream import FeatureStream
 from speechattn.model.baselines import Blstm, Linear, Mlp, Tdnn
 from speechattn.model.block import EncoderBlock
 from speechattn.model.encoder import Encoder
-from speechattn.model.step import Rows, attention_step, block_step, single_precision, window_step
+from speechattn.model.step import Rows, attention_step, block_step, window_step
 
 __all__ = ["AttentionStream", "BaselineStream", "ClassifierStream", "EncoderStream"]
 

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from speechattn.jobs.atomic import atomic_path
 from speechattn.jobs.stamps import is_done, mark_done
 from speechattn.model.classifier import FrameClassifier
-from speechattn.model.files import checked_device, model_files
+from speechattn.model.device import checked_device
+from speechattn.model.files import model_files
 from speechattn.prediction.files import FORMATS, OutputOptions, predict_files
 from speechattn.prediction.recordings import by_cut
 

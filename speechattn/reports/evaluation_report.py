@@ -11,7 +11,8 @@ from speechattn.evaluation.metrics import percent
 from speechattn.jobs.atomic import save_json, save_text
 from speechattn.jobs.stamps import is_done, mark_done
 from speechattn.model.classifier import FrameClassifier
-from speechattn.model.files import checked_device, model_files
+from speechattn.model.device import checked_device
+from speechattn.model.files import model_files
 from speechattn.phones import PhoneSet
 from speechattn.plots import plot_confusion, plot_phones, plot_prediction, save_figure
 from speechattn.reports.evaluation_page import Source, evaluation_page, format_interval

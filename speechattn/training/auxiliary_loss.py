@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechattn.frontend import LogMelTransform
+from speechattn.frontend.execution import single_precision
 from speechattn.model.classifier import FrameClassifier
-from speechattn.model.step import single_precision
 from speechattn.phones import IGNORED
 
 __all__ = ["WithAuxiliaryOutput", "neighbour_labels"]

@@ -80,7 +80,7 @@ def test_the_way_without_a_table_computes_the_same(num_samples: int, rate: int) 
 
 def test_the_way_without_a_table_does_not_depend_on_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = resampling._interpolate(noise(5000), 44_101, 16_000)
-    monkeypatch.setattr(resampling, "MOST_TAPS", 1000)
+    monkeypatch.setattr(resampling, "MAX_TAPS", 1000)
     assert np.array_equal(resampling._interpolate(noise(5000), 44_101, 16_000), expected)
 
 

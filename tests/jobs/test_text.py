@@ -1,4 +1,4 @@
-"""One reader for all text that people hand in."""
+"""One reader for all text from users."""
 
 from pathlib import Path
 

@@ -11,7 +11,7 @@ from model_under_test import classifier, noise
 from speechattn import FrameClassifier, Mfcc
 from speechattn.attention import TruncatedSelfAttention
 from speechattn.frontend import Fbank
-from speechattn.frontend.masks import wide
+from speechattn.frontend.execution import wide_dtype
 from speechattn.prediction.live import LiveSegments
 
 SAMPLES = noise(16000).numpy()
@@ -95,7 +95,7 @@ def test_a_stream_under_autocast_is_exact(model: FrameClassifier) -> None:
 
 
 def test_apples_gpu_has_no_float64() -> None:
-    assert wide(torch.device("mps")) == torch.float32 and wide(torch.device("cpu")) == torch.float64
+    assert wide_dtype(torch.device("mps")) == torch.float32 and wide_dtype(torch.device("cpu")) == torch.float64
 
 
 def test_transforms_of_torch_func(model: FrameClassifier) -> None:
@@ -125,7 +125,7 @@ def test_samples_that_are_no_sound_are_refused_and_the_stream_goes_on(
             function(bad)
     live, clean = LiveSegments(model), LiveSegments(model)
     segments = live.push(SAMPLES[:5000])
-    with pytest.raises(ValueError, match=f"{found}; none was added, and the stream goes on"):
+    with pytest.raises(ValueError, match=f"{found}; these samples were dropped, and the stream continues"):
         live.push(bad)
     segments += live.push(SAMPLES[5000:]) + live.flush()
     assert segments == clean.push(SAMPLES[:5000]) + clean.push(SAMPLES[5000:]) + clean.flush()

@@ -5,7 +5,7 @@ import { Microphone, level } from "./microphone.js";
 import { toInt16 } from "./wav.js";
 
 const PIECE_S = 0.1;
-const LARGEST_MESSAGE = 65536; // in bytes, as in the server
+const MAX_MESSAGE_BYTES = 65536; // as in the server
 const MOST_BEHIND_S = 10;
 
 export class LiveSession {
@@ -41,7 +41,7 @@ export class LiveSession {
   constructor(sampleRate, onPhones) {
     this.sampleRate = sampleRate;
     this.onPhones = onPhones;
-    this.mostPieces = Math.floor(LARGEST_MESSAGE / (2 * PIECE_S * sampleRate)); // per message
+    this.mostPieces = Math.floor(MAX_MESSAGE_BYTES / (2 * PIECE_S * sampleRate)); // per message
     this.answered = false; // whether the server has answered the last message
     this.segments = []; // final phones
     this.unfinished = null;
