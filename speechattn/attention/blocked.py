@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from speechattn.attention.weighting import Weighting, hidden_score, normalise, score
 
-__all__ = ["BLOCK_FRAMES", "PIECE_FRAMES", "blocked"]
+__all__ = ["PIECE_FRAMES", "block_frames", "blocked"]
 
-BLOCK_FRAMES = 32  # queries per block; they share one window of keys
+SHORT_CONTEXT = 40  # frames L + R, up to which blocks are of 16 queries; beyond, 32 waste less on windows
 PIECE_FRAMES = 2048  # queries per piece, over all heads and utterances
 
 
@@ -37,8 +37,9 @@ def blocked(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, weig
         (B, H, T, E). Cannot be differentiated twice.
     """
     left, right = _context(weighting)
-    span = BLOCK_FRAMES + left + right
-    offset = torch.arange(span, device=query.device) - left - torch.arange(BLOCK_FRAMES, device=query.device)[:, None]
+    block = block_frames(left, right)
+    keys, queries = (torch.arange(size, device=query.device) for size in (block + left + right, block))
+    offset = keys - left - queries[:, None]
     visible = weighting.sees(offset)
     # The band mask is folded into the bias, so baddbmm applies it for free.
     bias = torch.zeros(1, *offset.shape, dtype=query.dtype, device=query.device)
@@ -51,6 +52,11 @@ def blocked(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, weig
         return _attend(*tensors, mask, 0, visible, weighting, None)
     y: Tensor = _InPieces.apply(*tensors, mask, visible, weighting)
     return y
+
+
+def block_frames(left: int, right: int) -> int:
+    """Queries per block, which share one window of keys."""
+    return 16 if left + right <= SHORT_CONTEXT else 32
 
 
 def _context(weighting: Weighting) -> tuple[int, int]:
@@ -140,7 +146,8 @@ def _pieces(weighting: Weighting, batch: int, heads: int, num_frames: int) -> It
     """Many short utterances per piece, or some heads of a longer one, or part of a head of a long one."""
     left, right = _context(weighting)
     parts = -(-num_frames // PIECE_FRAMES)
-    frames = -(-num_frames // (parts * BLOCK_FRAMES)) * BLOCK_FRAMES
+    block = block_frames(left, right)
+    frames = -(-num_frames // (parts * block)) * block
     rows = -(-PIECE_FRAMES // frames) if parts == 1 else 1
     some_heads = -(-heads // -(-heads // rows))  # pieces of equal size, if possible
     some_utterances = max(1, rows // heads)

@@ -11,12 +11,12 @@ from speechattn.attention.dense import dense
 from speechattn.attention.positions import Position, position_of
 from speechattn.attention.weighting import NORMALISERS, SCORES, Weighting
 from speechattn.frontend.execution import is_transformed
-from speechattn.frontend.masks import frame_mask, is_padded
+from speechattn.frontend.masks import frame_mask, is_padded, zero_padding
 
 __all__ = ["PATHS", "TruncatedSelfAttention", "truncated_attention"]
 
 PATHS = ("auto", "dense", "blocked")
-SHORT_FRAMES = 192  # up to L + R + this, the dense score matrix is cheaper than cutting blocks
+SHORT_FRAMES = 96  # up to L + R + this, the dense score matrix is cheaper than cutting blocks
 
 
 class TruncatedSelfAttention(nn.Module):
@@ -120,12 +120,13 @@ class TruncatedSelfAttention(nn.Module):
         batch, num_frames, dim = x.shape
         if frame_lengths is None:
             frame_lengths = torch.full((batch,), num_frames, device=x.device)
-        padding = ~frame_mask(frame_lengths, num_frames)[..., None]
-        x = x.masked_fill(padding, 0.0)  # a weight of 0 would not remove a NaN
+        padded = is_padded(frame_lengths, num_frames)
+        if padded:
+            x = zero_padding(x, frame_lengths)  # a weight of 0 would not remove a NaN
         query, key, value = self.project(x, torch.arange(num_frames, device=x.device))
         y = truncated_attention(query, key, value, self.weighting, frame_lengths, path=self.path)
         y = self.output(y.transpose(1, 2).reshape(batch, num_frames, dim))
-        return y.masked_fill(padding, 0.0)
+        return zero_padding(y, frame_lengths) if padded else y
 
     def weights(self, x: Tensor, frame_lengths: Tensor) -> Tensor:
         """Attention weights: (B, T, D) and (B,) frames -> (B, H, T, T), row t those of frame t; 0 for padding."""
@@ -139,9 +140,8 @@ class TruncatedSelfAttention(nn.Module):
         """Queries, keys and values of (B, T, D) at times (T,), each (B, H, T, E)."""
         batch, num_frames, dim = x.shape
         shape = (batch, num_frames, 3, self.heads, dim // self.heads)
-        projected = self.query_key_value(x).view(shape).permute(2, 0, 3, 1, 4)
-        encoded = self.position.encode(projected[:2].flatten(0, 1), times).unflatten(0, (2, batch))
-        return encoded[0], encoded[1], projected[2]
+        query, key, value = self.query_key_value(x).view(shape).permute(2, 0, 3, 1, 4).unbind()
+        return self.position.encode(query, times), self.position.encode(key, times), value
 
 
 def truncated_attention(

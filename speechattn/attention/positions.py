@@ -1,13 +1,16 @@
 """Positions of an attention layer: none, a bias per offset, a rotation, or your own module."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
-from speechattn.frontend.execution import wide_device
+from speechattn.frontend.execution import is_traced, single_precision, wide_device
 
 __all__ = ["POSITIONS", "Position", "RelativeBias", "Rotary", "position_of"]
 
 POSITIONS = ("none", "relative", "rotary")
+TABLE_FRAMES = 4096
 
 
 class Position(nn.Module):
@@ -80,17 +83,45 @@ class Rotary(Position):
         super().__init__()
         if head_dim % 2:
             raise ValueError(f"rotary positions need an even number of features per head, got {head_dim}")
-        # Not a buffer, which `model.half()` would round.
-        self.rates = 10000.0 ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+        self.head_dim = head_dim
 
     def encode(self, x: Tensor, times: Tensor) -> Tensor:
         """See `Position.encode`."""
-        # In float64: float32 lacks the digits for angles after hours.
-        device = wide_device(x.device)
-        angles = times.to(device)[:, None].double() * self.rates.to(device).double()
-        cos, sin = angles.cos().to(x), angles.sin().to(x)
-        even, odd = x[..., 0::2], x[..., 1::2]
-        return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+        if is_traced() or x.device.type != "cpu":  # exported graphs have no complex numbers
+            angles = _angles(times, self.head_dim)
+            cos, sin = angles.cos().to(x), angles.sin().to(x)
+            even, odd = x[..., 0::2], x[..., 1::2]
+            return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+        precise = single_precision(x)
+        pairs = torch.view_as_complex(precise.unflatten(-1, (-1, 2)))
+        rotated = pairs * _rotations(times, self.head_dim, pairs.dtype)
+        return torch.view_as_real(rotated).flatten(-2).to(x.dtype)
+
+
+def _angles(times: Tensor, head_dim: int) -> Tensor:
+    """(T, E / 2) angles at times (T,). In float64: float32 lacks the digits for angles after hours."""
+    device = wide_device(times.device)
+    rates = 10000.0 ** (-torch.arange(0, head_dim, 2, dtype=torch.float64, device=device) / head_dim)
+    return times.to(device)[:, None].double() * rates
+
+
+def _rotations(times: Tensor, head_dim: int, dtype: torch.dtype) -> Tensor:
+    """(T, E / 2) complex, exp(i * angle); consecutive times are rows of a cached table."""
+    if len(times):
+        first, last = int(times[0]), int(times[-1])
+        number = first // TABLE_FRAMES
+        if last - first == len(times) - 1 and last // TABLE_FRAMES == number:
+            return _table(number, head_dim, dtype)[first - number * TABLE_FRAMES :][: len(times)]
+    angles = _angles(times, head_dim)
+    return torch.polar(torch.ones_like(angles), angles).to(dtype)
+
+
+@lru_cache(maxsize=8)
+def _table(number: int, head_dim: int, dtype: torch.dtype) -> Tensor:
+    """Rotations of `TABLE_FRAMES` times from `number * TABLE_FRAMES`."""
+    with torch.inference_mode(False):
+        angles = _angles(number * TABLE_FRAMES + torch.arange(TABLE_FRAMES), head_dim)
+        return torch.polar(torch.ones_like(angles), angles).to(dtype)
 
 
 def position_of(name: str | Position, heads: int, head_dim: int, left: int | None, right: int | None) -> Position:

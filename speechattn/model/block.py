@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from speechattn.attention import TruncatedSelfAttention
 from speechattn.attention.positions import POSITIONS
-from speechattn.frontend.masks import zero_padding
+from speechattn.frontend.masks import is_padded, zero_padding
 from speechattn.model.config import EncoderConfig
+from speechattn.model.depthwise import depthwise_same
 
 __all__ = ["ConvolutionModule", "EncoderBlock", "SwiGlu", "VariationalDropout"]
 
@@ -70,8 +71,10 @@ class ConvolutionModule(nn.Module):
 
     def forward(self, x: Tensor, frame_lengths: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = zero_padding(self.gated(x), frame_lengths)
-        return self.mixed(self.depthwise(x.transpose(1, 2)).transpose(1, 2))
+        x = self.gated(x)
+        if is_padded(frame_lengths, x.shape[1]):
+            x = zero_padding(x, frame_lengths)
+        return self.mixed(depthwise_same(self.depthwise, x))
 
     def gated(self, x: Tensor) -> Tensor:
         """Everything before the convolution, (..., D) -> (..., D)."""

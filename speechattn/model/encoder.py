@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from speechattn.attention.positions import RelativeBias
 from speechattn.frontend.execution import wide_device
-from speechattn.frontend.masks import zero_padding
+from speechattn.frontend.masks import is_padded, zero_padding
 from speechattn.model.block import EncoderBlock
 from speechattn.model.config import INPUT_POSITIONS, EncoderConfig, exceeds
 
@@ -130,7 +130,9 @@ class Encoder(nn.Module):
         stack, context = self.config.stack, self.config.input_context
         steps = (features.shape[1] + stack - 1) // stack
         missing = steps * stack - features.shape[1]
-        features = F.pad(zero_padding(features, frame_lengths), (0, 0, context, context + missing))
+        if is_padded(frame_lengths, features.shape[1]):
+            features = zero_padding(features, frame_lengths)
+        features = F.pad(features, (0, 0, context, context + missing))
         times = torch.arange(steps, device=features.device)
         if self.training and self.config.position in INPUT_POSITIONS:
             # A random start for each utterance: otherwise accuracy falls beyond the lengths seen in training.

@@ -12,14 +12,12 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from speechattn.attention import TruncatedSelfAttention, attend
 from speechattn.model.block import ConvolutionModule, EncoderBlock
+from speechattn.model.depthwise import depthwise_inner
 
 __all__ = ["Memory", "Rows", "Window", "attention_step", "block_step", "window_step"]
-
-FEW_ROWS = 64
 
 
 class Rows(NamedTuple):
@@ -107,22 +105,8 @@ def convolution_step(convolution: ConvolutionModule, rows: Rows, memory: Memory)
     """The convolution module."""
     reach = convolution.depthwise.kernel_size[0] // 2
     gated = rows._replace(values=convolution.gated(rows.values)).masked().values
-    y = _depthwise(convolution, memory.extended(gated, 2 * reach))
+    y = depthwise_inner(convolution.depthwise, memory.extended(gated, 2 * reach))
     return Rows(convolution.mixed(y), rows.first - reach, rows.end)
-
-
-def _depthwise(convolution: ConvolutionModule, rows: Tensor) -> Tensor:
-    """The convolution alone, without padding: (n + kernel - 1, D) -> (n, D)."""
-    depthwise = convolution.depthwise
-    size = rows.shape[0] - depthwise.kernel_size[0] + 1
-    if torch.compiler.is_exporting() or size > FEW_ROWS:
-        return F.conv1d(rows.T[None], depthwise.weight, depthwise.bias, groups=depthwise.groups)[0].T
-    assert depthwise.bias is not None
-    first, *taps = depthwise.weight[:, 0].T.contiguous().unbind()
-    y = torch.addcmul(depthwise.bias, rows[:size], first)  # several times as fast as conv1d for a few rows
-    for number, tap in enumerate(taps, 1):
-        y.addcmul_(rows[number : number + size], tap)
-    return y
 
 
 def block_step(block: EncoderBlock, rows: Rows, memory: Memory) -> Rows:

@@ -6,7 +6,7 @@ Liu et al., "Muon is scalable for LLM training", 2025 (eq. 4). Equals `torch.opt
 still uses slow bfloat16.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -41,32 +41,42 @@ class Muon(torch.optim.Optimizer):
         """Make one step; `closure` is not called."""
         for group in self.param_groups:
             rate, momentum = group["lr"], group["momentum"]
-            for parameter in group["params"]:
-                gradient = parameter.grad
-                if gradient is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(gradient)
-                average = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-                step = orthogonalised(gradient.lerp(average, momentum))
-                parameter.mul_(1 - rate * group["weight_decay"])
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            gradients = [parameter.grad for parameter in parameters]
+            for parameter in parameters:
+                if not self.state[parameter]:
+                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            averages = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+            torch._foreach_lerp_(averages, gradients, 1 - momentum)
+            nesterov = torch._foreach_lerp(gradients, averages, momentum)
+            torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+            for parameter, step in zip(parameters, _orthogonalised_all(nesterov), strict=True):
                 parameter.add_(step, alpha=-rate * 0.2 * max(parameter.shape) ** 0.5)
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """Set the singular values of a matrix (M, N) to about 1, by five Newton-Schulz iterations.
+def _orthogonalised_all(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """`orthogonalised` of each matrix; those of one shape, or its transpose, go through as one batch."""
+    wide = [matrix.T if matrix.shape[0] > matrix.shape[1] else matrix for matrix in matrices]
+    by_shape: dict[torch.Size, list[int]] = {}
+    for index, matrix in enumerate(wide):
+        by_shape.setdefault(matrix.shape, []).append(index)
+    steps = list(wide)
+    for indices in by_shape.values():
+        for index, step in zip(indices, orthogonalised(torch.stack([wide[i] for i in indices])), strict=True):
+            steps[index] = step
+    return [step.T if step.shape != matrix.shape else step for step, matrix in zip(steps, matrices, strict=True)]
+
+
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """Set the singular values of matrices (B, M, N), M <= N, to about 1, by five Newton-Schulz iterations.
 
     The result is bfloat16 if the device has units for it, else float32. Precision matters little, since the iteration
     only brings the singular values to between 0.7 and 1.2.
     """
     a, b, c = COEFFICIENTS
-    x = matrix.to(torch.bfloat16 if computes_in_bfloat16(matrix.device) else torch.float32)
-    tall = matrix.shape[0] > matrix.shape[1]
-    if tall:
-        x = x.T
-    x = x / x.norm().clamp(min=SMALLEST_NORM)
+    x = matrices.to(torch.bfloat16 if computes_in_bfloat16(matrices.device) else torch.float32)
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=SMALLEST_NORM)
     for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x

@@ -187,7 +187,7 @@ def make_optimizer(network: nn.Module, body: nn.Module, config: OptimConfig) -> 
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    adamw = torch.optim.AdamW(groups, lr=config.learning_rate)
+    adamw = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
     if not matrices:
         return adamw
     return _Both(Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay), adamw)

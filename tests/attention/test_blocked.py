@@ -20,7 +20,7 @@ from speechattn.attention import layer as layers
 def test_blocked_equals_dense_for_every_length(
     left: int, right: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_FRAMES", 8)
+    monkeypatch.setattr(blocks, "block_frames", lambda left, right: 8)
     dense, blocked = pair(left, right, dtype)
     for num_frames in range(1, 3 * 8 + 2):
         assert_same(dense, blocked, torch.randn(2, num_frames, DIM, dtype=dtype))

@@ -27,7 +27,7 @@ def test_every_query_reaches_exactly_its_context(
 @pytest.mark.parametrize("left, right", [(0, 0), (2, 5), (5, 2), (30, 1)])
 @pytest.mark.parametrize("path", ["dense", "blocked"])
 def test_gradients_reach_exactly_the_context(left: int, right: int, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_FRAMES", 8)
+    monkeypatch.setattr(blocks, "block_frames", lambda left, right: 8)
     attention = TruncatedSelfAttention(DIM, HEADS, left=left, right=right, path=path).double()
     x = torch.randn(1, 29, DIM, dtype=torch.float64, requires_grad=True)
     y = attention(x)

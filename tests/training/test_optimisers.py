@@ -237,7 +237,7 @@ def test_muon_steps_as_pytorch_s_does_in_bfloat16(shape, monkeypatch):
 def test_muon_s_steps_are_nearly_orthogonal_in_either_precision(in_bfloat16, monkeypatch):
     monkeypatch.setattr(muon, "computes_in_bfloat16", lambda device: in_bfloat16)
     matrix = torch.randn(48, 200, generator=torch.Generator().manual_seed(0))
-    made = muon.orthogonalised(matrix)
+    [made] = muon.orthogonalised(matrix[None])
     assert made.dtype == (torch.bfloat16 if in_bfloat16 else torch.float32)
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     spectrum = (left.T @ made.float() @ right.T).diagonal()  # its singular values, if it kept the vectors
