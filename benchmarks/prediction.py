@@ -1,23 +1,27 @@
 """What somebody waits for who wants the phones of a recording: the start, an hour, many files, live speech.
 
     python benchmarks/prediction.py --audio FILE [FILE ...] --output FOLDER [--model MODEL] [--threads 2] [--repeats 3]
+    python benchmarks/prediction.py --audio FILE [FILE ...] --against COMMIT --model FOLDER [--threads 2] [--repeats 3]
 
 Speech of the files is strung together to the lengths that are measured. The peer is PocketSphinx's own decoder
-of phones ("allphone"), with the acoustic model and the phones' trigrams that come with it.
+of phones ("allphone"), with the acoustic model and the phones' trigrams that come with it. With `--against`, an older
+commit and this one take turns; the folder must hold a model that both can read, with a limited look-ahead.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from harness import circumstances, in_process, milliseconds, take_turns
+from harness import circumstances, compare_trees, in_process, milliseconds, python_in, take_turns
 
 from speechattn.audio import SAMPLE_RATE, load_audio
 from speechattn.model.classifier import FrameClassifier
@@ -41,12 +45,23 @@ def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--audio", type=Path, nargs="+", required=True, help="recordings of speech")
-    parser.add_argument("--output", type=Path, required=True, help="folder for prediction_speed.json")
+    parser.add_argument("--output", type=Path, help="folder for prediction_speed.json")
+    parser.add_argument("--against", type=str, help="an older commit, to compare with")
     parser.add_argument("--model", type=str, default="english-small", help="default: english-small")
     parser.add_argument("--threads", type=int, default=2, help="number of threads (default: 2)")
     parser.add_argument("--repeats", type=int, default=3, help="of each (default: 3)")
     args = parser.parse_args()
+    if (args.against is None) == (args.output is None):
+        parser.error("either --output or --against is needed")
     speech = np.concatenate([load_audio(path) for path in args.audio])
+    if args.against is not None:
+        model = str(Path(args.model).resolve())
+        with tempfile.TemporaryDirectory() as folder:
+            for name, seconds in (("hour", HOUR_S), ("minute", PEER_S)):
+                soundfile.write(Path(folder) / f"{name}.wav", of_length(speech, seconds), SAMPLE_RATE)
+            measure = partial(predicted, folder=Path(folder), model=model, threads=args.threads)
+            print(compare_trees(args.against, measure, args.repeats))
+        return
     with tempfile.TemporaryDirectory() as folder:
         figures = {
             "start": start(Path(folder), speech, args.model, args.threads, args.repeats),
@@ -104,6 +119,57 @@ def many(folder: Path, speech: np.ndarray, model: str, threads: int) -> dict[str
         )
         for name, jobs in {"in_turn": 1, "at_a_time": threads}.items()
     }
+
+
+# For the package of any tree: prints seconds by workload as JSON.
+LIVE = """
+import json, sys, time
+import numpy, soundfile, torch
+from speechattn import FrameClassifier
+torch.set_num_threads(1)
+model = FrameClassifier.from_pretrained(sys.argv[1])
+speech = soundfile.read(sys.argv[2], dtype="float32")[0]
+pieces = numpy.split(speech[: len(speech) // 16000 * 16000], len(speech) // 16000 * 10)
+def seconds(function):
+    function()
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+def stream(size):
+    session = model.stream()
+    for first in range(0, len(speech) // 4, size):
+        session.push(speech[first : first + size])
+    session.flush()
+def in_turn():
+    sessions = [model.stream() for _ in range(16)]
+    for piece in pieces[:50]:
+        for session in sessions:
+            session.push(piece)
+def together():
+    if not hasattr(model, "batched_stream"):
+        return in_turn()
+    sessions = model.batched_stream(16)
+    for piece in pieces[:50]:
+        sessions.push([piece] * 16)
+print(json.dumps({
+    "live, one thread, 10 ms pieces, 15 s": seconds(lambda: stream(160)),
+    "live, one thread, 100 ms pieces, 15 s": seconds(lambda: stream(1600)),
+    "opening a stream": seconds(model.stream),
+    "16 sessions at once, 5 s, one thread": seconds(together),
+}))
+"""
+
+
+def predicted(tree: Path, *, folder: Path, model: str, threads: int) -> dict[str, float]:
+    """Seconds that the code of a tree needs, by workload."""
+    options = [str(folder / "hour.wav"), "--model", model, "--output", str(folder / "out")]
+    figures = {}
+    for name, more in (("a file of an hour", []), ("a file of an hour, smoothed", ["--smooth"])):
+        command = ["-m", "speechattn", "predict", *options, *more]
+        figures[name] = milliseconds(lambda command=command: python_in(tree, command, threads)) / 1e3
+        shutil.rmtree(folder / "out")
+    live = python_in(tree, ["-c", LIVE, model, str(folder / "minute.wav")], 1)
+    return figures | json.loads(live.splitlines()[-1])
 
 
 PREDICT = [sys.executable, "-c", COMMAND, "predict"]

@@ -1,20 +1,29 @@
 """Frames a second of a whole training step, for each kind of model, over the size of the batch.
 
     python benchmarks/training.py --output FOLDER [--threads 2] [--repeats 5]
+    python benchmarks/training.py --against COMMIT --cuts TRAIN DEV [--config FILE] [--threads 2] [--repeats 3] [--busy]
 
 A step is what training does with a batch of waveforms: front end, body, output layer, loss, backward, clipping of the
 gradient and AdamW. Models are those of recipes/speechocean762, brought to one size. Utterances are noise.
+
+With `--against`, `speechattn train` of an older commit and of this one take turns on the same cuts. The second of two
+epochs is measured. Each reads its own version of the configuration. `--busy` lets another process use one core.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
 import torch
-from harness import Job, circumstances, cpu_name, in_process, take_turns
+from harness import Job, circumstances, compare_trees, cpu_name, in_process, python_in, take_turns
 
 from speechattn.frontend import FrontendConfig
 from speechattn.geometry import Geometry
@@ -47,13 +56,28 @@ COLOURS = {"float32": "#30638e", "bfloat16": "#d1495b"}
 def main() -> None:
     """Measure, print the tables, write the JSON and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, required=True, help="folder for training_speed.json and .png")
+    parser.add_argument("--output", type=Path, help="folder for training_speed.json and .png")
+    parser.add_argument("--against", type=str, help="an older commit, to compare whole trainings with")
+    parser.add_argument("--cuts", type=Path, nargs=2, help="training and dev cuts for --against")
+    parser.add_argument("--config", type=str, default="recipes/speechocean762/conf/base.yaml", help="for --against")
+    parser.add_argument("--busy", action="store_true", help="use one core for something else meanwhile")
     parser.add_argument("--threads", type=int, default=2, help="number of threads (default: 2)")
     parser.add_argument("--repeats", type=int, default=5, help="of each (default: 5)")
     parser.add_argument(
         "--batches", type=int, nargs="+", default=BATCHES, help=f"utterances of {FRAMES} frames in a batch"
     )
     args = parser.parse_args()
+    if (args.against is None) == (args.output is None) or (args.cuts is None) != (args.against is None):
+        parser.error("either --output, or --against with --cuts, is needed")
+    if args.against is not None:
+        train, dev = (str(path.resolve()) for path in args.cuts)
+        with spinning(args.busy):
+            print(
+                compare_trees(
+                    args.against, lambda tree: trained(tree, args.config, train, dev, args.threads), args.repeats
+                )
+            )
+        return
 
     results = [
         result
@@ -72,6 +96,26 @@ def main() -> None:
     for precision in PRECISIONS:
         print(f"{table([result for result in results if result.precision == precision], args.threads)}\n")
     draw(results, args.threads, args.output / "training_speed.png")
+
+
+def trained(tree: Path, config: str, train: str, dev: str, threads: int) -> dict[str, float]:
+    """Train with the code of a tree: seconds for a million frames in the second epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--data.train", train, "--data.dev", dev, "--output", f"{folder}/model", "--optim.epochs", "2"]
+        said = python_in(tree, ["-m", "speechattn", "train", "--config", config, *options], threads)
+    return {"a million frames of training": 1e6 / float(re.findall(r"frames_per_s=(\d+)", said)[-1])}
+
+
+@contextmanager
+def spinning(busy: bool) -> Iterator[None]:
+    """With `busy`, another process uses one core meanwhile."""
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+    try:
+        yield
+    finally:
+        if other is not None:
+            other.kill()
+            other.wait()
 
 
 @dataclass(frozen=True)

@@ -132,15 +132,19 @@ def _draw_labels(
 
 def _draw_spectrogram(axes: Any, samples: np.ndarray, geometry: Geometry, start: int = 0) -> None:
     import librosa
-    from librosa import display  # type: ignore[attr-defined]
 
     window, hop, rate = geometry.window, geometry.hop, geometry.sample_rate
     fft_length = max(512, 1 << (window - 1).bit_length())
     power = np.abs(librosa.stft(samples, n_fft=fft_length, win_length=window, hop_length=hop)) ** 2
-    times = (start + hop * np.arange(power.shape[1])) / rate
-    style = {"x_axis": "time", "y_axis": "hz", "cmap": "magma", "vmin": -80}
-    display.specshow(librosa.power_to_db(power, ref=np.max), sr=rate, hop_length=hop, x_coords=times, ax=axes, **style)
-    axes.set(xlabel="time, s", ylabel="frequency, Hz", xlim=(start / rate, (start + len(samples)) / rate))
+    first, last = start - hop / 2, start + (power.shape[1] - 0.5) * hop
+    spacing = rate / fft_length  # of the rows (Hz)
+    axes.imshow(
+        librosa.power_to_db(power, ref=np.max), cmap="magma", vmin=-80, origin="lower", aspect="auto",
+        extent=(first / rate, last / rate, -spacing / 2, rate / 2 + spacing / 2), interpolation="nearest",
+    )  # fmt: skip
+    axes.set(
+        xlabel="time, s", ylabel="frequency, Hz", xlim=(start / rate, (start + len(samples)) / rate), ylim=(0, rate / 2)
+    )
 
 
 def plot_attention(weights: np.ndarray, geometry: Geometry) -> Figure:

@@ -17,6 +17,7 @@ from lhotse.supervision import AlignmentItem
 from lhotse.utils import fastcopy
 
 from speechattn.audio import SAMPLE_RATE, audio_info
+from speechattn.cuts.packed import packed
 from speechattn.geometry import num_frames
 from speechattn.jobs.atomic import atomic_path, save_text
 from speechattn.jobs.text import has_byte_order_mark, numbered_lines
@@ -77,9 +78,10 @@ def read_cuts(path: str | Path) -> CutSet:
         raise ValueError(f"{path}: no such file of cuts")
     try:
         if has_byte_order_mark(path):
-            cuts = CutSet.from_dicts(json.loads(line) for _, line in numbered_lines(path, compose=False)).to_eager()
+            found = CutSet.from_dicts(json.loads(line) for _, line in numbered_lines(path, compose=False))
         else:
-            cuts = CutSet.from_file(path).to_eager()
+            found = CutSet.from_file(path)
+        cuts = CutSet.from_cuts(packed(cut) for cut in found)
     except Exception as error:  # gzip, JSON and Lhotse raise anything
         raise ValueError(f"{path}{_fault(path)} (Lhotse cuts, .jsonl or .jsonl.gz, are expected)") from error
     if len(cuts) == 0:

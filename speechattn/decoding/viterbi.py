@@ -15,6 +15,8 @@ import numpy as np
 
 __all__ = ["Graph", "PathStream", "best_path", "transcript_graph"]
 
+SHORTEST_BLOCK = 1024  # frames
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -22,15 +24,17 @@ class Graph:
 
     Attributes:
         classes: (S,) int, the column of the scores that each state reads.
-        predecessors: (S, D) int, the states that each state may follow; D is the greatest number of them.
-        weights: (S, D) float, added when following them; -inf in unused entries.
+        sources: (A,) int, the state that each arc leaves, in the order of the states that arcs lead to.
+        weights: (A,) float, added when following an arc.
+        first_arc: (S + 1,) int; the arcs into state s are first_arc[s] to first_arc[s + 1].
         initial: (S,) float, added when starting in each state; -inf where no path starts.
         final: (S,) float, added when ending in each state; -inf where no path ends.
     """
 
     classes: np.ndarray
-    predecessors: np.ndarray
+    sources: np.ndarray
     weights: np.ndarray
+    first_arc: np.ndarray
     initial: np.ndarray
     final: np.ndarray
 
@@ -66,16 +70,28 @@ class Graph:
             incoming[target].append((source, weight))
         if not size or not all(0 <= state < size for state in (*initial, *final)):
             raise ValueError(f"a path must start and end in one of the graph's {size} states")
-        degree = max(1, *map(len, incoming))
-        predecessors = np.zeros((size, degree), dtype=np.int64)
-        weights = np.full((size, degree), -np.inf)
-        for state, entries in enumerate(incoming):
-            for column, (source, weight) in enumerate(entries):
-                predecessors[state, column], weights[state, column] = source, weight
+        entries = [entry for state in incoming for entry in state]
+        sources = np.array([source for source, _ in entries], dtype=np.int64)
+        weights = np.array([weight for _, weight in entries], dtype=np.float64)
+        first_arc = np.cumsum([0, *map(len, incoming)])
         ends = np.full((2, size), -np.inf)
         for row, states in zip(ends, (initial, final), strict=True):
             row[list(states)] = list(states.values())
-        return Graph(np.array(classes, dtype=np.int64), predecessors, weights, ends[0], ends[1])
+        return Graph(np.array(classes, dtype=np.int64), sources, weights, first_arc, ends[0], ends[1])
+
+    def advance(self, totals: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Best totals (S,) n frames later, and the state before each state in each of these frames, (n, S) int32.
+
+        Args:
+            totals: (S,) float64, the best total of a path to each state.
+            scores: (n, P) float.
+        """
+        from speechattn.decoding.kernels import advance
+
+        choices = np.empty((len(scores), len(self.classes)), dtype=np.int32)
+        scores = np.ascontiguousarray(scores, dtype=np.float64)
+        totals = advance(totals, scores, self.classes, self.sources, self.weights, self.first_arc, choices)
+        return totals, choices
 
 
 def best_path(scores: np.ndarray, graph: Graph) -> tuple[np.ndarray, float]:
@@ -98,13 +114,14 @@ def best_path(scores: np.ndarray, graph: Graph) -> tuple[np.ndarray, float]:
     if num_frames == 0:
         raise ValueError("no frames: there is no path of length 0")
     _check_scores(scores)
-    block = math.isqrt(num_frames)
+    from speechattn.decoding.kernels import trace_back
+
+    block = max(math.isqrt(num_frames), SHORTEST_BLOCK)
     totals = graph.initial + scores[0, graph.classes]
-    checkpoints = [totals]
-    for frame in range(1, num_frames):
-        totals, _ = _step(totals, scores[frame], graph)
-        if frame % block == 0:
-            checkpoints.append(totals)
+    checkpoints = []
+    for first in range(1, num_frames, block):
+        checkpoints.append(totals)
+        totals, _ = graph.advance(totals, scores[first : first + block])
 
     totals = totals + graph.final
     states = np.empty(num_frames, dtype=np.int64)
@@ -113,26 +130,16 @@ def best_path(scores: np.ndarray, graph: Graph) -> tuple[np.ndarray, float]:
     if total == -np.inf:
         raise ValueError(f"no path through the graph has {num_frames} frames")
     for number, totals in reversed(list(enumerate(checkpoints))):
-        first, last = number * block, min((number + 1) * block, num_frames - 1)
-        choices = []
-        for frame in range(first + 1, last + 1):
-            totals, previous = _step(totals, scores[frame], graph)
-            choices.append(previous)
-        for frame in range(last, first, -1):
-            states[frame - 1] = choices.pop()[states[frame]]
+        first = 1 + number * block
+        _, choices = graph.advance(totals, scores[first : first + block])
+        last = first + len(choices) - 1
+        states[first - 1 : last + 1] = trace_back(states[last], choices)
     return states, total
 
 
 def _check_scores(scores: np.ndarray) -> None:
     if np.isnan(scores).any() or np.isposinf(scores).any():
         raise ValueError("scores must not be NaN or +inf")
-
-
-def _step(totals: np.ndarray, frame_scores: np.ndarray, graph: Graph) -> tuple[np.ndarray, np.ndarray]:
-    """The best total of a path to each state one frame later, (S,), and the state before it, (S,)."""
-    candidates = totals[graph.predecessors] + graph.weights
-    states, columns = np.arange(len(candidates)), candidates.argmax(axis=1)
-    return candidates[states, columns] + frame_scores[graph.classes], graph.predecessors[states, columns]
 
 
 class PathStream:
@@ -145,7 +152,7 @@ class PathStream:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._totals: np.ndarray | None = None
-        self._choices: list[np.ndarray] = []  # predecessors of the states of each unsettled frame except the first
+        self._choices = np.empty((0, len(graph.classes)), dtype=np.int32)  # of the unsettled frames but the first
 
     def push(self, scores: np.ndarray) -> np.ndarray:
         """New frames (n, P) -> the states of the frames that they settle, (m,) int64.
@@ -153,23 +160,21 @@ class PathStream:
         Raises:
             ValueError: When a score is NaN or +inf.
         """
+        from speechattn.decoding.kernels import settled_frames, trace_back
+
         _check_scores(scores)
-        for frame_scores in scores:
-            if self._totals is None:
-                self._totals = self.graph.initial + frame_scores[self.graph.classes]
-            else:
-                self._totals, previous = _step(self._totals, frame_scores, self.graph)
-                self._choices.append(previous)
-        if self._totals is not None:
-            states = np.flatnonzero(self._totals > -np.inf)
-            for age, previous in enumerate(reversed(self._choices), 1):
-                states = np.unique(previous[states])
-                if len(states) == 1:
-                    num_settled = len(self._choices) - age + 1
-                    settled = self._trace_back(states[0], self._choices[: num_settled - 1])
-                    self._choices = self._choices[num_settled:]
-                    return settled
-        return np.empty(0, dtype=np.int64)
+        if len(scores) == 0:
+            return np.empty(0, dtype=np.int64)
+        if self._totals is None:
+            self._totals, scores = self.graph.initial + scores[0, self.graph.classes], scores[1:]
+        self._totals, choices = self.graph.advance(self._totals, scores)
+        self._choices = np.concatenate([self._choices, choices])
+        num_settled, last = settled_frames(self._totals > -np.inf, self._choices)
+        if not num_settled:
+            return np.empty(0, dtype=np.int64)
+        states = trace_back(last, self._choices[: num_settled - 1])
+        self._choices = self._choices[num_settled:]
+        return states
 
     def flush(self) -> np.ndarray:
         """End the stream, once, and return the states of the remaining frames, (m,) int64.
@@ -177,19 +182,14 @@ class PathStream:
         Raises:
             ValueError: When no path of so many states leads from start to end of the graph.
         """
+        from speechattn.decoding.kernels import trace_back
+
         if self._totals is None:
             return np.empty(0, dtype=np.int64)
         totals = self._totals + self.graph.final
         if totals.max() == -np.inf:
             raise ValueError("no path through the graph has so many frames")
-        return self._trace_back(totals.argmax(), self._choices)
-
-    @staticmethod
-    def _trace_back(last: np.integer, choices: list[np.ndarray]) -> np.ndarray:
-        states = [last]
-        for previous in reversed(choices):
-            states.append(previous[states[-1]])
-        return np.array(states[::-1], dtype=np.int64)
+        return trace_back(totals.argmax(), self._choices)
 
 
 def transcript_graph(

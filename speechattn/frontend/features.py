@@ -215,7 +215,7 @@ class Frontend(nn.Module):
             )  # fmt: skip
         elif config.normalisation != "none":
             parts.append(WindowStream(normalise))
-        return FeatureStream(self.geometry, self.energies, static, parts)
+        return FeatureStream(self.geometry, self.energies, static, parts, self.dim)
 
     def _fixed_statistics(self, statistics: Statistics | None) -> tuple[Tensor, Tensor]:
         """Mean and factor for `speaker`, `global` and `online` normalisation; they broadcast over (B, T, D)."""

@@ -35,7 +35,8 @@ def check_amplitudes(waveforms: Tensor, lengths: Tensor | None = None) -> None:
     samples = waveforms.detach()
     if lengths is not None and is_padded(lengths, waveforms.shape[-1]):
         samples = samples.masked_fill(~frame_mask(lengths, waveforms.shape[-1]), 0.0)
-    loudest = samples.abs().amax()
+    lowest, highest = samples.aminmax()
+    loudest = torch.maximum(-lowest, highest)
     if not loudest <= LOUDEST:  # NaN compares false
         found = f"{loudest:.3g}" if loudest.isfinite() else "NaN or infinity"
         raise ValueError(f"samples must be finite and roughly within [-1, 1], found {found}")

@@ -8,8 +8,9 @@ a matrix product, for exported graphs.
 
 import math
 import threading
-from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,13 +18,11 @@ from speechattn.frontend.config import FrontendConfig
 from speechattn.frontend.execution import is_traced
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.tables import analysis_window, fourier_matrix
-from speechattn.geometry import Geometry
 
 __all__ = ["LogBandEnergies"]
 
 INT16_SCALE = 32768.0
 BLOCK_FRAMES = 768  # frames and spectrum of a block are 3 MB at 16 kHz
-GROUP_BANDS = 12  # bands per matrix product, which covers the bins that any of them needs
 
 
 class LogBandEnergies(nn.Module):
@@ -38,7 +37,9 @@ class LogBandEnergies(nn.Module):
     window: Tensor
     fourier: Tensor
     filters: Tensor | None
-    transposed_filters: Tensor | None
+    first_bins: Tensor
+    widths: Tensor
+    band_weights: Tensor
 
     def __init__(self, config: FrontendConfig, filters: Tensor | None, *, frame_energy: bool = False) -> None:
         super().__init__()
@@ -46,18 +47,17 @@ class LogBandEnergies(nn.Module):
         self.num_bands = self.fft_length // 2 + 1 if filters is None else filters.shape[1]
         self.frame_energy = frame_energy
         self.columns = self.num_bands + frame_energy
-        transposed = None if filters is None else filters.T.contiguous().float()
-        if transposed is not None and config.power == 2:
-            # Real and imaginary parts are squared in place, interleaved; the filters add them up.
-            transposed = transposed.repeat_interleave(2, dim=1)
+        # Without filters, each bin is a band.
+        first_bins, widths, weights = _bands(torch.eye(self.num_bands) if filters is None else filters)
         self.log_unit = 10 / math.log(10) if config.decibels else 1.0
         self.energy_floor = max(config.floor, config.energy_floor)
-        self.groups = [] if transposed is None else _groups(transposed)
         self.register_buffer("window", config.scale * analysis_window(config), persistent=False)
         self.register_buffer("fourier", fourier_matrix(config), persistent=False)
         filters = None if filters is None else filters.float()
         self.register_buffer("filters", filters, persistent=False)
-        self.register_buffer("transposed_filters", transposed, persistent=False)
+        self.register_buffer("first_bins", first_bins, persistent=False)
+        self.register_buffer("widths", widths, persistent=False)
+        self.register_buffer("band_weights", weights.float(), persistent=False)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """Compute the log-energies of whole utterances.
@@ -90,16 +90,23 @@ class LogBandEnergies(nn.Module):
         `samples` (N,) are float or int16, at least one window unless T is 0; the first frame begins at `start`. Beyond
         its edges the signal is extended by `edge_padding`.
         """
-        geometry = self.geometry
-        buffers = _buffers(geometry, self.fft_length, self.num_bands, self.window.dtype, self.window.device)
+        from speechattn.frontend.kernels import cut_frames
+
+        config, geometry, number = self.config, self.geometry, _numpy_type(self.window)
+        emphasis = config.preemphasis if config.preemphasis_over == "frame" else 0.0
+        padded = _buffer(geometry.window, self.fft_length, self.window.dtype)
+        none = np.empty(0, dtype=number)
         for first in range(0, len(energies), BLOCK_FRAMES):
             block = energies[first : first + BLOCK_FRAMES]
             size, begin = len(block), start + first * geometry.hop
-            padded = buffers.padded[:size]
             signal = self._signal(samples, begin, begin + (size - 1) * geometry.hop + geometry.window)
-            self._cut_frames(signal, buffers.emphasised, padded[:, : geometry.window], block)
-            spectrum = torch.fft.rfft(padded)  # out= would compute it elsewhere and copy
-            self._sum_bands(torch.view_as_real(spectrum), buffers.bands[:, :size], block)
+            cut_frames(
+                signal.numpy(), geometry.hop, self.window.numpy(), number(emphasis), config.remove_dc,
+                padded[:size].numpy(), number(config.scale**2),
+                block[:, -1].numpy() if self.frame_energy and config.energy_from == "samples" else none,
+            )  # fmt: skip
+            spectrum = torch.view_as_real(torch.fft.rfft(padded[:size])).flatten(1)
+            self._sum_bands(spectrum, block)
 
     def _signal(self, samples: Tensor, begin: int, end: int) -> Tensor:
         """Samples [begin, end), extended beyond the edges, pre-emphasised if that comes before framing."""
@@ -112,50 +119,27 @@ class LogBandEnergies(nn.Module):
             return signal
         return signal.sub(self.as_float(samples[begin - 1 : end - 1]), alpha=self.config.preemphasis)
 
-    def _cut_frames(self, signal: Tensor, emphasised: Tensor, frames: Tensor, energies: Tensor) -> None:
-        """Write the windowed frames of `signal` into (T, window) and their energy into the last column."""
-        config, window, hop = self.config, self.geometry.window, self.geometry.hop
-        raw = signal.unfold(0, window, hop)
-        mean = raw.mean(1, keepdim=True) if config.remove_dc else None
-        if self.frame_energy and config.energy_from == "samples":
-            centred = raw if mean is None else raw - mean
-            torch.sum(centred.square(), 1, out=energies[:, -1]).mul_(config.scale**2)
-        emphasis = config.preemphasis if config.preemphasis_over == "frame" else 0.0
-        if emphasis:
-            # Emphasise the signal once, not each frame: (x[i] - m) - p (x[i-1] - m) = x[i] - p x[i-1] - (1-p) m
-            emphasised = torch.sub(signal[1:], signal[:-1], alpha=emphasis, out=emphasised[: len(signal) - 1])
-            offset = 0.0 if mean is None else mean.mul_(1 - emphasis)
-            torch.sub(emphasised.unfold(0, window - 1, hop), offset, out=frames[:, 1:])
-            torch.sub((1 - emphasis) * raw[:, :1], offset, out=frames[:, :1])
-            frames.mul_(self.window)
-        elif mean is not None:
-            torch.sub(raw, mean, out=frames).mul_(self.window)
-        else:
-            torch.mul(raw, self.window, out=frames)
+    def _sum_bands(self, spectrum: Tensor, energies: Tensor) -> None:
+        """Write the log-energies of (T, 2 * bins), real and imaginary parts in turns."""
+        from speechattn.frontend.kernels import sum_bands
 
-    def _sum_bands(self, parts: Tensor, bands: Tensor, energies: Tensor) -> None:
-        """Write the log-energies; overwrites `parts` (T, bins, 2) and the buffer `bands` (bands, T)."""
-        parts.square_()
-        if self.config.periodogram:
-            parts.div_(self.fft_length)
-        spectrum = parts.flatten(1)
-        if self.config.power == 1 or self.transposed_filters is None:
-            spectrum = parts[..., 0] + parts[..., 1]
-            if self.config.power == 1:
-                spectrum.sqrt_()
-        if self.transposed_filters is None:
-            energies.copy_(spectrum)
+        config, number = self.config, _numpy_type(self.window)
+        scale = number(1 / self.fft_length if config.periodogram else 1.0)
+        first, widths, weights = (table.numpy() for table in (self.first_bins, self.widths, self.band_weights))
+        from_spectrum = self.frame_energy and config.energy_from == "spectrum"
+        sum_bands(
+            spectrum.numpy(), scale, config.power == 1, first, widths, weights,
+            number(-math.inf if self.filters is None else config.floor), energies[:, : self.num_bands].numpy(),
+            energies[:, -1].numpy() if from_spectrum else np.empty(0, dtype=number),
+        )  # fmt: skip
+        if self.filters is None:
             return
-        for rows, columns in self.groups:  # (bands, T) is twice as fast as (T, bands)
-            torch.mm(self.transposed_filters[rows, columns], spectrum[:, columns].t(), out=bands[rows])
-        bands.clamp_(min=self.config.floor).log_()
-        if self.config.decibels:
-            bands.mul_(self.log_unit)
-        energies[:, : self.num_bands] = bands.t()
+        logs = energies.numpy()  # NumPy's logarithm and limits need no other threads to wait for
         if self.frame_energy:
-            if self.config.energy_from == "spectrum":
-                torch.sum(spectrum, 1, out=energies[:, -1])
-            energies[:, -1].clamp_(min=self.energy_floor).log_()
+            np.maximum(logs[:, -1], number(self.energy_floor), out=logs[:, -1])
+        np.log(logs, out=logs)
+        if config.decibels:
+            logs[:, : self.num_bands] *= number(self.log_unit)
 
     def plain(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """The plain path: `forward` in differentiable operations, for at least one frame."""
@@ -243,27 +227,29 @@ class LogBandEnergies(nn.Module):
         return torch.minimum(sources.clamp(min=0), (lengths - 1).clamp(min=0)), inside
 
 
-class _Buffers(threading.local):
-    """Work space of the blocked path; each thread has its own tensors."""
-
-    def __init__(
-        self, geometry: Geometry, fft_length: int, num_bands: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        samples = (BLOCK_FRAMES - 1) * geometry.hop + geometry.window - 1
-        with torch.inference_mode(False):  # buffers made in inference mode could not be written outside of it
-            self.emphasised = torch.empty(samples, dtype=dtype, device=device)
-            self.padded = torch.zeros(BLOCK_FRAMES, fft_length, dtype=dtype, device=device)  # frames, then zeros
-            self.bands = torch.empty(num_bands, BLOCK_FRAMES, dtype=dtype, device=device)
+def _buffer(window: int, fft_length: int, dtype: torch.dtype) -> Tensor:
+    """(BLOCK_FRAMES, fft_length), this thread's frames of a block: `window` columns, then zeros."""
+    kept: dict[tuple[int, int, torch.dtype], Tensor] = _threads.__dict__.setdefault("buffers", {})
+    key = window, fft_length, dtype
+    if key not in kept:
+        with torch.inference_mode(False):  # a buffer made in inference mode could not be written outside of it
+            kept[key] = torch.zeros(BLOCK_FRAMES, fft_length, dtype=dtype)
+    return kept[key]
 
 
-_buffers = lru_cache(maxsize=4)(_Buffers)  # kept from call to call
+_threads = threading.local()  # buffers are kept from call to call
 
 
-def _groups(filters: Tensor) -> list[tuple[slice, slice]]:
-    """Bands in groups, and for each group the range of columns in (bands, columns) where its filters are not all 0."""
-    groups = []
-    for first in range(0, len(filters), GROUP_BANDS):
-        rows = slice(first, min(first + GROUP_BANDS, len(filters)))
-        used = filters[rows].any(dim=0).nonzero()
-        groups.append((rows, slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)))
-    return groups
+def _numpy_type(tensor: Tensor) -> Any:
+    return np.float64 if tensor.dtype == torch.float64 else np.float32
+
+
+def _bands(filters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Filters (bins, bands) -> each one's first bin and number of bins, (bands,), and weights, (bands, widest)."""
+    used = [column.nonzero().flatten().tolist() or [0] for column in filters.T]
+    first = torch.tensor([bins[0] for bins in used])
+    widths = torch.tensor([bins[-1] - bins[0] + 1 for bins in used])
+    widest = int(widths.max())
+    padded = torch.cat([filters, filters.new_zeros(widest, filters.shape[1])])
+    weights = [padded[start : start + widest, band] for band, start in enumerate(first.tolist())]
+    return first, widths, torch.stack(weights)

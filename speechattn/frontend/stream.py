@@ -65,6 +65,7 @@ class FeatureStream:
         energies: Spectrum and bands.
         static: Energies (T, columns) -> static features (T, E).
         parts: Deltas and normalisation, in order.
+        dim: D, features per frame in the end.
 
     Example:
         >>> from speechattn import Mfcc
@@ -79,8 +80,10 @@ class FeatureStream:
         energies: LogBandEnergies,
         static: Callable[[Tensor], Tensor],
         parts: Sequence[RowStream],
+        dim: int,
     ) -> None:
         self._geometry, self._energies, self._static, self._parts = geometry, energies, static, parts
+        self._dim = dim
         self._samples = energies.window.new_zeros(0)
         self._first = 0  # position of the first kept sample in the signal
         self._num_frames = 0  # frames computed so far
@@ -126,6 +129,9 @@ class FeatureStream:
         return self._frames_up_to(self._geometry.num_frames(self._first + len(self._samples)), last=True)
 
     def _frames_up_to(self, end: int, *, last: bool = False) -> Any:
+        if end <= self._num_frames and not last:
+            rows = self._energies.window.new_zeros(0, self._dim)
+            return rows.numpy(force=True) if self._numpy else rows
         begin = self._num_frames * self._geometry.hop - self._geometry.left
         energies = self._energies.window.new_zeros(max(end - self._num_frames, 0), self._energies.columns)
         self._energies.blocked(self._samples, begin - self._first, energies)

@@ -6,8 +6,7 @@ its right context has arrived.
 
 from __future__ import annotations
 
-from copy import deepcopy
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -155,6 +154,9 @@ class EncoderStream:
         if last:
             features = F.pad(features, (0, 0, 0, context + missing))
         steps = max(len(features) - 2 * context, 0) // stack
+        if not steps and not last:
+            self._waiting = features
+            return features.new_zeros(0, self.encoder.output_dim)
         self._waiting = features[steps * stack :]
         times = torch.arange(self._num_steps, self._num_steps + steps, device=features.device)
         window = features[None, : steps * stack + 2 * context] if steps else features[None, :0]
@@ -191,7 +193,9 @@ class ClassifierStream:
         temperature: float,
     ) -> None:
         self._features, self._temperature = features, temperature
-        self._output, body = _transposed(output), _transposed(body)
+        _lay_out(body)
+        _lay_out(output)
+        self._output = output
         self._body = EncoderStream(body) if isinstance(body, Encoder) else BaselineStream(body)
 
     def push(self, samples: Any) -> Any:
@@ -217,6 +221,9 @@ class ClassifierStream:
 
     def _log_posteriors(self, features: Any, *, last: bool) -> Any:
         weight = self._output.weight
+        if len(features) == 0 and not last:
+            empty = weight.new_zeros(0, len(weight))
+            return empty.numpy(force=True) if isinstance(features, np.ndarray) else empty
         rows = torch.as_tensor(features, device=weight.device, dtype=weight.dtype)
         with torch.autocast(weight.device.type, enabled=False):  # steps this small gain nothing from it
             logits = self._output(self._body.push(rows, last=last))
@@ -227,15 +234,10 @@ class ClassifierStream:
             return log_posteriors.clone()  # an ordinary tensor, usable with autograd
 
 
-_M = TypeVar("_M", bound=nn.Module)
-
-
-def _transposed(module: _M) -> _M:
-    """A copy whose matrices and filters are transposed in memory: products with few rows are 20 % faster."""
-    module = deepcopy(module)
+def _lay_out(module: nn.Module) -> None:
+    """Transpose matrices and filters in memory, once: products with few rows are 20 % faster. Values do not change."""
     for layer in module.modules():
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear) and not layer.weight.T.is_contiguous():
             layer.weight.data = layer.weight.data.T.contiguous().T
-        elif isinstance(layer, nn.Conv1d) and layer.groups > 1:
+        elif isinstance(layer, nn.Conv1d) and layer.groups > 1 and not layer.weight[:, 0].T.is_contiguous():
             layer.weight.data = layer.weight.data[:, 0].T.contiguous().T[:, None]
-    return module

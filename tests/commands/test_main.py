@@ -37,7 +37,7 @@ def test_the_frontend_and_prediction_load_only_what_they_need(model_folder, tmp_
     noise(tmp_path / "a.wav")
     script = (
         "import sys, speechattn.frontend\n"
-        "heavy = {'lhotse', 'matplotlib', 'librosa', 'accelerate', 'scipy', 'pocketsphinx', 'praatio'}\n"
+        "heavy = {'lhotse', 'matplotlib', 'librosa', 'accelerate', 'pocketsphinx', 'praatio'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
         "from speechattn.commands.main import main\n"
         f"main(['predict', {str(tmp_path / 'a.wav')!r}, '--model', {str(model_folder)!r}])\n"
