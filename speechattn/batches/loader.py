@@ -102,11 +102,14 @@ class Batches:
             skip: Number of batches to skip at its start. Skipped batches of shards are still read.
         """
         self.source.set_epoch(number)
-        if isinstance(self.source, ShardBatches):
-            yield from islice(self.loader, skip, None)
-        else:
-            self.source.skip = skip
-            yield from self.loader
+        try:
+            if isinstance(self.source, ShardBatches):
+                yield from islice(self.loader, skip, None)
+            else:
+                self.source.skip = skip
+                yield from self.loader
+        except ValueError as error:  # PyTorch wraps those of data-loading processes in their traceback
+            raise ValueError(str(error).rstrip().rpartition("ValueError: ")[2]) from error
 
     def idle(self) -> Batch:
         """An unlabelled batch of silence, for a process that must take part in a step but has no data left."""

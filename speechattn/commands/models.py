@@ -34,6 +34,11 @@ def add_train(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="train in a folder that holds another finished model, which is renamed"
     )
+    parser.add_argument(
+        "--processes", type=int,
+        help="processes on this machine that share each step; default: 2 for a model of a million parameters on a CPU "
+        "of two cores or more, else 1",
+    )  # fmt: skip
     parser.add_class_arguments(TrainConfig, as_group=False)
 
 
@@ -41,13 +46,22 @@ def train(arguments: Any) -> None:
     """Train a model."""
     from dataclasses import fields
 
+    from speechattn.model.classifier import FrameClassifier
+    from speechattn.training.fine_tuning import model_to_tune
+    from speechattn.training.local_group import default_processes
     from speechattn.training.run import TrainConfig, train
 
     parser = Parser()
     parser.add_class_arguments(TrainConfig, as_group=False)
     built = parser.instantiate(arguments.clone(with_meta=False))
     config = TrainConfig(**{field.name: built[field.name] for field in fields(TrainConfig)})
-    train(config, init=arguments.init, overwrite=arguments.overwrite)
+    processes = arguments.processes
+    if processes is None:
+        model = FrameClassifier(config.model) if arguments.init is None else model_to_tune(config.model, arguments.init)
+        processes = default_processes(sum(parameter.numel() for parameter in model.parameters()))
+    elif processes < 1:
+        raise ValueError(f"--processes must be 1 or more, got {processes}")
+    train(config, init=arguments.init, overwrite=arguments.overwrite, processes=processes)
 
 
 def add_evaluate(parser: ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from multiprocessing import active_children, current_process, get_context, parent_process
 from typing import Any
 
-__all__ = ["SIGNALS", "end_with_parent", "process_map", "start_forkserver"]
+__all__ = ["SIGNALS", "end_with_parent", "kill_daemons", "process_map", "start_forkserver"]
 
 GUARD = 'a script that calls this must do so under `if __name__ == "__main__":`, since its processes import it again'
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # these ask a process to stop
@@ -91,11 +91,11 @@ def start_forkserver() -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    atexit.unregister(_kill_daemons)
-    atexit.register(_kill_daemons)
+    atexit.unregister(kill_daemons)
+    atexit.register(kill_daemons)
 
 
-def _kill_daemons() -> None:
+def kill_daemons() -> None:
     """Kill daemonic children: at exit multiprocessing would send them SIGTERM, which they block, and wait for ever."""
     for process in active_children():
         if process.daemon:

@@ -28,6 +28,7 @@ from speechattn.model.files import model_files
 from speechattn.phones import IGNORED
 from speechattn.plots import plot_curves, save_figure
 from speechattn.training.config import DataConfig, OptimConfig, TrainConfig
+from speechattn.training.local_group import local_group
 from speechattn.training.log import LOG_FILE, EpochLog
 from speechattn.training.optimisers import padded_with_idle
 from speechattn.training.progress import timed
@@ -38,7 +39,7 @@ __all__ = ["DataConfig", "OptimConfig", "TrainConfig", "train"]
 log = logging.getLogger("speechattn")
 
 
-def train(config: TrainConfig, *, init: str | Path | None = None, overwrite: bool = False) -> Path:
+def train(config: TrainConfig, *, init: str | Path | None = None, overwrite: bool = False, processes: int = 1) -> Path:
     """Train a model, or resume an interrupted run. A finished run is not repeated.
 
     The model kept is the averaged model of the epoch with the best dev accuracy. At the end, its temperature is fitted
@@ -50,6 +51,9 @@ def train(config: TrainConfig, *, init: str | Path | None = None, overwrite: boo
             `fine_tuning.model_to_tune`.
         overwrite: Whether to train in a folder that holds the finished model of another run. That folder is renamed
             first, to `<output>.1` and so on, so that nothing finished is lost.
+        processes: Number of processes on this machine that share each step, see `local_group`. Each takes
+            `data.batch_seconds / processes`, so a step covers as much speech as with one. Not under torchrun, where
+            each process takes `data.batch_seconds`.
 
     Returns:
         The model's folder.
@@ -76,7 +80,17 @@ def train(config: TrainConfig, *, init: str | Path | None = None, overwrite: boo
             f"{output} holds a finished model of another run ({_differences(output, record, defaults)}): choose "
             "another folder, or use --overwrite, which renames it"
         )
-    run = set_up(config, init, record, overwrite=overwrite)
+    with local_group(processes, _train_run, config, init, record, overwrite, processes > 1):
+        _train_run(config, init, record, overwrite, processes > 1)
+    return output
+
+
+def _train_run(
+    config: TrainConfig, init: str | Path | None, record: Mapping[str, Any], overwrite: bool, split_batches: bool
+) -> None:
+    """Train as one of the processes; arguments as for `train`, and those of `set_up`."""
+    output = Path(config.output)
+    run = set_up(config, init, record, overwrite=overwrite, split_batches=split_batches)
     is_main = run.accelerator.is_main_process
     with (
         ExitStack() as at_end,
@@ -92,7 +106,8 @@ def train(config: TrainConfig, *, init: str | Path | None = None, overwrite: boo
             interruption.deferred = False  # from here on, the processes need not agree
             if is_main:
                 _save_model(run, output)
-                mark_done(output / TRAIN_STAMP, options, inputs, [*model_files(output).values(), output / LOG_FILE])
+                written = [*model_files(output).values(), output / LOG_FILE]
+                mark_done(output / TRAIN_STAMP, *stamp_inputs(config, init), written)
                 shutil.rmtree(output / UNFINISHED)
         except (KeyboardInterrupt, SystemExit):
             if is_main and not (output / TRAIN_STAMP).is_file():  # else the run is complete
@@ -103,7 +118,6 @@ def train(config: TrainConfig, *, init: str | Path | None = None, overwrite: boo
                 )  # fmt: skip
             raise
     run.accelerator.wait_for_everyone()
-    return output
 
 
 def _differences(output: Path, record: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:

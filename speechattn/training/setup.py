@@ -60,10 +60,18 @@ class Run:
         self.checkpoints.save(self.state.epoch, self.state.tally.batches, state)
 
 
-def set_up(config: TrainConfig, init: str | Path | None, stamp: Mapping[str, Any], *, overwrite: bool = False) -> Run:
+def set_up(
+    config: TrainConfig,
+    init: str | Path | None,
+    stamp: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    split_batches: bool = False,
+) -> Run:
     """Set up a run, or resume it from its newest checkpoint; arguments and errors as for `run.train`.
 
     Nothing is changed until all inputs are checked. `stamp` identifies the run, see `stamps.stamp_record`.
+    `split_batches` shares `data.batch_seconds` out among the processes.
     """
     from accelerate import Accelerator, PartialState
     from accelerate.utils import set_seed
@@ -77,7 +85,7 @@ def set_up(config: TrainConfig, init: str | Path | None, stamp: Mapping[str, Any
         raise ValueError("optim.mixed_precision fp16 needs a GPU; a CPU can do bf16")
     set_seed(config.seed)
     model = FrameClassifier(config.model) if init is None else model_to_tune(config.model, init)
-    batches, dev, phonotactics = _load_data(config, model, accelerator)
+    batches, dev, phonotactics = _load_data(config, model, accelerator, split_batches)
     is_main = accelerator.is_main_process
     checkpoints = Checkpoints(output / UNFINISHED, stamp, every_s=60 * config.optim.save_minutes, enabled=is_main)
     saved = checkpoints.newest()
@@ -107,7 +115,7 @@ def set_up(config: TrainConfig, init: str | Path | None, stamp: Mapping[str, Any
 
 
 def _load_data(
-    config: TrainConfig, model: FrameClassifier, accelerator: Any
+    config: TrainConfig, model: FrameClassifier, accelerator: Any, split_batches: bool
 ) -> tuple[Batches, Batches, Phonotactics | None]:
     """Load and check the training and dev cuts, and count the phone transitions in the training labels."""
     phones, geometry, per_utterance = model.phones, model.frontend.geometry, model.pooling is not None
@@ -132,7 +140,8 @@ def _load_data(
             f"{training.location}: {len(training.shards)} shards are too few for {accelerator.num_processes} processes"
         )
     shared = dict(
-        batch_seconds=config.data.batch_seconds, per_utterance=per_utterance, ready_features=ready_features,
+        batch_seconds=config.data.batch_seconds / (accelerator.num_processes if split_batches else 1),
+        per_utterance=per_utterance, ready_features=ready_features,
         rank=accelerator.process_index, world_size=accelerator.num_processes,
     )  # fmt: skip
     batches = Batches(
