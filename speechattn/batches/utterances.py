@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from speechattn.batches.chunks import num_chunks
@@ -23,6 +22,8 @@ from speechattn.labels.intervals import Interval
 from speechattn.phones import IGNORED, PhoneSet
 
 __all__ = ["Batch", "Utterances"]
+
+ROUND_FRAMES = 32  # batches are padded to a multiple: every new shape costs the libraries memory for good
 
 
 @dataclass
@@ -68,26 +69,32 @@ class Utterances(Dataset):
         self._speech: dict[str, tuple[int, int] | None] = {}  # cut id -> start and end of its speech
 
     def seconds(self, epoch: int, cut: Any) -> float:
-        """Length of a cut (s) after augmentation, without reading its audio."""
-        if self.ready_features or self.wave_augment == WaveAugmentConfig():
-            return cut.duration
-        if cut.id not in self._speech:
-            self._speech[cut.id] = self._speech_bounds(self._intervals(cut))
-        plan = self._plan(cut, self._speech[cut.id], cut_seed(self.seed, epoch, cut.id))
-        return plan.num_samples / self.geometry.sample_rate
+        """Length (s) up to which a cut is padded at least, after augmentation, without reading its audio."""
+        num_samples = cut_length(cut)
+        if not self.ready_features and self.wave_augment != WaveAugmentConfig():
+            if cut.id not in self._speech:
+                self._speech[cut.id] = self._speech_bounds(self._intervals(cut))
+            plan = self._plan(cut, self._speech[cut.id], cut_seed(self.seed, epoch, cut.id))
+            num_samples = plan.num_samples
+        return self._padded_samples(num_samples) / self.geometry.sample_rate
+
+    def _padded_samples(self, num_samples: int) -> int:
+        frames = -(-self.geometry.num_frames(num_samples) // ROUND_FRAMES) * ROUND_FRAMES
+        return max(self.geometry.num_samples(frames), num_samples)
 
     def __getitem__(self, batch: tuple[int, Any]) -> Batch:
         epoch, cuts = batch
         seeds = [cut_seed(self.seed, epoch, cut.id) for cut in cuts]
         pairs = [self._load(cut, seed) for cut, seed in zip(cuts, seeds, strict=True)]
         waveforms, labels = ([torch.as_tensor(part) for part in parts] for parts in zip(*pairs, strict=True))
+        longest = max(map(len, waveforms))
+        padded = self._padded_samples(self.geometry.num_samples(longest) if self.ready_features else longest)
+        num_frames = self.geometry.num_frames(padded)
         return Batch(
             ids=[cut.id for cut in cuts],
-            waveforms=pad_sequence(waveforms, batch_first=True),
+            waveforms=_padded(waveforms, num_frames if self.ready_features else padded, 0.0),
             lengths=torch.tensor([len(waveform) for waveform in waveforms]),
-            labels=torch.stack(labels)
-            if self.per_utterance
-            else pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+            labels=torch.stack(labels) if self.per_utterance else _padded(labels, num_frames, IGNORED),
             seeds=seeds,
             num_utterances=sum(1 / num_chunks(cut) for cut in cuts),
             cuts=[replace(cut, recording=None) for cut in cuts],
@@ -137,3 +144,11 @@ class Utterances(Dataset):
         if self.per_utterance:
             return cut_label(cut, self.phones.symbols)
         return cut_labels(cut, self.phones, self.geometry, intervals=intervals, num_samples=num_samples)
+
+
+def _padded(rows: Sequence[Tensor], size: int, value: float) -> Tensor:
+    """(B, size, ...) with `value` after each row."""
+    padded = rows[0].new_full((len(rows), size, *rows[0].shape[1:]), value)
+    for row, target in zip(rows, padded, strict=True):
+        target[: len(row)] = row
+    return padded

@@ -208,9 +208,9 @@ def train_in_two_processes(config, tmp_path):
 
 def test_two_processes_learn_what_one_learns_from_the_same_global_batches(config, tmp_path):
     """2 batches of each of 2 processes are 4 of one; the epoch ends with a step that not all have batches for."""
-    data, phones, geometry = replace(config.data, batch_seconds=5.0), PhoneSet.load("arpabet41"), Geometry()
+    data, phones, geometry = replace(config.data, batch_seconds=6.5), PhoneSet.load("arpabet41"), Geometry()
     short = replace(config, data=data, optim=replace(config.optim, epochs=2, accumulate=2))
-    order = Batches(load_cuts(data.train, geometry), phones, geometry, batch_seconds=5.0, shuffle=True)
+    order = Batches(load_cuts(data.train, geometry), phones, geometry, batch_seconds=6.5, shuffle=True)
     assert all(len(list(order.epoch(epoch))) % 2 for epoch in (0, 1))
     rows = train_in_two_processes(short, tmp_path)
     folder = Path(config.output)
