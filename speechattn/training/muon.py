@@ -42,6 +42,8 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             rate, momentum = group["lr"], group["momentum"]
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
+                continue
             gradients = [parameter.grad for parameter in parameters]
             for parameter in parameters:
                 if not self.state[parameter]:
@@ -55,15 +57,24 @@ class Muon(torch.optim.Optimizer):
 
 
 def _orthogonalised_all(matrices: Sequence[Tensor]) -> list[Tensor]:
-    """`orthogonalised` of each matrix; those of one shape, or its transpose, go through as one batch."""
+    """`orthogonalised` of each matrix. Matrices of one shape, or its transpose, go through as one batch.
+
+    Processes that train together share the work: their gradients are the same.
+    """
+    group = torch.distributed if torch.distributed.is_available() and torch.distributed.is_initialized() else None
+    rank, world_size = (group.get_rank(), group.get_world_size()) if group else (0, 1)
     wide = [matrix.T if matrix.shape[0] > matrix.shape[1] else matrix for matrix in matrices]
     by_shape: dict[torch.Size, list[int]] = {}
     for index, matrix in enumerate(wide):
         by_shape.setdefault(matrix.shape, []).append(index)
-    steps = list(wide)
+    together = wide[0].new_zeros(sum(matrix.numel() for matrix in wide))
+    steps = [part.view_as(matrix) for part, matrix in zip(together.split([m.numel() for m in wide]), wide, strict=True)]
     for indices in by_shape.values():
-        for index, step in zip(indices, orthogonalised(torch.stack([wide[i] for i in indices])), strict=True):
-            steps[index] = step
+        if own := indices[rank::world_size]:
+            for index, step in zip(own, orthogonalised(torch.stack([wide[i] for i in own])), strict=True):
+                steps[index].copy_(step)
+    if world_size > 1:
+        torch.distributed.all_reduce(together)  # each step comes from one process, the others add 0
     return [step.T if step.shape != matrix.shape else step for step, matrix in zip(steps, matrices, strict=True)]
 
 

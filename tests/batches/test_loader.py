@@ -202,3 +202,18 @@ def test_labels_at_another_rate_are_the_same_phones(tone_corpus):
         assert len(slow) == half.num_frames(cut.resample(8000).num_samples)
         same = (labels[: len(slow)] == slow[: len(labels)]).mean()
         assert same > 0.98  # all but a boundary that falls on a frame's centre
+
+
+def test_batches_have_whole_multiples_of_frames(tone_corpus):
+    """Every new shape costs the libraries memory for good; padding has no labels."""
+    geometry = Geometry()
+    made = Batches(
+        load_cuts(tone_corpus / "train.jsonl.gz", geometry), PhoneSet.load("arpabet41"), geometry,
+        batch_seconds=5.0, shuffle=True,
+    )  # fmt: skip
+    for batch in made.epoch(0):
+        assert batch.labels.shape[1] % 32 == 0 == geometry.num_frames(batch.waveforms.shape[1]) % 32
+        for length, row in zip(batch.lengths.tolist(), batch.labels, strict=True):
+            assert (row[geometry.num_frames(length) :] == -100).all() and (
+                row[: geometry.num_frames(length)] >= 0
+            ).any()

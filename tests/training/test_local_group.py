@@ -19,8 +19,9 @@ from speechattn.training.local_group import default_processes, local_group
 from speechattn.training.run import train
 
 
-def test_two_processes_learn_what_one_learns(config, tmp_path):
-    short = replace(config, optim=replace(config.optim, epochs=2, accumulate=1))
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_two_processes_learn_what_one_learns(optimizer, config, tmp_path):
+    short = replace(config, optim=replace(config.optim, epochs=2, accumulate=1, optimizer=optimizer))
     threads, environment = torch.get_num_threads(), dict(os.environ)
     # Two batches of 5 s a step, as one process accumulates them.
     data = replace(config.data, batch_seconds=10.0)
