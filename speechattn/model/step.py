@@ -12,12 +12,16 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from speechattn.attention import TruncatedSelfAttention, attend
+from speechattn.attention.blocked import blocked
 from speechattn.model.block import ConvolutionModule, EncoderBlock
 from speechattn.model.depthwise import depthwise_inner
 
 __all__ = ["Memory", "Rows", "Window", "attention_step", "block_step", "window_step"]
+
+MANY_ROWS = 128  # from which blocks are cheaper than all scores
 
 
 class Rows(NamedTuple):
@@ -80,15 +84,19 @@ def attention_step(attention: TruncatedSelfAttention, rows: Rows, memory: Memory
     left, right, size = attention.left, attention.right, rows.values.shape[0]
     assert right is not None
     query, key, value = (x[0] for x in attention.project(rows.values[None], rows.times))  # (H, n, E)
-    query = memory.extended(query, right, dim=1)[:, :size]
+    query = memory.extended(query, right, dim=1)
     earlier = None if left is None else left + right
     key, value = memory.extended(key, earlier, dim=1), memory.extended(value, earlier, dim=1)
     before = key.shape[1] - size  # keys before the new ones
-    make_offsets = _offsets if torch.compiler.is_exporting() else _cached_offsets
-    offset = make_offsets(key.shape[1], before - right, size, key.device)
     exist = rows.exist(rows.first - before, key.shape[1])
     mask = None if exist is None else exist[None]
-    y = attend(query[None], key[None], value[None], offset, attention.weighting, mask)[0]
+    exporting = torch.compiler.is_exporting()
+    if not exporting and left is not None and size >= MANY_ROWS:
+        query = F.pad(query, (0, 0, left, 0))  # beside its key; the first ones are not needed
+        y = blocked(query[None], key[None], value[None], mask, attention.weighting)[0, :, left : left + size]
+    else:
+        offset = (_offsets if exporting else _cached_offsets)(key.shape[1], before - right, size, key.device)
+        y = attend(query[None, :, :size], key[None], value[None], offset, attention.weighting, mask)[0]
     return Rows(attention.output(y.transpose(0, 1).flatten(1)), rows.first - right, rows.end)
 
 

@@ -25,7 +25,7 @@ from speechattn.model.step import Rows, attention_step, block_step, window_step
 __all__ = ["AttentionStream", "BaselineStream", "ClassifierStream", "EncoderStream"]
 
 GOES_ON = 1 << 60  # rows of a recording that has not ended: more than ever arrive
-PIECE_STEPS = 256  # of a large piece, so many are attended to at a time: bounds the memory for the scores
+PIECE_STEPS = 4096  # of a large piece, so many are computed at a time: bounds the memory
 
 
 class StreamMemory:

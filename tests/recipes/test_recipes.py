@@ -54,7 +54,8 @@ def bases(path: Path) -> list[Path]:
 def test_a_configuration_builds_a_model(path, monkeypatch):
     models = []
     monkeypatch.setattr(
-        "speechattn.training.run.train", lambda config, init, overwrite, processes: models.append(FrameClassifier(config.model))
+        "speechattn.training.run.train",
+        lambda config, init, overwrite, processes: models.append(FrameClassifier(config.model)),
     )
     main(["train", *(word for file in [*bases(path), path] for word in ("--config", str(file)))])
     assert len(models) == 1
