@@ -8,7 +8,7 @@ PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
 .PHONY: help install quickstart test test-all test-browser chromium docs lint clean
 
 help:
-	@echo "make quickstart    train and score a phone classifier on synthetic speech (2 to 4 minutes)"
+	@echo "make quickstart    train and score a phone classifier on synthetic speech (2 minutes)"
 	@echo "make test          run the tests (a few minutes)"
 	@echo "make test-all      run the slow tests, too"
 	@echo "make test-browser  test the web page in Chromium; installs Chromium by apt if missing"

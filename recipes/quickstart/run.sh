@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Synthetic speech with exact phone times: nothing to download. 150 MB on disk, 2 to 4 minutes on 2 cores.
+# Synthetic speech with exact phone times: nothing to download. 150 MB on disk, about 2 minutes on 2 cores.
 corpus=espeak recipe=quickstart
 source "$(dirname "${BASH_SOURCE[0]}")/../stages.sh"
 download_and_prepare

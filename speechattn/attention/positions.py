@@ -106,21 +106,22 @@ def _angles(times: Tensor, head_dim: int) -> Tensor:
 
 
 def _rotations(times: Tensor, head_dim: int, dtype: torch.dtype) -> Tensor:
-    """(T, E / 2) complex, exp(i * angle); consecutive times are rows of a cached table."""
+    """exp(i * angle) at times (T,), (T, E / 2) complex. Consecutive times are rows of cached tables."""
     if len(times):
-        first, last = int(times[0]), int(times[-1])
-        number = first // TABLE_FRAMES
-        if last - first == len(times) - 1 and last // TABLE_FRAMES == number:
-            return _table(number, head_dim, dtype)[first - number * TABLE_FRAMES :][: len(times)]
+        first, end = int(times[0]), int(times[-1]) + 1
+        if end - first == len(times):
+            starts = range(first // TABLE_FRAMES * TABLE_FRAMES, end, TABLE_FRAMES)
+            rows = [_table(start, head_dim, dtype)[max(first - start, 0) : end - start] for start in starts]
+            return rows[0] if len(rows) == 1 else torch.cat(rows)
     angles = _angles(times, head_dim)
     return torch.polar(torch.ones_like(angles), angles).to(dtype)
 
 
 @lru_cache(maxsize=8)
-def _table(number: int, head_dim: int, dtype: torch.dtype) -> Tensor:
-    """Rotations of `TABLE_FRAMES` times from `number * TABLE_FRAMES`."""
+def _table(start: int, head_dim: int, dtype: torch.dtype) -> Tensor:
+    """Rotations at the `TABLE_FRAMES` times from `start`."""
     with torch.inference_mode(False):
-        angles = _angles(number * TABLE_FRAMES + torch.arange(TABLE_FRAMES), head_dim)
+        angles = _angles(start + torch.arange(TABLE_FRAMES), head_dim)
         return torch.polar(torch.ones_like(angles), angles).to(dtype)
 
 

@@ -108,7 +108,7 @@ class Batches:
             else:
                 self.source.skip = skip
                 yield from self.loader
-        except ValueError as error:  # PyTorch wraps those of data-loading processes in their traceback
+        except ValueError as error:  # of a data-loading process, PyTorch adds the traceback to the message
             raise ValueError(str(error).rstrip().rpartition("ValueError: ")[2]) from error
 
     def idle(self) -> Batch:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from speechattn.batches.chunks import num_chunks
@@ -23,7 +24,7 @@ from speechattn.phones import IGNORED, PhoneSet
 
 __all__ = ["Batch", "Utterances"]
 
-ROUND_FRAMES = 32  # batches are padded to a multiple: every new shape costs the libraries memory for good
+ROUND_FRAMES = 32  # batches are padded to a multiple of it: PyTorch keeps memory for every shape that it has seen
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Utterances(Dataset):
         self._speech: dict[str, tuple[int, int] | None] = {}  # cut id -> start and end of its speech
 
     def seconds(self, epoch: int, cut: Any) -> float:
-        """Length (s) up to which a cut is padded at least, after augmentation, without reading its audio."""
+        """Padded length of a cut (s), alone in its batch, after augmentation. Does not read the audio."""
         num_samples = cut_length(cut)
         if not self.ready_features and self.wave_augment != WaveAugmentConfig():
             if cut.id not in self._speech:
@@ -147,8 +148,7 @@ class Utterances(Dataset):
 
 
 def _padded(rows: Sequence[Tensor], size: int, value: float) -> Tensor:
-    """(B, size, ...) with `value` after each row."""
-    padded = rows[0].new_full((len(rows), size, *rows[0].shape[1:]), value)
-    for row, target in zip(rows, padded, strict=True):
-        target[: len(row)] = row
-    return padded
+    """Stack rows of up to `size` elements -> (B, size, ...), with `value` after the end of each."""
+    padded = pad_sequence(list(rows), batch_first=True, padding_value=value)
+    missing = (0, 0) * (padded.ndim - 2) + (0, size - padded.shape[1])
+    return nn.functional.pad(padded, missing, value=value)

@@ -37,7 +37,7 @@ def add_train(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--processes", type=int,
         help="processes on this machine that share each step; default: 2 for a model of a million parameters on a CPU "
-        "of two cores or more, else 1",
+        "with two cores or more, else 1",
     )  # fmt: skip
     parser.add_class_arguments(TrainConfig, as_group=False)
 
@@ -47,7 +47,6 @@ def train(arguments: Any) -> None:
     from dataclasses import fields
 
     from speechattn.model.classifier import FrameClassifier
-    from speechattn.training.fine_tuning import model_to_tune
     from speechattn.training.local_group import default_processes
     from speechattn.training.run import TrainConfig, train
 
@@ -57,7 +56,8 @@ def train(arguments: Any) -> None:
     config = TrainConfig(**{field.name: built[field.name] for field in fields(TrainConfig)})
     processes = arguments.processes
     if processes is None:
-        model = FrameClassifier(config.model) if arguments.init is None else model_to_tune(config.model, arguments.init)
+        init = arguments.init
+        model = FrameClassifier(config.model) if init is None else FrameClassifier.from_pretrained(init)
         processes = default_processes(sum(parameter.numel() for parameter in model.parameters()))
     elif processes < 1:
         raise ValueError(f"--processes must be 1 or more, got {processes}")

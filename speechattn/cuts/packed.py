@@ -1,4 +1,4 @@
-"""Phones of a cut in a tenth of the memory that a list of Lhotse's items takes."""
+"""Alignments in a tenth of the memory of Lhotse's lists of items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["PackedItems", "packed"]
 
 
 class PackedItems(Sequence[AlignmentItem]):
-    """Items without scores, as a tuple of symbols and an array of times; made when one is looked at.
+    """A sequence of items without scores, stored as symbols and times.
 
     Args:
         symbols: Of n items.
@@ -58,7 +58,7 @@ class PackedItems(Sequence[AlignmentItem]):
 
 
 def packed(cut: Any) -> Any:
-    """A Lhotse cut, with its alignments packed in place where that loses nothing."""
+    """Pack the alignments of a Lhotse cut, in place, except those that would lose something. Returns the cut."""
     for supervision in getattr(cut, "supervisions", ()):
         for kind, items in (supervision.alignment or {}).items():
             if all(isinstance(item.symbol, str) and _is_plain(item) for item in items):

@@ -61,14 +61,14 @@ def trace_back(last: int, choices: np.ndarray) -> np.ndarray:
 
 @compiled()
 def settled_frames(possible: np.ndarray, choices: np.ndarray) -> tuple[int, int]:
-    """How many frames are settled since the paths to all possible states agree on them, and the last one's state.
+    """Count the frames on which the paths to all possible states agree.
 
     Args:
         possible: (S,) bool, the states that the path may be in now.
         choices: (n, S) int32, of n + 1 frames.
 
     Returns:
-        (frames, state); (0, 0) if none is settled.
+        (frames, state): their number, and the state of the last one; (0, 0) if there is none.
     """
     for frame in range(len(choices) - 1, -1, -1):
         earlier = np.zeros_like(possible)

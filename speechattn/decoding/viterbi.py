@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from speechattn.decoding.kernels import advance, settled_frames, trace_back
+
 __all__ = ["Graph", "PathStream", "best_path", "transcript_graph"]
 
-SHORTEST_BLOCK = 1024  # frames
+SHORTEST_BLOCK = 1024  # frames between checkpoints: shorter blocks save little memory and cost more calls
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,6 @@ class Graph:
             totals: (S,) float64, the best total of a path to each state.
             scores: (n, P) float.
         """
-        from speechattn.decoding.kernels import advance
-
         choices = np.empty((len(scores), len(self.classes)), dtype=np.int32)
         scores = np.ascontiguousarray(scores, dtype=np.float64)
         totals = advance(totals, scores, self.classes, self.sources, self.weights, self.first_arc, choices)
@@ -97,8 +97,9 @@ class Graph:
 def best_path(scores: np.ndarray, graph: Graph) -> tuple[np.ndarray, float]:
     """Find the sequence of states with the greatest total of scores and weights.
 
-    The search is exact, without pruning, and deterministic between equal paths. It takes T x S x D time, and about
-    sqrt(T) x S memory: it keeps the totals of one frame in sqrt(T), and recomputes choices while tracing back.
+    The search is exact, without pruning, and deterministic between equal paths. It takes T x A time for A arcs,
+    and sqrt(T) x S memory, or that of 1024 frames: it keeps the totals at checkpoints, and recomputes the choices
+    between them while tracing back.
 
     Args:
         scores: (T, P) float, T >= 1, log-scores of every class in every frame; -inf is allowed.
@@ -114,8 +115,6 @@ def best_path(scores: np.ndarray, graph: Graph) -> tuple[np.ndarray, float]:
     if num_frames == 0:
         raise ValueError("no frames: there is no path of length 0")
     _check_scores(scores)
-    from speechattn.decoding.kernels import trace_back
-
     block = max(math.isqrt(num_frames), SHORTEST_BLOCK)
     totals = graph.initial + scores[0, graph.classes]
     checkpoints = []
@@ -160,8 +159,6 @@ class PathStream:
         Raises:
             ValueError: When a score is NaN or +inf.
         """
-        from speechattn.decoding.kernels import settled_frames, trace_back
-
         _check_scores(scores)
         if len(scores) == 0:
             return np.empty(0, dtype=np.int64)
@@ -182,8 +179,6 @@ class PathStream:
         Raises:
             ValueError: When no path of so many states leads from start to end of the graph.
         """
-        from speechattn.decoding.kernels import trace_back
-
         if self._totals is None:
             return np.empty(0, dtype=np.int64)
         totals = self._totals + self.graph.final

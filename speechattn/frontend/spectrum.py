@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from speechattn.frontend.config import FrontendConfig
 from speechattn.frontend.execution import is_traced
+from speechattn.frontend.kernels import cut_frames, sum_bands
 from speechattn.frontend.masks import frame_mask
 from speechattn.frontend.tables import analysis_window, fourier_matrix
 
@@ -90,8 +91,6 @@ class LogBandEnergies(nn.Module):
         `samples` (N,) are float or int16, at least one window unless T is 0; the first frame begins at `start`. Beyond
         its edges the signal is extended by `edge_padding`.
         """
-        from speechattn.frontend.kernels import cut_frames
-
         config, geometry, number = self.config, self.geometry, _numpy_type(self.window)
         emphasis = config.preemphasis if config.preemphasis_over == "frame" else 0.0
         padded = _buffer(geometry.window, self.fft_length, self.window.dtype)
@@ -121,8 +120,6 @@ class LogBandEnergies(nn.Module):
 
     def _sum_bands(self, spectrum: Tensor, energies: Tensor) -> None:
         """Write the log-energies of (T, 2 * bins), real and imaginary parts in turns."""
-        from speechattn.frontend.kernels import sum_bands
-
         config, number = self.config, _numpy_type(self.window)
         scale = number(1 / self.fft_length if config.periodogram else 1.0)
         first, widths, weights = (table.numpy() for table in (self.first_bins, self.widths, self.band_weights))

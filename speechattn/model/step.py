@@ -17,11 +17,11 @@ from torch.nn import functional as F
 from speechattn.attention import TruncatedSelfAttention, attend
 from speechattn.attention.blocked import blocked
 from speechattn.model.block import ConvolutionModule, EncoderBlock
-from speechattn.model.depthwise import depthwise_inner
+from speechattn.model.depthwise import depthwise_valid
 
 __all__ = ["Memory", "Rows", "Window", "attention_step", "block_step", "window_step"]
 
-MANY_ROWS = 128  # from which blocks are cheaper than all scores
+MANY_ROWS = 128  # from here on, blocks are cheaper than the full matrix of scores
 
 
 class Rows(NamedTuple):
@@ -92,7 +92,7 @@ def attention_step(attention: TruncatedSelfAttention, rows: Rows, memory: Memory
     mask = None if exist is None else exist[None]
     exporting = torch.compiler.is_exporting()
     if not exporting and left is not None and size >= MANY_ROWS:
-        query = F.pad(query, (0, 0, left, 0))  # beside its key; the first ones are not needed
+        query = F.pad(query, (0, 0, left, 0))  # aligns each query with its key; the zeros in front are not used
         y = blocked(query[None], key[None], value[None], mask, attention.weighting)[0, :, left : left + size]
     else:
         offset = (_offsets if exporting else _cached_offsets)(key.shape[1], before - right, size, key.device)
@@ -113,7 +113,7 @@ def convolution_step(convolution: ConvolutionModule, rows: Rows, memory: Memory)
     """The convolution module."""
     reach = convolution.depthwise.kernel_size[0] // 2
     gated = rows._replace(values=convolution.gated(rows.values)).masked().values
-    y = depthwise_inner(convolution.depthwise, memory.extended(gated, 2 * reach))
+    y = depthwise_valid(convolution.depthwise, memory.extended(gated, 2 * reach))
     return Rows(convolution.mixed(y), rows.first - reach, rows.end)
 
 

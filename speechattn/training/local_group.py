@@ -1,7 +1,7 @@
-"""Processes on this machine that train one model together.
+"""Processes on this machine that train one model together, in a process group of PyTorch as under torchrun.
 
-On a CPU, two threads of one process wait for each other in every small operator: beside another busy program a step
-takes three times as long. Processes meet once a step. They form a process group of PyTorch, as under torchrun.
+On a CPU, two threads of one process wait for each other in every small operator; beside another busy program a step
+takes three times as long. Processes wait for each other only once per step.
 """
 
 import logging
@@ -20,13 +20,13 @@ from speechattn.jobs.processes import end_with_parent, kill_daemons
 
 __all__ = ["default_processes", "local_group"]
 
-LARGE_MODEL = 1_000_000  # parameters, from which two processes are as fast as two threads on an idle machine
+LARGE_MODEL = 1_000_000  # parameters; from here on, two processes are as fast as two threads on an idle machine
 PATIENCE_S = 30.0
 LEAVING_S = 3.0
 
 
 def default_processes(num_parameters: int) -> int:
-    """Number of processes that train fastest: 2 for a large model on a CPU of at least two cores, else 1."""
+    """Choose the number of processes: 2 for a large model on a CPU with two cores or more, else 1."""
     accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
     alone = "WORLD_SIZE" not in os.environ  # not under torchrun
     return 2 if alone and not accelerated and torch.get_num_threads() > 1 and num_parameters >= LARGE_MODEL else 1
@@ -34,20 +34,22 @@ def default_processes(num_parameters: int) -> int:
 
 @contextmanager
 def local_group(number: int, function: Callable[..., object], *arguments: Any) -> Iterator[None]:
-    """Make this process the first of a group whose others call a function; the threads are shared out among all.
+    """Start processes that call a function, and form a group with them, in which this process is the first.
+
+    All processes get the same number of this process's threads.
 
     Args:
-        number: Number of processes, this one included; with 1 nothing happens.
-        function: Must take part in the same collective operations as this process.
-        arguments: Of the function.
+        number: Number of processes, including this one; with 1 none is started.
+        function: Must take part in the same collective operations as the body of the `with` statement.
+        arguments: Arguments of the function.
 
     Raises:
-        ValueError: When another process fails, with its message.
+        ValueError: When another process fails; with its message.
     """
     if number == 1:
         yield
         return
-    _leave_group()
+    _leave_group()  # of one: Accelerate remembers an earlier training in this process
     threads, environment = torch.get_num_threads(), dict(os.environ)
     shared = {
         "WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number),
@@ -59,7 +61,7 @@ def local_group(number: int, function: Callable[..., object], *arguments: Any) -
         context.Process(target=_join, args=(rank, shared, sender, function, arguments)) for rank in range(1, number)
     ]
     try:
-        os.environ.update(shared)  # also for the others, whose PyTorch reads it when it is imported
+        os.environ.update(shared)  # the others inherit it: PyTorch reads OMP_NUM_THREADS when it is imported
         for other in others:
             other.start()
         sender.close()
@@ -76,7 +78,7 @@ def local_group(number: int, function: Callable[..., object], *arguments: Any) -
     finally:
         _leave_group()
         for other in others:
-            other.join(LEAVING_S)  # with what it has to clean up
+            other.join(LEAVING_S)  # time to clean up
             other.kill()
             other.join()
         os.environ.clear()
@@ -93,9 +95,9 @@ def _free_port() -> int:
 def _join(
     rank: int, shared: dict[str, str], sender: Connection, function: Callable[..., object], arguments: tuple[Any, ...]
 ) -> None:
-    """Be process `rank` of the group."""
+    """Run process `rank` of the group."""
     end_with_parent()
-    logging.disable(logging.WARNING)  # the first process says it
+    logging.disable(logging.WARNING)  # the first process logs the same
     os.environ.update(shared, RANK=str(rank), LOCAL_RANK=str(rank))
     torch.set_num_threads(int(shared["OMP_NUM_THREADS"]))
     try:
@@ -107,12 +109,12 @@ def _join(
     else:
         _leave_group()
         return
-    kill_daemons()  # exit at once: the others wait until this process's connections are closed
+    kill_daemons()  # else the exit would wait for data-loading processes, and the first process for the exit
     sys.exit(1)
 
 
 def _message(receiver: Connection) -> str | None:
-    """What another process failed with, if one did."""
+    """The message of a process that failed; None if there is none."""
     try:
         return receiver.recv() if receiver.poll(PATIENCE_S) else None
     except EOFError:
@@ -120,7 +122,7 @@ def _message(receiver: Connection) -> str | None:
 
 
 def _leave_group() -> None:
-    """End the process group, and forget it, so that this process can train alone again."""
+    """End the process group, and reset Accelerate, so that this process can train alone again."""
     from accelerate.state import AcceleratorState
 
     if torch.distributed.is_initialized():

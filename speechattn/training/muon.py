@@ -57,9 +57,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def _orthogonalised_all(matrices: Sequence[Tensor]) -> list[Tensor]:
-    """`orthogonalised` of each matrix. Matrices of one shape, or its transpose, go through as one batch.
+    """Orthogonalise each matrix, in one batch per shape; a matrix and its transpose count as one shape.
 
-    Processes that train together share the work: their gradients are the same.
+    Processes that train together divide the work, since their gradients are the same.
     """
     group = torch.distributed if torch.distributed.is_available() and torch.distributed.is_initialized() else None
     rank, world_size = (group.get_rank(), group.get_world_size()) if group else (0, 1)
@@ -74,7 +74,7 @@ def _orthogonalised_all(matrices: Sequence[Tensor]) -> list[Tensor]:
             for index, step in zip(own, orthogonalised(torch.stack([wide[i] for i in own])), strict=True):
                 steps[index].copy_(step)
     if world_size > 1:
-        torch.distributed.all_reduce(together)  # each step comes from one process, the others add 0
+        torch.distributed.all_reduce(together)  # one process computed each step, and the others add 0
     return [step.T if step.shape != matrix.shape else step for step, matrix in zip(steps, matrices, strict=True)]
 
 

@@ -51,9 +51,9 @@ def train(config: TrainConfig, *, init: str | Path | None = None, overwrite: boo
             `fine_tuning.model_to_tune`.
         overwrite: Whether to train in a folder that holds the finished model of another run. That folder is renamed
             first, to `<output>.1` and so on, so that nothing finished is lost.
-        processes: Number of processes on this machine that share each step, see `local_group`. Each takes
-            `data.batch_seconds / processes`, so a step covers as much speech as with one. Not under torchrun, where
-            each process takes `data.batch_seconds`.
+        processes: Number of processes on this machine that share each step, see `local_group`. Each takes batches of
+            `data.batch_seconds / processes`, so that a step covers as much speech as with one process. Under torchrun
+            it must be 1, and each process takes batches of `data.batch_seconds`.
 
     Returns:
         The model's folder.
@@ -80,17 +80,23 @@ def train(config: TrainConfig, *, init: str | Path | None = None, overwrite: boo
             f"{output} holds a finished model of another run ({_differences(output, record, defaults)}): choose "
             "another folder, or use --overwrite, which renames it"
         )
-    with local_group(processes, _train_run, config, init, record, overwrite, processes > 1):
-        _train_run(config, init, record, overwrite, processes > 1)
+    arguments = config, init, options, inputs, overwrite, processes > 1
+    with local_group(processes, _train_run, *arguments):
+        _train_run(*arguments)
     return output
 
 
 def _train_run(
-    config: TrainConfig, init: str | Path | None, record: Mapping[str, Any], overwrite: bool, split_batches: bool
+    config: TrainConfig,
+    init: str | Path | None,
+    options: Mapping[str, Any],
+    inputs: Mapping[str, Path | str],
+    overwrite: bool,
+    split_batches: bool,
 ) -> None:
-    """Train as one of the processes; arguments as for `train`, and those of `set_up`."""
+    """Train as one of the processes. `options` and `inputs` are those of the stamp; the rest as for `set_up`."""
     output = Path(config.output)
-    run = set_up(config, init, record, overwrite=overwrite, split_batches=split_batches)
+    run = set_up(config, init, stamp_record(options, inputs), overwrite=overwrite, split_batches=split_batches)
     is_main = run.accelerator.is_main_process
     with (
         ExitStack() as at_end,
@@ -107,7 +113,7 @@ def _train_run(
             if is_main:
                 _save_model(run, output)
                 written = [*model_files(output).values(), output / LOG_FILE]
-                mark_done(output / TRAIN_STAMP, *stamp_inputs(config, init), written)
+                mark_done(output / TRAIN_STAMP, options, inputs, written)
                 shutil.rmtree(output / UNFINISHED)
         except (KeyboardInterrupt, SystemExit):
             if is_main and not (output / TRAIN_STAMP).is_file():  # else the run is complete

@@ -117,6 +117,25 @@ def test_rotary_scores_depend_on_the_offset_alone() -> None:
     assert score(5, 2) != pytest.approx(score(5, 3), abs=1e-3)
 
 
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-6), (torch.bfloat16, 0.03)])
+@pytest.mark.parametrize(
+    "times",
+    [[0], [4095, 4096], range(4000, 8300), [5, 3, 4], range(10**7, 10**7 + 3)],
+    ids=["start", "two tables", "three tables", "unordered", "after a day"],
+)
+def test_rotary_turns_pairs_by_the_angles_of_the_equation(times, dtype: torch.dtype, tolerance: float) -> None:
+    x = torch.randn(2, 1, len(times), 6, dtype=dtype)
+    rotated = Rotary(6).encode(x, torch.tensor(list(times)))
+    assert rotated.dtype == dtype
+    for row in sorted({0, len(times) // 2, len(times) - 1}):
+        for column in range(0, 6, 2):
+            angle = times[row] / 10000 ** (column / 6)
+            even, odd = x[..., row, column : column + 2].double().unbind(-1)
+            turned = even * math.cos(angle) - odd * math.sin(angle), even * math.sin(angle) + odd * math.cos(angle)
+            found = rotated[..., row, column : column + 2].double()
+            torch.testing.assert_close(found, torch.stack(turned, dim=-1), rtol=0, atol=tolerance)
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("left, right", [(None, None), (30, 30), (None, 29), (1000, None), (29, 29)])
 def test_context_over_everything_equals_full_attention(path: str, left: int | None, right: int | None) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechattn.decoding import viterbi
 from speechattn.decoding.viterbi import Graph, PathStream, best_path, transcript_graph
 
 LOG = st.one_of(st.just(-np.inf), st.floats(-9, 9))
@@ -41,6 +42,13 @@ def test_best_path_is_the_best_of_all(parts, num_frames, data):
     scores = np.array([[data.draw(LOG) for _ in range(3)] for _ in range(num_frames)])
     graph = Graph.of(classes, [(*pair, weight) for pair, weight in arcs.items()], initial=initial, final=final)
     paths = {states: total for total, states in every_path(scores, *parts)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(viterbi, "SHORTEST_BLOCK", data.draw(st.sampled_from([1, 1024])))
+        _check_best_path(scores, graph, paths)
+
+
+def _check_best_path(scores, graph, paths):
+    num_frames = len(scores)
     if not paths:
         with pytest.raises(ValueError, match=f"no path through the graph has {num_frames} frames"):
             best_path(scores, graph)
@@ -121,8 +129,10 @@ def test_transcript_is_aligned_as_by_trying_everything(words, durations, num_fra
     assert totals[found] == pytest.approx(total, abs=1e-9)
 
 
-def test_long_recording_is_traced_back_across_all_checkpoints():
+@pytest.mark.parametrize("block", [1, 7, 1024])
+def test_long_recording_is_traced_back_across_all_checkpoints(block, monkeypatch):
     """A left-to-right chain over 1,000 frames whose best boundaries are known by construction."""
+    monkeypatch.setattr(viterbi, "SHORTEST_BLOCK", block)
     generator = np.random.default_rng(0)
     boundaries = [0, *sorted(generator.choice(np.arange(1, 1000), size=29, replace=False).tolist()), 1000]
     truth = np.repeat(np.arange(30), np.diff(boundaries)) % 7

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,8 +73,11 @@ def test_a_process_that_dies_is_told():
 
 
 def test_an_error_here_ends_the_others():
-    with pytest.raises(RuntimeError, match="own"), local_group(1, _die):
-        raise RuntimeError("own")
+    began = time.monotonic()
+    with pytest.raises(KeyError, match="own"), local_group(2, time.sleep, 60):
+        raise KeyError("own")
+    assert time.monotonic() - began < 50  # not their 60 seconds
+    assert not [child for child in multiprocessing.active_children() if child.name.startswith("Spawn")]
 
 
 @pytest.mark.parametrize(
