@@ -91,6 +91,9 @@ class LogBandEnergies(nn.Module):
         `samples` (N,) are float or int16, at least one window unless T is 0; the first frame begins at `start`. Beyond
         its edges the signal is extended by `edge_padding`.
         """
+        if not energies.is_cpu:
+            self.in_torch(samples, start, energies)
+            return
         config, geometry, number = self.config, self.geometry, _numpy_type(self.window)
         emphasis = config.preemphasis if config.preemphasis_over == "frame" else 0.0
         padded = _buffer(geometry.window, self.fft_length, self.window.dtype)
@@ -106,6 +109,13 @@ class LogBandEnergies(nn.Module):
             )  # fmt: skip
             spectrum = torch.view_as_real(torch.fft.rfft(padded[:size])).flatten(1)
             self._sum_bands(spectrum, block)
+
+    def in_torch(self, samples: Tensor, start: int, energies: Tensor) -> None:
+        """`blocked` in PyTorch's operations, for other devices than the CPU."""
+        if len(energies):
+            window, hop = self.geometry.window, self.geometry.hop
+            signal = self._signal(samples, start, start + (len(energies) - 1) * hop + window)
+            energies.copy_(self.of_frames(signal.unfold(0, window, hop)[None])[0])
 
     def _signal(self, samples: Tensor, begin: int, end: int) -> Tensor:
         """Samples [begin, end), extended beyond the edges, pre-emphasised if that comes before framing."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from signals import ODD_SIGNALS, SIGNALS, vowels
 from torch import Tensor
 
-from speechattn.frontend import FrontendConfig
+from speechattn.frontend import FrontendConfig, make_frontend
 from speechattn.frontend.config import CHOICES, FRONTEND_PRESETS
 from speechattn.frontend.spectrum import BLOCK_FRAMES, LogBandEnergies
 from speechattn.frontend.tables import mel_filters
@@ -290,3 +290,17 @@ def test_gradients_are_finite_where_a_magnitude_is_zero(preset: str) -> None:
     waveforms = torch.zeros(1, 800, requires_grad=True)
     energies(waveforms, torch.tensor([800])).sum().backward()
     assert waveforms.grad is not None and waveforms.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("preset", sorted(FRONTEND_PRESETS))
+@pytest.mark.parametrize("num_frames", [0, 1, 5])
+def test_streams_on_other_devices_compute_what_the_kernels_do(preset, num_frames):
+    """No such device is needed: their path runs on the CPU, too."""
+    energies = make_frontend(FrontendConfig(preset=preset)).energies
+    geometry = energies.geometry
+    samples = 0.1 * torch.randn(geometry.window + 6 * geometry.hop)
+    found, expected = torch.zeros(2, num_frames, energies.columns)
+    energies.in_torch(samples, -geometry.left, found)
+    energies.blocked(samples, -geometry.left, expected)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert num_frames == 0 or expected.abs().max() > 0.1
