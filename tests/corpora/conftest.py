@@ -68,6 +68,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.begin(206 if start else 200, headers)
         end = server.breaks.pop(0) if server.breaks else len(content)
         pause = end if server.holds_at is None else server.holds_at
+        server.sent.append(end - start)  # before the client has it, and a test looks
         try:
             self.wfile.write(content[start:pause])
             if pause < end:
@@ -75,8 +76,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 server.released.wait()
                 self.wfile.write(content[pause:end])
         except ConnectionError:
-            end = pause
-        server.sent.append(end - start)
+            server.sent[-1] = pause - start
 
     def begin(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
